@@ -1,0 +1,55 @@
+# Everything a person or CI does with the project. `make` alone lists it.
+export CGO_ENABLED = 0
+
+# Set with := so that variables of the same name in the environment change nothing;
+# `make BIN=...` still does.
+GO            := go
+BIN           := bin/advseg
+GOFUMPT       := mvdan.cc/gofumpt@v0.12.0
+GOLANGCI_LINT := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
+VERSION       := $(shell git describe --always --dirty 2>/dev/null || echo unknown)
+FUZZTIME      := 30s
+PLATFORMS     := linux/arm64 darwin/arm64 windows/amd64
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-race fuzz build cross lint fmt generate bench clean
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: build ## Run the whole loop on made-up images: train, label, retrain, gate, evaluate
+	$(BIN) demo --out build/demo
+
+test: ## Run all tests
+	$(GO) vet ./...
+	$(GO) test -timeout 10m ./...
+
+test-race: ## Run the tests of the packages with goroutines of their own under the race detector (needs cgo)
+	CGO_ENABLED=1 $(GO) test -race -short -timeout 30m ./io/... ./model/... ./transforms/...
+
+fuzz: ## Fuzz every target for FUZZTIME each (default 30s)
+	scripts/fuzz.sh $(FUZZTIME)
+
+build: ## Build the static binary into bin/
+	$(GO) build -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o $(BIN) ./pipelines/advseg
+
+cross: ## Compile for the other platforms
+	@for p in $(PLATFORMS); do echo "build $$p"; \
+	  GOOS=$${p%/*} GOARCH=$${p#*/} $(GO) build -o /dev/null ./pipelines/advseg && \
+	  GOOS=$${p%/*} GOARCH=$${p#*/} $(GO) vet ./model/kernel || exit 1; done
+
+lint: ## Check formatting and run golangci-lint (with the import direction)
+	@out=$$($(GO) run $(GOFUMPT) -l .); if [ -n "$$out" ]; then echo "not gofumpt-ed:"; echo "$$out"; exit 1; fi
+	$(GO) run $(GOLANGCI_LINT) run ./...
+
+fmt: ## Format the code
+	$(GO) run $(GOFUMPT) -w .
+
+generate: ## Regenerate the generated files
+	$(GO) generate ./...
+
+bench: ## Run the Go benchmarks (kernels and whole networks)
+	$(GO) test -run '^$$' -bench . -benchmem ./model/kernel ./model/infer ./model/train
+
+clean: ## Remove what was built
+	rm -rf bin build
