@@ -1,0 +1,138 @@
+package pix
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"image"
+	"image/jpeg"
+	"image/png"
+)
+
+// Defaults of [Limits].
+const (
+	DefaultMaxPixels = 100_000_000
+	DefaultMaxBytes  = 64 << 20
+)
+
+// ErrFormat says that the bytes are neither a JPEG nor a PNG.
+var ErrFormat = errors.New("neither JPEG nor PNG")
+
+// ErrTooLarge says that an image is above one of its [Limits].
+var ErrTooLarge = errors.New("image too large")
+
+// ErrMask says that a readable image cannot be a mask of class ids.
+var ErrMask = errors.New("not a mask of class ids")
+
+// Limits bounds what decoding one image may cost. The zero value stands for
+// the defaults. Decoding takes 4 to 12 bytes a pixel, up to 28 for a progressive
+// JPEG, so MaxPixels bounds memory too.
+type Limits struct {
+	MaxPixels int // width * height, from the header; 0 = DefaultMaxPixels
+	MaxBytes  int // encoded size; 0 = DefaultMaxBytes
+}
+
+func (l Limits) orDefault() Limits {
+	if l.MaxPixels <= 0 {
+		l.MaxPixels = DefaultMaxPixels
+	}
+	if l.MaxBytes <= 0 {
+		l.MaxBytes = DefaultMaxBytes
+	}
+	return l
+}
+
+// Decode reads a JPEG or PNG photograph as 8-bit opaque RGB.
+//
+// The format is told by the magic bytes, never by a name. Grey becomes
+// R = G = B; 16-bit samples keep their high byte; alpha is laid over black;
+// CMYK and YCCK JPEGs (Adobe's inverted inks, which is also assumed when the
+// Adobe marker is missing) become RGB; a palette index without a palette entry
+// is an error. EXIF orientation is applied, so the result is upright; EXIF data
+// that cannot be understood is ignored. Bytes after the end of the image are
+// ignored, missing bytes are an error.
+//
+// Errors wrap [ErrFormat] or [ErrTooLarge] where these apply.
+func Decode(data []byte, lim Limits) (*image.NRGBA, error) {
+	h, err := readHeader(data, lim)
+	if err != nil {
+		return nil, err
+	}
+	var src image.Image
+	if h.png {
+		src, err = decodePNG(data, h)
+	} else {
+		src, err = decodeJPEG(data)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return orient(opaque(src), h.orientation), nil
+}
+
+// DecodeMask reads a mask: a PNG whose stored samples are class ids. That is
+// 8-bit grey; 1-, 2- and 4-bit grey (the raw sample is the id); 16-bit grey with
+// all values below 256; or paletted, where the INDEX is the id and the colours
+// are for people only. EXIF orientation is applied as in [Decode].
+//
+// Everything else is an error wrapping [ErrMask] that says what to do, because
+// class ids guessed from colours or from JPEG samples would be silently wrong.
+func DecodeMask(data []byte, lim Limits) (*image.Gray, error) {
+	h, err := readHeader(data, lim)
+	if err != nil {
+		return nil, err
+	}
+	if !h.png {
+		return nil, fmt.Errorf("%w: a JPEG does not keep ids exactly; save masks as 8-bit grey PNG", ErrMask)
+	}
+	mask, err := decodePNGMask(data, h)
+	if err != nil {
+		return nil, err
+	}
+	return orientMask(mask, h.orientation), nil
+}
+
+// header is what is known of an image before any pixel is decoded.
+type header struct {
+	png           bool
+	width, height int
+	orientation   int // EXIF, 1..8
+
+	// PNG only.
+	colorType, bitDepth byte
+	paletteLen          int
+}
+
+func readHeader(data []byte, lim Limits) (header, error) {
+	lim = lim.orDefault()
+	if len(data) > lim.MaxBytes {
+		return header{}, fmt.Errorf("%w: %d bytes, the limit is %d", ErrTooLarge, len(data), lim.MaxBytes)
+	}
+	var h header
+	var cfg image.Config
+	var err error
+	switch {
+	case len(data) == 0:
+		return h, fmt.Errorf("%w: empty file", ErrFormat)
+	case bytes.HasPrefix(data, []byte(pngMagic)):
+		h = readPNGHeader(data)
+		cfg, err = png.DecodeConfig(bytes.NewReader(data))
+	case bytes.HasPrefix(data, []byte(jpegMagic)):
+		if h, err = readJPEGHeader(data); err == nil {
+			cfg, err = jpeg.DecodeConfig(bytes.NewReader(data))
+		}
+	default:
+		return h, fmt.Errorf("%w: starts with %q", ErrFormat, data[:min(len(data), 8)])
+	}
+	if err != nil {
+		return h, fmt.Errorf("read header: %w", err)
+	}
+	h.width, h.height = cfg.Width, cfg.Height
+	if h.width <= 0 || h.height <= 0 {
+		return h, fmt.Errorf("read header: %dx%d pixels", h.width, h.height)
+	}
+	if int64(h.width)*int64(h.height) > int64(lim.MaxPixels) {
+		return h, fmt.Errorf("%w: %dx%d pixels, the limit is %d pixels", ErrTooLarge, h.width, h.height, lim.MaxPixels)
+	}
+	return h, nil
+}

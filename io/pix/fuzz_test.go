@@ -1,0 +1,62 @@
+package pix
+
+import (
+	"bytes"
+	"image"
+	"testing"
+)
+
+// The corpus in testdata/fuzz holds one small file of every kind that has its
+// own path through the decoders, whole and damaged.
+
+func FuzzDecode(f *testing.F) {
+	f.Fuzz(func(t *testing.T, data []byte) {
+		lim := Limits{MaxPixels: 1 << 14, MaxBytes: 1 << 16}
+		img, err := Decode(data, lim)
+		if err != nil {
+			return
+		}
+		w, h := img.Rect.Dx(), img.Rect.Dy()
+		if img.Rect.Min != (image.Point{}) || w <= 0 || h <= 0 || w*h > lim.MaxPixels || len(data) > lim.MaxBytes {
+			t.Fatalf("bounds %v of %d bytes", img.Rect, len(data))
+		}
+		if !img.Opaque() {
+			t.Fatal("not opaque")
+		}
+		again, err := EncodePNG(img)
+		if err != nil {
+			t.Fatal(err)
+		}
+		back, err := Decode(again, lim)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if back.Rect != img.Rect || !bytes.Equal(Crop(img, img.Rect, image.Black).Pix, back.Pix) {
+			t.Fatal("encoded and decoded again, the pixels differ")
+		}
+	})
+}
+
+func FuzzDecodeMask(f *testing.F) {
+	f.Fuzz(func(t *testing.T, data []byte) {
+		lim := Limits{MaxPixels: 1 << 14, MaxBytes: 1 << 16}
+		mask, err := DecodeMask(data, lim)
+		if err != nil {
+			return
+		}
+		if n := mask.Rect.Dx() * mask.Rect.Dy(); n <= 0 || n > lim.MaxPixels {
+			t.Fatalf("bounds %v", mask.Rect)
+		}
+		again, err := EncodeGray(mask)
+		if err != nil {
+			t.Fatal(err)
+		}
+		back, err := DecodeMask(again, lim)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if back.Rect != mask.Rect || !bytes.Equal(CropMask(mask, mask.Rect, 0).Pix, back.Pix) {
+			t.Fatal("encoded and decoded again, the ids differ")
+		}
+	})
+}

@@ -1,0 +1,134 @@
+package registry
+
+import (
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/fsouza/fake-gcs-server/fakestorage"
+	"go.uber.org/goleak"
+
+	"github.com/advseg/advseg/io/blob"
+)
+
+var gsFake *fakestorage.Server
+
+func TestMain(m *testing.M) {
+	os.Exit(run(m))
+}
+
+func run(m *testing.M) int {
+	var err error
+	gsFake, err = fakestorage.NewServerWithOptions(fakestorage.Options{NoListener: true, Writer: io.Discard})
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	server := httptest.NewServer(conditions(gsFake))
+	os.Setenv("STORAGE_EMULATOR_HOST", server.URL)
+	code := m.Run()
+	if err := blob.CloseClients(); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		code = 1
+	}
+	server.Close()
+	gsFake.Stop()
+	if code == 0 {
+		if err := goleak.Find(goleak.IgnoreTopFunction("go.opencensus.io/stats/view.(*worker).start")); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			return 1
+		}
+	}
+	return code
+}
+
+// conditions adds what the fake leaves out of the protocol: deletions under a
+// generation precondition.
+func conditions(fake *fakestorage.Server) http.Handler {
+	var mu sync.Mutex
+	next := fake.HTTPHandler()
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method != http.MethodGet {
+			mu.Lock()
+			defer mu.Unlock()
+		}
+		if want := r.URL.Query().Get("ifGenerationMatch"); r.Method == http.MethodDelete && want != "" {
+			bucket, object, _ := strings.Cut(strings.TrimPrefix(r.URL.EscapedPath(), "/storage/v1/b/"), "/o/")
+			name, err := url.PathUnescape(object)
+			if err != nil {
+				http.Error(w, err.Error(), http.StatusBadRequest)
+				return
+			}
+			if o, err := fake.GetObject(bucket, name); err == nil && strconv.FormatInt(o.Generation, 10) != want {
+				http.Error(w, "conditionNotMet", http.StatusPreconditionFailed)
+				return
+			}
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+var places atomic.Int64
+
+// onEach runs a test in an empty folder of each kind of storage.
+func onEach(t *testing.T, test func(t *testing.T, base string)) {
+	t.Run("mem", func(t *testing.T) { test(t, newMem()) })
+	t.Run("file", func(t *testing.T) { test(t, filepath.ToSlash(t.TempDir())) })
+	t.Run("gs", func(t *testing.T) {
+		name := fmt.Sprint("bucket-", places.Add(1))
+		gsFake.CreateBucketWithOpts(fakestorage.CreateBucketOpts{Name: name})
+		test(t, "gs://"+name+"/deep")
+	})
+}
+
+func newMem() string { return fmt.Sprint("mem://place-", places.Add(1)) }
+
+// clock is a time that tests set.
+type clock struct{ nanos atomic.Int64 }
+
+func newClock() *clock {
+	c := &clock{}
+	c.nanos.Store(time.Date(2030, 1, 2, 3, 4, 5, 0, time.UTC).UnixNano())
+	return c
+}
+
+func (c *clock) now() time.Time          { return time.Unix(0, c.nanos.Load()).UTC() }
+func (c *clock) advance(d time.Duration) { c.nanos.Add(int64(d)) }
+
+// at opens the registry in base as a machine with this clock sees it.
+func at(base string, c *clock) *Registry {
+	r := Open(blob.Join(base, "registry"))
+	r.now = c.now
+	return r
+}
+
+// bundle writes a model made of three files and returns its URL.
+func bundle(t *testing.T, base, content string) string {
+	t.Helper()
+	url := blob.Join(base, "bundles", content)
+	for _, name := range []string{"model.json", "generator.safetensors", "deep/er.bin"} {
+		if _, err := blob.WriteFile(t.Context(), blob.Join(url, name), []byte(content+" "+name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return url
+}
+
+func publish(t *testing.T, r *Registry, base, content string) Version {
+	t.Helper()
+	v, err := r.Publish(t.Context(), bundle(t, base, content), map[string]any{"name": content})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return v
+}
