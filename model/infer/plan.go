@@ -1,0 +1,163 @@
+package infer
+
+import (
+	"context"
+	"fmt"
+	"image"
+
+	"github.com/advseg/advseg/model/kernel"
+)
+
+// planKey says what a plan is for: n images of h x w pixels, or one tile, whose
+// softmax and confidence maps stay in the arena for blending.
+type planKey struct {
+	n, h, w int
+	tile    bool
+}
+
+// plan is a list of steps over one arena.
+type plan struct {
+	steps []step
+	arena int // float32s needed
+	// Of a tile: where the maps are after the run.
+	softmax, confidence *buffer
+}
+
+func (m *model) makePlan(key planKey, threads int) (*plan, error) {
+	p := planner{threads: threads}
+	if err := m.list(&p, key); err != nil {
+		return nil, err
+	}
+	return &plan{steps: p.steps, arena: layout(p.buffers), softmax: p.softmax, confidence: p.confidence}, nil
+}
+
+// step computes one layer. It reads and writes pieces of the arena, or what the
+// frame brings from outside.
+type step struct {
+	name string
+	run  func(f *frame) error
+	out  *buffer // what it wrote, nil when outside of the arena
+}
+
+// frame is what differs from run to run of a plan.
+type frame struct {
+	pool   *kernel.Pool
+	arena  []float32
+	images []*image.NRGBA
+	// Results for n images of h x w, one after the other; nil for a tile.
+	mask       []uint8
+	confidence []float32
+	softmaxMax []float32
+}
+
+// of returns the memory of b; nil for no buffer.
+func (f *frame) of(b *buffer) []float32 {
+	if b == nil {
+		return nil
+	}
+	return f.arena[b.offset : b.offset+b.size : b.offset+b.size]
+}
+
+// run executes all steps. With checked it looks at the result of every step and
+// names the first that is not finite.
+func (p *plan) run(ctx context.Context, f *frame, checked bool) error {
+	for i := range p.steps {
+		s := &p.steps[i]
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		if err := s.run(f); err != nil {
+			return fmt.Errorf("layer %s: %w", s.name, err)
+		}
+		if checked && s.out != nil {
+			if at := nonFinite(f.of(s.out)); at >= 0 {
+				return fmt.Errorf("layer %s: value %d is %v: %w", s.name, at, f.of(s.out)[at], ErrNotFinite)
+			}
+		}
+	}
+	return nil
+}
+
+// nonFinite returns the index of the first NaN or infinity, or -1.
+func nonFinite(x []float32) int {
+	for i, v := range x {
+		if v-v != 0 { // NaN for both
+			return i
+		}
+	}
+	return -1
+}
+
+// planner collects steps and the time in which their buffers are needed.
+type planner struct {
+	threads int
+	steps   []step
+	buffers []*buffer
+
+	softmax, confidence *buffer // see plan
+}
+
+// add appends a step that fills out (which may be nil) and reads in, nil
+// entries aside.
+func (p *planner) add(name string, out *buffer, in []*buffer, run func(f *frame) error) {
+	now := len(p.steps)
+	if out != nil {
+		p.use(out, now)
+	}
+	for _, b := range in {
+		if b != nil {
+			p.use(b, now)
+		}
+	}
+	p.steps = append(p.steps, step{name: name, run: run, out: out})
+}
+
+// use makes b survive step now. The first step to use a buffer fills it.
+func (p *planner) use(b *buffer, now int) {
+	if b.last < 0 {
+		b.first = now
+		p.buffers = append(p.buffers, b)
+	}
+	b.last = now
+}
+
+func newBuffer(size int) *buffer { return &buffer{size: size, last: -1} }
+
+// tensor is a buffer of shape (n, c, h, w) with the plan's n.
+type tensor struct {
+	*buffer
+	c, h, w int
+}
+
+// network appends the layers of a program to be run on x.
+func (p *planner) network(prog *program, n int, x tensor) (tensor, error) {
+	values := make([]tensor, 1, len(prog.layers)+1)
+	values[0] = x
+	for i := range prog.layers {
+		l := &prog.layers[i]
+		in := values[l.x]
+		h, w, err := l.outSize(in.h, in.w)
+		if err != nil {
+			return tensor{}, fmt.Errorf("layer %s: %w", l.name, err)
+		}
+		out := tensor{newBuffer(n * l.channels * h * w), l.channels, h, w}
+		values = append(values, out)
+		if l.conv == nil {
+			p.add(l.name, out.buffer, []*buffer{in.buffer}, func(f *frame) error {
+				return kernel.MaxPool3x3S2(f.pool, f.of(out.buffer), nil, f.of(in.buffer), n, in.c, in.h, in.w)
+			})
+			continue
+		}
+		var residual, scratch *buffer
+		if l.residual != none {
+			residual = values[l.residual].buffer
+		}
+		if size := l.conv.Scratch(n, in.h, in.w, p.threads); size > 0 {
+			scratch = newBuffer(size)
+		}
+		p.add(l.name, out.buffer, []*buffer{in.buffer, residual, scratch}, func(f *frame) error {
+			return l.conv.Forward(f.pool, f.of(out.buffer), f.of(in.buffer), f.of(residual), f.of(scratch), n, in.h, in.w)
+		})
+	}
+	return values[len(values)-1], nil
+}

@@ -1,0 +1,181 @@
+package infer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"image"
+)
+
+// Result is what the networks say about one image of W x H pixels; the slices
+// have one value a pixel, row by row from the top left.
+type Result struct {
+	W, H       int
+	Mask       []uint8   // class ids
+	Confidence []float32 // sigmoid(D), in 0..1
+	SoftmaxMax []float32 // probability of the mask's class, in 0..1
+}
+
+// newResults allocates n results whose slices lie one after the other in all.
+func newResults(n, w, h int) (each []Result, all Result) {
+	all = Result{
+		W: w, H: n * h,
+		Mask:       make([]uint8, n*w*h),
+		Confidence: make([]float32, n*w*h),
+		SoftmaxMax: make([]float32, n*w*h),
+	}
+	each = make([]Result, n)
+	for i := range each {
+		from, to := i*w*h, (i+1)*w*h
+		each[i] = Result{W: w, H: h, Mask: all.Mask[from:to:to], Confidence: all.Confidence[from:to:to], SoftmaxMax: all.SoftmaxMax[from:to:to]}
+	}
+	return each, all
+}
+
+// Predict runs the networks on images of one size, of at least 1 x 1 pixels,
+// and returns a result for each. It returns early with the context's error when
+// that is cancelled, and with one that wraps ErrNotFinite and names the layer
+// when the network overflows.
+func (e *Engine) Predict(ctx context.Context, imgs []*image.NRGBA) ([]Result, error) {
+	if len(imgs) == 0 {
+		return nil, nil
+	}
+	w, h, err := commonSize(imgs)
+	if err != nil {
+		return nil, fmt.Errorf("predict: %w", err)
+	}
+	if err := e.acquire(ctx); err != nil {
+		return nil, fmt.Errorf("predict: %w", err)
+	}
+	defer e.release()
+
+	results := make([]Result, 0, len(imgs))
+	batch := max(1, e.opts.BatchPixels/(w*h))
+	for len(imgs) > 0 {
+		n := min(len(imgs), batch)
+		var some []Result
+		if w*h > e.opts.MaxPixels {
+			some, err = e.tiled(ctx, imgs[0])
+		} else {
+			some, err = e.whole(ctx, imgs[:n], w, h)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("predict %d images of %d x %d: %w", len(imgs), w, h, err)
+		}
+		results, imgs = append(results, some...), imgs[len(some):]
+	}
+	return results, nil
+}
+
+// commonSize returns the size of all images and reports those that have
+// another, no pixels, or too few bytes for their size.
+func commonSize(imgs []*image.NRGBA) (w, h int, err error) {
+	for i, img := range imgs {
+		if img == nil {
+			return 0, 0, fmt.Errorf("image %d is nil", i)
+		}
+		iw, ih := img.Rect.Dx(), img.Rect.Dy()
+		if i == 0 {
+			w, h = iw, ih
+		}
+		switch {
+		case iw < 1 || ih < 1:
+			return 0, 0, fmt.Errorf("image %d is empty (%d x %d)", i, iw, ih)
+		case iw != w || ih != h:
+			return 0, 0, fmt.Errorf("image %d is %d x %d, the first %d x %d: a batch has one size", i, iw, ih, w, h)
+		case img.Stride < 4*iw || len(img.Pix) < (ih-1)*img.Stride+4*iw:
+			return 0, 0, fmt.Errorf("image %d is %d x %d, but has %d bytes with a stride of %d", i, iw, ih, len(img.Pix), img.Stride)
+		}
+	}
+	return w, h, nil
+}
+
+func (e *Engine) acquire(ctx context.Context) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-e.turn:
+	}
+	if e.closed {
+		e.release()
+		return ErrClosed
+	}
+	return nil
+}
+
+func (e *Engine) release() { e.turn <- struct{}{} }
+
+// whole runs images of w x h pixels together.
+func (e *Engine) whole(ctx context.Context, imgs []*image.NRGBA, w, h int) ([]Result, error) {
+	p, err := e.plan(planKey{n: len(imgs), h: h, w: w})
+	if err != nil {
+		return nil, err
+	}
+	each, all := newResults(len(imgs), w, h)
+	return each, e.run(ctx, p, imgs, all)
+}
+
+// tiled runs an image tile by tile.
+func (e *Engine) tiled(ctx context.Context, img *image.NRGBA) ([]Result, error) {
+	each, all := newResults(1, img.Rect.Dx(), img.Rect.Dy())
+	rows, cols := spans(all.H, e.opts.Tile, e.opts.Overlap), spans(all.W, e.opts.Tile, e.opts.Overlap)
+	b := newBlender(e.pool.Run, all, e.meta.Arch.Classes, rows, cols)
+	for _, ys := range rows {
+		for _, xs := range cols {
+			p, err := e.plan(planKey{n: 1, h: ys.n, w: xs.n, tile: true})
+			if err != nil {
+				return nil, err
+			}
+			at := image.Rect(xs.at, ys.at, xs.at+xs.n, ys.at+ys.n).Add(img.Rect.Min)
+			tile := img.SubImage(at).(*image.NRGBA)
+			if err := e.run(ctx, p, []*image.NRGBA{tile}, Result{}); err != nil {
+				return nil, fmt.Errorf("tile at (%d,%d) of %d x %d: %w", xs.at, ys.at, xs.n, ys.n, err)
+			}
+			b.add(ys, xs, e.frame.of(p.softmax), e.frame.of(p.confidence))
+		}
+	}
+	return each, nil
+}
+
+// maxArena keeps options that make no sense from taking all memory there is:
+// 16 GiB of float32s, a hundred times what the defaults need.
+const maxArena = 1 << 32
+
+// plan returns the plan for key and makes sure that it fits the arena.
+func (e *Engine) plan(key planKey) (*plan, error) {
+	p, ok := e.plans.get(key)
+	if !ok {
+		var err error
+		if p, err = e.makePlan(key, e.pool.Threads()); err != nil {
+			return nil, err
+		}
+		if int64(p.arena) > maxArena {
+			return nil, fmt.Errorf("%d images of %d x %d at once would take %d GiB: lower MaxPixels or BatchPixels", key.n, key.w, key.h, p.arena>>28)
+		}
+		e.plans.put(key, p)
+	}
+	if len(e.frame.arena) < p.arena {
+		e.frame.arena = nil // the old one may go before the new one comes
+		e.frame.arena = make([]float32, p.arena)
+	}
+	return p, nil
+}
+
+// run fills out from images.
+func (e *Engine) run(ctx context.Context, p *plan, images []*image.NRGBA, out Result) error {
+	f := &e.frame
+	f.images, f.mask, f.confidence, f.softmaxMax = images, out.Mask, out.Confidence, out.SoftmaxMax
+	err := p.run(ctx, f, false)
+	if errors.Is(err, ErrNotFinite) {
+		// Which layer began it costs a look at every value, so it is asked
+		// only now.
+		if first := p.run(ctx, f, true); first != nil {
+			err = first
+		}
+	}
+	f.images, f.mask, f.confidence, f.softmaxMax = nil, nil, nil, nil
+	return err
+}

@@ -1,0 +1,41 @@
+package kernel
+
+import "fmt"
+
+// maxClasses is how many classes a label of 8 bits can tell apart.
+const maxClasses = 256
+
+// Argmax writes the channel of the largest value of each pixel of x (n, c, hw)
+// to labels (n, hw), the lowest on a tie, and that value to top (n, hw; nil if
+// not wanted).
+func Argmax(p *Pool, labels []uint8, top, x []float32, n, c, hw int) error {
+	const op = "Argmax"
+	size, err := volume(n, c, hw)
+	if err != nil {
+		return sizeError(op, err)
+	}
+	if c > maxClasses {
+		return fmt.Errorf("kernel: %s: %d classes, at most %d fit a label", op, c, maxClasses)
+	}
+	if err := check(op, buffer{"labels", len(labels), n * hw}, buffer{"top", len(top), optional(top, n*hw)}, buffer{"x", len(x), size}); err != nil {
+		return err
+	}
+	strips(p, n, hw, func(img, from, count int) {
+		var best stripRow
+		out := labels[img*hw+from:][:count]
+		x := x[img*c*hw+from:]
+		clear(out)
+		copy(best[:count], x)
+		for ch := 1; ch < c; ch++ {
+			for j, v := range x[ch*hw:][:count] {
+				if v > best[j] {
+					best[j], out[j] = v, uint8(ch)
+				}
+			}
+		}
+		if top != nil {
+			copy(top[img*hw+from:], best[:count])
+		}
+	})
+	return nil
+}

@@ -1,0 +1,142 @@
+package kernel
+
+import (
+	"fmt"
+
+	"github.com/advseg/advseg/model/kernel/internal/simd"
+)
+
+// Act is the activation fused into the store of a kernel.
+type Act uint8
+
+// Activations.
+const (
+	ActNone      Act = iota
+	ActReLU          // max(v, 0)
+	ActLeakyReLU     // v if v > 0, else LeakySlope v
+)
+
+// LeakySlope is the slope of ActLeakyReLU for negative values.
+const LeakySlope = 0.2
+
+func (a Act) apply(v float32) float32 {
+	if v < 0 {
+		switch a {
+		case ActReLU:
+			return 0
+		case ActLeakyReLU:
+			return LeakySlope * v
+		}
+	}
+	return v
+}
+
+// mode is the activation for the micro-kernels.
+func (a Act) mode() int {
+	return [...]int{ActNone: 0, ActReLU: simd.ReLU, ActLeakyReLU: simd.Leaky}[a]
+}
+
+func (a Act) validate(op string) error {
+	if a > ActLeakyReLU {
+		return fmt.Errorf("kernel: %s: activation %d is not known", op, a)
+	}
+	return nil
+}
+
+// Conv is a convolution with its weights packed for inference. It does not
+// depend on the size of the image and is safe for concurrent use.
+type Conv struct {
+	spec    ConvSpec
+	act     Act
+	weights *panels
+}
+
+// NewConv packs weight (Out, In, KH, KW) and bias (Out; nil for none). It keeps
+// neither slice.
+func NewConv(spec ConvSpec, weight, bias []float32, act Act) (*Conv, error) {
+	const op = "NewConv"
+	if err := spec.Validate(); err != nil {
+		return nil, err
+	}
+	if err := check(op, buffer{"weight", len(weight), spec.weights()}, buffer{"bias", len(bias), optional(bias, spec.Out)}); err != nil {
+		return nil, err
+	}
+	if err := act.validate(op); err != nil {
+		return nil, err
+	}
+	k, err := microkernels()
+	if err != nil {
+		return nil, err
+	}
+	kept := make([]float32, spec.Out)
+	copy(kept, bias)
+	return &Conv{spec: spec, act: act, weights: spec.pack(Default(), k, make([]float32, spec.weights()), weight, kept)}, nil
+}
+
+// Spec is the shape the convolution was made for.
+func (c *Conv) Spec() ConvSpec { return c.spec }
+
+// Scratch is the number of float32s that Forward needs as scratch on a pool of
+// the given number of threads, for n images of h x w.
+func (c *Conv) Scratch(n, h, w, threads int) int {
+	return totalScratch(c.weights.kernels, c.spec.Out, threads, true)
+}
+
+// Forward computes y = act(conv(x) + bias + residual) for x (n, In, h, w) and y
+// (n, Out, oh, ow) of OutSize. residual is nil or of the shape of y. y must not
+// overlap x or residual.
+func (c *Conv) Forward(p *Pool, y, x, residual, scratch []float32, n, h, w int) error {
+	const op = "Conv.Forward"
+	z, err := c.spec.sizes(op, n, h, w)
+	if err != nil {
+		return err
+	}
+	if err := check(op, buffer{"y", len(y), z.y}, buffer{"x", len(x), z.x}, buffer{"residual", len(residual), optional(residual, z.y)},
+		buffer{"scratch", len(scratch), c.Scratch(n, h, w, p.Threads())}); err != nil {
+		return err
+	}
+	m := c.spec.forward(z, c.weights, y, x, n, h, w)
+	m.residual, m.act = residual, c.act
+	m.run(p, scratch)
+	return nil
+}
+
+// ConvForward computes y = conv(x) + bias with weights as they are: x (n, In, h,
+// w), y (n, Out, oh, ow), weight (Out, In, KH, KW), bias (Out) or nil.
+func ConvForward(p *Pool, spec ConvSpec, y, x, weight, bias []float32, n, h, w int) error {
+	const op = "ConvForward"
+	z, err := spec.sizes(op, n, h, w)
+	if err != nil {
+		return err
+	}
+	if err := check(op, buffer{"y", len(y), z.y}, buffer{"x", len(x), z.x}, buffer{"weight", len(weight), spec.weights()}, buffer{"bias", len(bias), optional(bias, spec.Out)}); err != nil {
+		return err
+	}
+	k, err := microkernels()
+	if err != nil {
+		return err
+	}
+	scratch, packed := borrow(totalScratch(k, spec.Out, p.Threads(), true)), borrow(spec.weights())
+	defer release(scratch)
+	defer release(packed)
+	if bias == nil {
+		bias = make([]float32, spec.Out)
+	}
+	m := spec.forward(z, spec.pack(p, k, *packed, weight, bias), y, x, n, h, w)
+	m.run(p, *scratch)
+	return nil
+}
+
+// pack packs the weights of a forward convolution.
+func (s ConvSpec) pack(p *Pool, k *simd.Kernels, data, weight, bias []float32) *panels {
+	taps := s.KH * s.KW
+	return packPanels(p, k, data, weight, bias, weightLayout{rowStep: s.In * taps, channelStep: taps}, s.Out, s.In, forwardGrid(s, 1, 1, 1, 1).taps)
+}
+
+// forward is the convolution as an implicit product, with weights as packed by
+// pack.
+func (s ConvSpec) forward(z convSizes, weights *panels, y, x []float32, n, h, w int) implicit {
+	g := forwardGrid(s, h, w, z.oh, z.ow)
+	plane := z.oh * z.ow
+	return implicit{grid: g, weights: weights, n: n, x: x, y: target{data: y, image: s.Out * plane, plane: plane, line: g.gw, col: 1}}
+}

@@ -1,0 +1,207 @@
+package kernel
+
+import (
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"slices"
+	"testing"
+
+	"github.com/advseg/advseg/model/internal/golden"
+	"github.com/advseg/advseg/model/kernel/internal/simd"
+	"github.com/advseg/advseg/model/kernel/plain"
+	"pgregory.net/rapid"
+)
+
+// everyLevel runs f with each instruction set that the CPU has.
+func everyLevel[T interface{ Run(string, func(T)) bool }](t T, f func(T)) {
+	for _, k := range simd.All() {
+		t.Run(k.Name, func(t T) {
+			before := forced.Swap(k)
+			defer forced.Store(before)
+			f(t)
+		})
+	}
+}
+
+func normal(r *rand.Rand, n int) []float32 {
+	s := make([]float32, n)
+	for i := range s {
+		s[i] = float32(r.NormFloat64())
+	}
+	return s
+}
+
+// convProblem is a convolution with data for it.
+type convProblem struct {
+	spec            ConvSpec
+	n, h, w         int
+	x, weight, bias []float32
+	residual, gy    []float32
+	sizes           convSizes
+}
+
+func newConvProblem(t testing.TB, spec ConvSpec, n, h, w int, seed uint64) convProblem {
+	z, err := spec.sizes("test", n, h, w)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := rand.New(rand.NewPCG(seed, 0))
+	return convProblem{
+		spec: spec, n: n, h: h, w: w, sizes: z, x: normal(r, z.x), weight: normal(r, spec.weights()),
+		bias: normal(r, spec.Out), residual: normal(r, z.y), gy: normal(r, z.y),
+	}
+}
+
+// convResults are all outputs of the convolution kernels.
+type convResults struct{ y, fused, gx, gw, gb []float32 }
+
+func (c *convProblem) run(t testing.TB, p *Pool, act Act) (r convResults) {
+	t.Helper()
+	r = convResults{nans(c.sizes.y), nans(c.sizes.y), nans(c.sizes.x), nans(len(c.weight)), nans(c.spec.Out)}
+	conv, err := NewConv(c.spec, c.weight, c.bias, act)
+	if err != nil {
+		t.Fatal(err)
+	}
+	scratch := nans(conv.Scratch(c.n, c.h, c.w, p.Threads()))
+	for _, err := range []error{
+		ConvForward(p, c.spec, r.y, c.x, c.weight, c.bias, c.n, c.h, c.w),
+		conv.Forward(p, r.fused, c.x, c.residual, scratch, c.n, c.h, c.w),
+		ConvBackwardInput(p, c.spec, r.gx, c.gy, c.weight, c.n, c.h, c.w),
+		ConvBackwardWeight(p, c.spec, r.gw, c.x, c.gy, c.n, c.h, c.w),
+		ConvBackwardBias(p, c.spec, r.gb, c.gy, c.n, c.h, c.w),
+	} {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	return r
+}
+
+// check compares the kernels with the plain loops.
+func (c *convProblem) check(t testing.TB, p *Pool, act Act) {
+	t.Helper()
+	got := c.run(t, p, act)
+	ref := plain.Conv(c.spec)
+	y := ref.Forward(c.x, c.weight, c.bias, c.n, c.h, c.w)
+	fused, gb := make([]float32, len(y)), make([]float64, c.spec.Out)
+	slope := map[Act]float32{ActNone: 1, ActReLU: 0, ActLeakyReLU: LeakySlope}[act]
+	for i := range y {
+		fused[i] = plain.Activate(y[i]+c.residual[i], slope)
+		gb[i/(c.sizes.oh*c.sizes.ow)%c.spec.Out] += float64(c.gy[i])
+	}
+	golden.Near(t, "y", got.y, y, dense)
+	golden.Near(t, "fused", got.fused, fused, dense)
+	golden.Near(t, "gx", got.gx, ref.BackwardInput(c.gy, c.weight, c.n, c.h, c.w), dense)
+	golden.Near(t, "gw", got.gw, ref.BackwardWeight(c.x, c.gy, c.n, c.h, c.w), dense)
+	for k, want := range gb {
+		golden.NearScalar(t, fmt.Sprint("gb ", k), float64(got.gb[k]), want, golden.Tol{Abs: 1e-4})
+	}
+}
+
+// same fails the test when two runs differ in any bit.
+func (r convResults) same(t testing.TB, other convResults) {
+	t.Helper()
+	equal := func(a, b []float32) bool {
+		return slices.EqualFunc(a, b, func(a, b float32) bool { return math.Float32bits(a) == math.Float32bits(b) })
+	}
+	if !equal(r.y, other.y) || !equal(r.fused, other.fused) || !equal(r.gx, other.gx) || !equal(r.gw, other.gw) || !equal(r.gb, other.gb) {
+		t.Error("results differ between runs")
+	}
+}
+
+// The layers of the networks, at widths and sizes that leave tails everywhere.
+var layers = []struct {
+	spec    ConvSpec
+	n, h, w int
+}{
+	{ConvSpec{3, 16, 7, 7, 2, 3, 1}, 1, 21, 27},
+	{ConvSpec{16, 24, 1, 1, 1, 0, 1}, 2, 9, 13},
+	{ConvSpec{17, 33, 1, 1, 2, 0, 1}, 1, 11, 16},
+	{ConvSpec{16, 16, 3, 3, 1, 1, 1}, 2, 13, 17},
+	{ConvSpec{70, 19, 3, 3, 1, 1, 1}, 1, 5, 9},
+	{ConvSpec{13, 21, 3, 3, 2, 1, 1}, 1, 11, 22},
+	{ConvSpec{17, 24, 3, 3, 1, 2, 2}, 1, 9, 15},
+	{ConvSpec{9, 25, 3, 3, 1, 4, 4}, 1, 9, 31},
+	{ConvSpec{32, 5, 3, 3, 1, 6, 6}, 1, 12, 12},
+	{ConvSpec{32, 11, 3, 3, 1, 12, 12}, 2, 13, 9},
+	{ConvSpec{7, 21, 3, 3, 1, 24, 24}, 1, 27, 33},
+	{ConvSpec{5, 8, 4, 4, 2, 1, 1}, 2, 13, 30},
+	{ConvSpec{64, 1, 4, 4, 2, 1, 1}, 1, 5, 4},
+	{ConvSpec{2, 3, 2, 5, 3, 4, 2}, 1, 10, 8},
+	{ConvSpec{1, 1, 1, 1, 1, 3, 1}, 1, 1, 1},
+}
+
+func TestConvLayers(t *testing.T) {
+	p := NewPool(3)
+	defer p.Close()
+	everyLevel(t, func(t *testing.T) {
+		for i, l := range layers {
+			t.Run(fmt.Sprintf("%+v", l.spec), func(t *testing.T) {
+				c := newConvProblem(t, l.spec, l.n, l.h, l.w, uint64(i))
+				c.check(t, p, Act(i%3))
+			})
+		}
+	})
+}
+
+func TestConvSameForAnyThreads(t *testing.T) {
+	pools := []*Pool{NewPool(1), NewPool(2), NewPool(5)}
+	everyLevel(t, func(t *testing.T) {
+		for i, l := range layers {
+			c := newConvProblem(t, l.spec, l.n, l.h, l.w, uint64(i))
+			first := c.run(t, pools[0], ActReLU)
+			for _, p := range pools {
+				first.same(t, c.run(t, p, ActReLU))
+			}
+		}
+	})
+	for _, p := range pools {
+		p.Close()
+	}
+}
+
+func TestConvRandom(t *testing.T) {
+	p := NewPool(2)
+	defer p.Close()
+	everyLevel(t, func(t *testing.T) {
+		rapid.Check(t, func(r *rapid.T) {
+			draw := func(name string, lo, hi int) int { return rapid.IntRange(lo, hi).Draw(r, name) }
+			spec := ConvSpec{
+				In: draw("in", 1, 20), Out: draw("out", 1, 30), KH: draw("kh", 1, 4), KW: draw("kw", 1, 4),
+				Stride: draw("stride", 1, 3), Pad: draw("pad", 0, 5), Dilation: draw("dilation", 1, 4),
+			}
+			n, h, w := draw("n", 1, 2), draw("h", 1, 14), draw("w", 1, 30)
+			if _, _, err := spec.OutSize(h, w); err != nil {
+				return
+			}
+			c := newConvProblem(t, spec, n, h, w, rapid.Uint64().Draw(r, "seed"))
+			c.check(t, p, Act(draw("act", 0, 2)))
+			if t.Failed() {
+				r.Fatalf("%+v, %d images of %d x %d", spec, n, h, w)
+			}
+		})
+	})
+}
+
+// FuzzConv takes the shape from the fuzzer; sizes that OutSize refuses must be
+// refused everywhere, all others must agree with the plain loops.
+func FuzzConv(f *testing.F) {
+	for _, l := range layers {
+		s := l.spec
+		f.Add(uint8(s.In), uint8(s.Out), uint8(s.KH), uint8(s.KW), uint8(s.Stride), uint8(s.Pad), uint8(s.Dilation), uint8(l.n), uint8(l.h), uint8(l.w))
+	}
+	f.Fuzz(func(t *testing.T, in, out, kh, kw, stride, pad, dilation, n, h, w uint8) {
+		spec := ConvSpec{int(in % 40), int(out % 40), int(kh % 8), int(kw % 8), int(stride % 5), int(pad % 26), int(dilation % 25)}
+		if _, err := spec.sizes("fuzz", int(n%3), int(h%40), int(w%60)); err != nil {
+			if err := ConvForward(nil, spec, nil, nil, nil, nil, int(n%3), int(h%40), int(w%60)); err == nil {
+				t.Error("ConvForward accepts what OutSize refuses")
+			}
+			return
+		}
+		everyLevel(t, func(t *testing.T) {
+			c := newConvProblem(t, spec, int(n%3), int(h%40), int(w%60), 1)
+			c.check(t, nil, Act(in%3))
+		})
+	})
+}

@@ -1,0 +1,66 @@
+package kernel
+
+// ConvBackwardInput computes gx (n, In, h, w), the gradient with respect to the
+// input, from gy (n, Out, oh, ow) and weight (Out, In, KH, KW). gx is
+// overwritten and must not overlap gy.
+func ConvBackwardInput(p *Pool, spec ConvSpec, gx, gy, weight []float32, n, h, w int) error {
+	const op = "ConvBackwardInput"
+	z, err := spec.sizes(op, n, h, w)
+	if err != nil {
+		return err
+	}
+	if err := check(op, buffer{"gx", len(gx), z.x}, buffer{"gy", len(gy), z.y}, buffer{"weight", len(weight), spec.weights()}); err != nil {
+		return err
+	}
+	k, err := microkernels()
+	if err != nil {
+		return err
+	}
+	taps := spec.KH * spec.KW
+	scratch := borrow(totalScratch(k, spec.In, p.Threads(), spec.Stride == 1))
+	packed, zeros := borrow(spec.weights()), make([]float32, spec.In)
+	defer release(scratch)
+	defer release(packed)
+	for py := range spec.Stride {
+		for px := range spec.Stride {
+			g, ok := phaseGrid(spec, h, w, z.oh, z.ow, py, px)
+			if !ok {
+				continue
+			}
+			m := implicit{
+				grid: g, n: n, x: gy,
+				// The matrix is transposed: In rows, summed over Out.
+				weights: packPanels(p, k, (*packed)[:spec.In*spec.Out*len(g.taps)], weight, zeros, weightLayout{rowStep: taps, channelStep: spec.In * taps}, spec.In, spec.Out, g.taps),
+				y:       target{data: gx, image: spec.In * h * w, plane: h * w, offset: py*w + px, line: spec.Stride * w, col: spec.Stride},
+			}
+			m.run(p, *scratch)
+		}
+	}
+	return nil
+}
+
+// ConvBackwardBias computes gb (Out), the gradient with respect to the bias: the
+// sum of gy (n, Out, oh, ow) over images and pixels. gb is overwritten.
+func ConvBackwardBias(p *Pool, spec ConvSpec, gb, gy []float32, n, h, w int) error {
+	const op = "ConvBackwardBias"
+	z, err := spec.sizes(op, n, h, w)
+	if err != nil {
+		return err
+	}
+	if err := check(op, buffer{"gb", len(gb), spec.Out}, buffer{"gy", len(gy), z.y}); err != nil {
+		return err
+	}
+	k, err := microkernels()
+	if err != nil {
+		return err
+	}
+	p.Run(spec.Out, func(i int) {
+		var sum float64
+		for img := range n {
+			s, _ := moments(k, gy[(img*spec.Out+i)*z.oh*z.ow:][:z.oh*z.ow], 0)
+			sum += s
+		}
+		gb[i] = float32(sum)
+	})
+	return nil
+}

@@ -1,0 +1,229 @@
+package kernel
+
+import "github.com/advseg/advseg/model/kernel/internal/simd"
+
+// Implicit GEMM: a convolution is the product of the weights, rows x (taps,
+// depth), and a matrix of (taps, depth) x positions that is never stored as a
+// whole. A task packs the part of it that a few panels of positions and a few
+// rows need (a chunk) into memory of its worker, multiplies, and goes on with
+// the next chunk, adding.
+//
+// Each output is one chain of additions over the chunks in order, so it does not
+// depend on how the positions were divided into tasks.
+
+const (
+	// chunkBytes is what one packed panel of one chunk takes: it stays in the
+	// first-level cache (32 or 48 KB) while the weights stream past.
+	chunkBytes = 36 << 10
+	// taskCols is how many positions a task takes at most: enough to use each
+	// weight fetched from the second-level cache a few times.
+	taskCols = 192
+)
+
+// implicit is one product over a batch.
+type implicit struct {
+	grid
+	weights  *panels
+	n        int
+	x        []float32 // (n, depth, h, w)
+	residual []float32 // like y, or nil
+	y        target
+	act      Act
+
+	blocks int // tasks along the positions of one image
+	splits int // tasks along the rows
+}
+
+// target is where results go: those of a position (y, x) and row r of image i to
+// data[i image + r plane + offset + y line + x col].
+type target struct {
+	data              []float32
+	image, plane      int
+	offset, line, col int
+}
+
+// direct tells whether the positions lie side by side, as the micro-kernels
+// store them.
+func (m *implicit) direct() bool { return m.y.col == 1 }
+
+func chunkDepth(k *simd.Kernels) int { return chunkBytes / (4 * k.Cols()) }
+
+// taskPanels is how many panels of positions a task takes at most.
+func taskPanels(k *simd.Kernels) int { return max(taskCols/k.Cols(), 1) }
+
+// workerScratch is the memory one worker needs: packed panels, and results that
+// cannot be stored where they belong at once: of the last, partial panel, or of
+// all when the positions do not lie side by side.
+func workerScratch(k *simd.Kernels, rows int, direct bool) int {
+	held := 1
+	if !direct {
+		held = taskPanels(k)
+	}
+	return lines(taskPanels(k)*chunkDepth(k)*k.Cols()) + lines(held*rows*k.Cols())
+}
+
+// totalScratch is what run needs on so many threads.
+func totalScratch(k *simd.Kernels, rows, threads int, direct bool) int {
+	return cacheLine + max(threads, 1)*workerScratch(k, rows, direct)
+}
+
+// run computes the product. scratch has totalScratch elements.
+func (m *implicit) run(p *Pool, scratch []float32) {
+	scratch = aligned(scratch)
+	k := m.weights.kernels
+	threads := p.Threads()
+	panels := (m.gh*m.gw + k.Cols() - 1) / k.Cols()
+	m.blocks = (panels + taskPanels(k) - 1) / taskPanels(k)
+	for m.blocks < panels && m.n*m.blocks%threads != 0 {
+		m.blocks++
+	}
+	m.splits = min(m.weights.count, max(1, threads/(m.n*m.blocks)))
+	each := workerScratch(k, m.weights.rows, m.direct())
+	p.run(m.n*m.blocks*m.splits, func(worker, i int) {
+		t := worktask{implicit: m, image: i / m.splits / m.blocks}
+		block, split := i/m.splits%m.blocks, i%m.splits
+		t.from, t.to = block*panels/m.blocks, (block+1)*panels/m.blocks
+		t.first, t.last = split*m.weights.count/m.splits, (split+1)*m.weights.count/m.splits
+		t.packed = scratch[worker*each:][:each]
+		t.held = t.packed[lines(taskPanels(k)*chunkDepth(k)*k.Cols()):]
+		t.run()
+	})
+}
+
+// worktask is the part of an implicit product for some panels of positions of
+// one image and some panels of rows.
+type worktask struct {
+	*implicit
+	image       int
+	from, to    int // panels of positions
+	first, last int // panels of rows
+	packed      []float32
+	held        []float32
+}
+
+// run goes over the chunks: consecutive rows of the packed weights, without the
+// taps that read only padding.
+func (t *worktask) run() {
+	k := t.weights.kernels
+	depth := t.weights.depth
+	p, q := t.from*k.Cols(), min(t.to*k.Cols(), t.gh*t.gw)
+	deepest := chunkDepth(k)
+	started := false
+	from, end := 0, 0 // the chunk so far
+	flush := func(last bool) {
+		for end-from > deepest {
+			t.chunk(from, from+deepest, !started, false)
+			started = true
+			from += deepest
+		}
+		if end > from || last {
+			t.chunk(from, end, !started, last)
+			started = true
+		}
+	}
+	for i, tap := range t.taps {
+		if !t.meets(tap, p, q) {
+			continue
+		}
+		if end != i*depth {
+			flush(false)
+			from = i * depth
+		}
+		end = (i + 1) * depth
+	}
+	flush(true)
+	t.store()
+}
+
+// chunk packs rows [from, to) of the position matrix and multiplies them by the
+// same rows of the weights.
+func (t *worktask) chunk(from, to int, first, last bool) {
+	k := t.weights.kernels
+	var mode int
+	if !first {
+		mode = simd.Add
+	}
+	for j := t.from; j < t.to; j++ {
+		at := j * k.Cols()
+		cols := min(k.Cols(), t.gh*t.gw-at)
+		vecs := (cols + k.Lanes - 1) / k.Lanes
+		width := vecs * k.Lanes
+		packed := t.packed[(j-t.from)*chunkDepth(k)*k.Cols():]
+		t.pack(packed, width, at, at+cols, from, to)
+		for i := t.first; i < t.last; i++ {
+			lo, hi := t.weights.span(i)
+			a := t.weights.at(i, from, len(t.taps))
+			gemm := k.GEMM[hi-lo-1][vecs-1]
+			if held := t.heldPanel(j, width); held != nil {
+				gemm(to-from, a, &packed[0], &held[lo*width], width, &t.weights.bias[lo], nil, mode)
+				continue
+			}
+			o := t.image*t.y.image + lo*t.y.plane + t.y.offset + at
+			finish := mode
+			var residual *float32
+			if last {
+				finish |= t.act.mode()
+				if t.residual != nil {
+					residual = &t.residual[o]
+				}
+			}
+			gemm(to-from, a, &packed[0], &t.y.data[o], t.y.plane, &t.weights.bias[lo], residual, finish)
+		}
+	}
+}
+
+// heldPanel is where the results of panel j, width to a row, wait to be stored;
+// nil when the micro-kernel can store them in place.
+func (t *worktask) heldPanel(j, width int) []float32 {
+	if !t.direct() {
+		return t.held[(j-t.from)*t.weights.rows*t.weights.kernels.Cols():]
+	}
+	if j*t.weights.kernels.Cols()+width > t.gh*t.gw {
+		return t.held
+	}
+	return nil
+}
+
+// store moves held results to their places.
+func (t *worktask) store() {
+	cols := t.weights.kernels.Cols()
+	top, _ := t.weights.span(t.first)
+	_, bottom := t.weights.span(t.last - 1)
+	for j := t.from; j < t.to; j++ {
+		p, q := j*cols, min((j+1)*cols, t.gh*t.gw)
+		width := (q - p + t.weights.kernels.Lanes - 1) / t.weights.kernels.Lanes * t.weights.kernels.Lanes
+		held := t.heldPanel(j, width)
+		if held == nil {
+			continue
+		}
+		for row := top; row < bottom; row++ {
+			o := t.image*t.y.image + row*t.y.plane + t.y.offset
+			for at := p; at < q; {
+				y, x := at/t.gw, at%t.gw
+				next := min(at+t.gw-x, q) // start of the next line of positions
+				t.storeLine(held[row*width+at-p:][:next-at], o+y*t.y.line+x*t.y.col)
+				at = next
+			}
+		}
+	}
+}
+
+// storeLine finishes results of one line and puts them to y from place to on.
+func (t *worktask) storeLine(held []float32, to int) {
+	out := t.y.data[to : to+(len(held)-1)*t.y.col+1]
+	if t.residual == nil && t.act == ActNone {
+		j := 0
+		for _, v := range held {
+			out[j] = v
+			j += t.y.col
+		}
+		return
+	}
+	for i, v := range held {
+		j := i * t.y.col
+		if t.residual != nil {
+			v += t.residual[to+j]
+		}
+		out[j] = t.act.apply(v)
+	}
+}

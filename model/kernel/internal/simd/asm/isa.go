@@ -1,0 +1,112 @@
+package main
+
+import (
+	"math"
+	"strings"
+
+	. "github.com/mmcloughlin/avo/build"
+	. "github.com/mmcloughlin/avo/operand"
+	"github.com/mmcloughlin/avo/reg"
+)
+
+// isa is an instruction set with the micro-kernel shape that fills it: rows x
+// vecs accumulators, vecs vectors of the right operand and one broadcast element
+// of the left one fit its registers.
+type isa struct {
+	name  string
+	lanes int // float32s of a vector
+	rows  int
+	vecs  int
+}
+
+var isas = []isa{
+	{name: "AVX512", lanes: 16, rows: 8, vecs: 3}, // 24 + 3 + 1 of 32
+	{name: "AVX2", lanes: 8, rows: 6, vecs: 2},    // 12 + 2 + 1 of 16
+}
+
+func (s isa) bytes() int { return 4 * s.lanes }
+
+// vec allocates a vector register.
+func (s isa) vec() reg.VecVirtual {
+	if s.lanes == 16 {
+		return ZMM()
+	}
+	return YMM()
+}
+
+// zero clears a vector register.
+func (s isa) zero(v reg.VecVirtual) {
+	if s.lanes == 16 {
+		VPXORD(v, v, v) // VXORPS on ZMM would need AVX512DQ
+	} else {
+		VXORPS(v, v, v)
+	}
+}
+
+// mask selects the elements of vector number at that are below n.
+func (s isa) mask(n reg.Register, at int) reg.Register {
+	below := s.vec()
+	indices := table("indices", func(i int) int { return i })
+	indices.Disp = s.bytes() * at
+	left := XMM()
+	VMOVD(n.(reg.GPVirtual).As32(), left)
+	VPBROADCASTD(left, below)
+	if s.lanes == 16 {
+		k := K()
+		VPCMPGTD(indices, below, k)
+		return k
+	}
+	VPCMPGTD(indices, below, below)
+	return below
+}
+
+// maskedLoad reads the elements that a mask selects, 0 for the others.
+func (s isa) maskedLoad(from Mem, mask reg.Register, to reg.VecVirtual) {
+	if s.lanes == 16 {
+		VMOVUPS_Z(from, mask, to)
+	} else {
+		VMASKMOVPS(from, mask, to)
+	}
+}
+
+func (s isa) maskedStore(from reg.VecVirtual, mask reg.Register, to Mem) {
+	if s.lanes == 16 {
+		VMOVUPS(from, mask, to)
+	} else {
+		VMASKMOVPS(from, mask, to)
+	}
+}
+
+// constants are the data of the file so far.
+var constants = map[string]Mem{}
+
+// table is 48 numbers in memory.
+func table(name string, f func(i int) int) Mem {
+	if _, ok := constants[name]; !ok {
+		constants[name] = GLOBL(name, RODATA|NOPTR)
+		for i := range 48 {
+			DATA(4*i, U32(f(i)))
+		}
+	}
+	return constants[name]
+}
+
+// constant is one number in memory.
+func constant(name string, v uint32) Mem {
+	if _, ok := constants[name]; !ok {
+		constants[name] = GLOBL(name, RODATA|NOPTR)
+		DATA(0, U32(v))
+	}
+	return constants[name]
+}
+
+func float(name string, v float64) Mem { return constant(name, math.Float32bits(float32(v))) }
+
+// names are those of a list of parameters, without the type.
+func names(list string) []string {
+	list, _, _ = strings.Cut(list, " *")
+	if list == "" {
+		return nil
+	}
+	return strings.Split(list, ", ")
+}

@@ -1,0 +1,30 @@
+package simd
+
+// Vector are the kernels over n consecutive elements. dst may be one of the
+// sources.
+type Vector struct {
+	Add     func(n int, dst, a, b *float32) // a + b
+	Mul     func(n int, dst, a, b *float32) // a b
+	MulAdd  func(n int, dst, a, b *float32) // dst + a b
+	Maximum func(n int, dst, a, b *float32) // max(a, b), NaN when either is
+
+	ReLU  func(n int, dst, x *float32)                   // max(x, 0)
+	Leaky func(n int, dst, x *float32, slope float32)    // x > 0 ? x : slope x
+	Gate  func(n int, dst, g, x *float32, slope float32) // x > 0 ? g : slope g
+
+	Affine     func(n int, dst, x *float32, mean, scale, shift float32)            // (x - mean) scale + shift
+	AffineReLU func(n int, dst, x *float32, mean, scale, shift float32)            // max(that, 0)
+	Combine    func(n int, dst, g, x *float32, mean, slope, offset, scale float32) // (g - offset - (x - mean) slope) scale
+	Lerp       func(n int, dst, a, b *float32, t float32)                          // a + t (b - a)
+	Axpy       func(n int, dst, x *float32, t float32)                             // dst + t x
+
+	MulSub  func(n int, dst, y, g, d *float32)     // y (g - d)
+	ExpSub  func(n int, dst, x, top, sum *float32) // exp(x - top), also added to sum
+	Sigmoid func(n int, dst, x *float32)           // 1 / (1 + exp(-x))
+
+	// Moments and Dots add up in float64; n is a multiple of Lanes and not 0.
+	// The lanes of the two sums are stored from sums[0] and sums[8] on, at
+	// most 8 each, for the caller to add in order.
+	Moments func(n int, x *float32, shift float64, sums *float64)    // x - shift, (x - shift)^2
+	Dots    func(n int, g, x *float32, shift float64, sums *float64) // g, g (x - shift)
+}

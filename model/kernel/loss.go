@@ -1,0 +1,174 @@
+package kernel
+
+import (
+	"fmt"
+	"math"
+
+	"github.com/advseg/advseg/model/kernel/internal/simd"
+)
+
+// CrossEntropy is the mean over the counted pixels of -log softmax(logits) at
+// the label, for logits (n, c, hw) and labels (n, hw). Pixels with the label
+// ignore are not counted; another label of c or more is an error. grad (shape of
+// logits; nil if not wanted) receives scale times the gradient of the mean. When
+// no pixel counts, loss and gradient are 0.
+func CrossEntropy(p *Pool, grad, logits []float32, labels []uint8, ignore uint8, n, c, hw int, scale float32) (loss float64, counted int, err error) {
+	const op = "CrossEntropy"
+	size, err := volume(n, c, hw)
+	if err != nil {
+		return 0, 0, sizeError(op, err)
+	}
+	if err := check(op, buffer{"grad", len(grad), optional(grad, size)}, buffer{"logits", len(logits), size}, buffer{"labels", len(labels), n * hw}); err != nil {
+		return 0, 0, err
+	}
+	for i, l := range labels[:n*hw] {
+		if l == ignore {
+			continue
+		}
+		if int(l) >= c {
+			return 0, 0, fmt.Errorf("kernel: %s: label %d at pixel %d of image %d: there are %d classes and %d is ignored", op, l, i%hw, i/hw, c, ignore)
+		}
+		counted++
+	}
+	if counted == 0 {
+		if grad != nil {
+			clear(grad[:size])
+		}
+		return 0, 0, nil
+	}
+	k, err := microkernels()
+	if err != nil {
+		return 0, 0, err
+	}
+	each := float32(float64(scale) / float64(counted))
+	per := (hw + strip - 1) / strip
+	sums := make([]float64, n*per)
+	strips(p, n, hw, func(img, from, count int) {
+		first := img*c*hw + from
+		t := lossStrip{kernels: k, x: logits[first:], labels: labels[img*hw+from:][:count], ignore: ignore, c: c, hw: hw}
+		if grad != nil {
+			t.grad = grad[first:]
+		}
+		sums[img*per+from/strip] = t.crossEntropy(each)
+	})
+	for _, s := range sums {
+		loss += s
+	}
+	return loss / float64(counted), counted, nil
+}
+
+// lossStrip is a strip of pixels of one image.
+type lossStrip struct {
+	kernels *simd.Kernels
+	grad, x []float32 // from the first pixel on, planes hw apart; grad may be nil
+	labels  []uint8
+	ignore  uint8
+	c, hw   int
+}
+
+// crossEntropy is the sum of the losses of the strip; the gradient of each
+// counted pixel is multiplied by each.
+func (t *lossStrip) crossEntropy(each float32) (loss float64) {
+	var top, sum, factor stripRow
+	count := len(t.labels)
+	if t.grad == nil {
+		softmaxStrip(t.kernels, factor[:], 0, t.x, t.hw, &top, &sum, t.c, count) // only the sums are wanted
+	} else {
+		softmaxStrip(t.kernels, t.grad, t.hw, t.x, t.hw, &top, &sum, t.c, count)
+	}
+	for j, l := range t.labels {
+		factor[j] = 0
+		if l != t.ignore {
+			loss += math.Log(float64(sum[j])) + float64(top[j]) - float64(t.x[int(l)*t.hw+j])
+			factor[j] = each / sum[j]
+		}
+	}
+	if t.grad == nil {
+		return loss
+	}
+	for ch := range t.c {
+		g := &t.grad[ch*t.hw]
+		t.kernels.Mul(count, g, g, &factor[0])
+	}
+	for j, l := range t.labels {
+		if l != t.ignore {
+			t.grad[int(l)*t.hw+j] -= each
+		}
+	}
+	return loss
+}
+
+// BCEWithLogits is the mean over the counted pixels of the binary cross-entropy
+// of sigmoid(logits) against target, for logits (n, hw). ignore (n, hw; nil for
+// none) is not 0 where a pixel is left out. grad (n, hw; nil if not wanted)
+// receives scale times the gradient of the mean. When no pixel counts, loss and
+// gradient are 0.
+func BCEWithLogits(p *Pool, grad, logits []float32, ignore []uint8, target float32, n, hw int, scale float32) (loss float64, counted int, err error) {
+	const op = "BCEWithLogits"
+	size, err := volume(n, hw)
+	if err != nil {
+		return 0, 0, sizeError(op, err)
+	}
+	if err := check(op, buffer{"grad", len(grad), optional(grad, size)}, buffer{"logits", len(logits), size}, buffer{"ignore", len(ignore), optional(ignore, size)}); err != nil {
+		return 0, 0, err
+	}
+	counted = size
+	if ignore != nil {
+		for _, out := range ignore[:size] {
+			if out != 0 {
+				counted--
+			}
+		}
+	}
+	if counted == 0 {
+		if grad != nil {
+			clear(grad[:size])
+		}
+		return 0, 0, nil
+	}
+	each := float32(float64(scale) / float64(counted))
+	k, err := microkernels()
+	if err != nil {
+		return 0, 0, err
+	}
+	sums := make([]float64, (size+strip-1)/strip)
+	strips(p, 1, size, func(_, from, count int) {
+		// max(v, 0) - v target + log(1 + exp(-|v|)) is stable for any v.
+		var e, zero, unused stripRow
+		x := logits[from:][:count]
+		for j, v := range x {
+			e[j] = min(v, -v)
+		}
+		k.ExpSub(count, &e[0], &e[0], &zero[0], &unused[0])
+		var sum float64
+		for j, v := range x {
+			if ignore != nil && ignore[from+j] != 0 {
+				if grad != nil {
+					grad[from+j] = 0
+				}
+				continue
+			}
+			sum += float64(max(v, 0)) - float64(v)*float64(target) + log1p(float64(e[j]))
+			if grad != nil {
+				s := 1 / (1 + e[j])
+				if v < 0 {
+					s *= e[j]
+				}
+				grad[from+j] = each * (s - target)
+			}
+		}
+		sums[from/strip] = sum
+	})
+	for _, s := range sums {
+		loss += s
+	}
+	return loss / float64(counted), counted, nil
+}
+
+// log1p is log(1 + e) for e in 0..1, faster than the general math.Log1p.
+func log1p(e float64) float64 {
+	if e < 1e-5 {
+		return e - e*e/2
+	}
+	return math.Log(1 + e)
+}

@@ -1,0 +1,183 @@
+package kernel
+
+import (
+	"math"
+	"math/rand/v2"
+	"slices"
+	"testing"
+
+	"github.com/advseg/advseg/model/internal/golden"
+	"github.com/advseg/advseg/model/kernel/plain"
+	"github.com/google/go-cmp/cmp"
+	"pgregory.net/rapid"
+)
+
+func TestSigmoidEnds(t *testing.T) {
+	x := []float32{-200, -80, 0, 80, 200}
+	y := nans(5)
+	if err := Sigmoid(nil, y, x); err != nil {
+		t.Fatal(err)
+	}
+	for i, v := range x {
+		golden.NearScalar(t, "sigmoid", float64(y[i]), 1/(1+math.Exp(-float64(v))), golden.Tol{Rel: 3e-7, Abs: 1e-37})
+	}
+}
+
+// Kernels over channels go in strips, resizing in rows: sizes around a strip and
+// odd shapes must not matter.
+func TestSoftmaxAndArgmax(t *testing.T) {
+	rapid.Check(t, func(r *rapid.T) {
+		n, c := rapid.IntRange(1, 3).Draw(r, "n"), rapid.IntRange(1, 9).Draw(r, "c")
+		hw := rapid.SampledFrom([]int{1, 3, strip - 1, strip, strip + 1, 2*strip + 5}).Draw(r, "hw")
+		rng := rand.New(rand.NewPCG(rapid.Uint64().Draw(r, "seed"), 0))
+		x := make([]float32, n*c*hw)
+		for i := range x {
+			x[i] = float32(rng.IntN(13)-6) * 4 // with ties, and far apart
+		}
+		y, labels, top := nans(len(x)), make([]uint8, n*hw), nans(n*hw)
+		if err := Softmax(nil, y, x, n, c, hw); err != nil {
+			r.Fatal(err)
+		}
+		golden.Near(t, "softmax", y, plain.Softmax(x, n, c, hw), golden.Tol{Abs: 5e-7})
+		if err := Argmax(nil, labels, top, x, n, c, hw); err != nil {
+			r.Fatal(err)
+		}
+		for i, label := range labels {
+			best := 0
+			at := func(ch int) float32 { return x[(i/hw*c+ch)*hw+i%hw] }
+			for ch := range c {
+				if at(ch) > at(best) {
+					best = ch
+				}
+			}
+			if int(label) != best || top[i] != at(best) {
+				r.Fatalf("pixel %d: label %d of value %v, want %d of %v", i, label, top[i], best, at(best))
+			}
+		}
+		if t.Failed() {
+			r.Fatal("see above")
+		}
+	})
+}
+
+func TestBilinearRandom(t *testing.T) {
+	rapid.Check(t, func(r *rapid.T) {
+		side := rapid.IntRange(1, 23)
+		h, w, oh, ow := side.Draw(r, "h"), side.Draw(r, "w"), side.Draw(r, "oh"), side.Draw(r, "ow")
+		rng := rand.New(rand.NewPCG(rapid.Uint64().Draw(r, "seed"), 0))
+		x, gy := normal(rng, 6*h*w), normal(rng, 6*oh*ow)
+		y, gx := nans(len(gy)), nans(len(x))
+		if err := Bilinear(nil, y, x, 2, 3, h, w, oh, ow); err != nil {
+			r.Fatal(err)
+		}
+		golden.Near(t, "y", y, plain.Bilinear(x, 6, h, w, oh, ow), golden.Tol{Abs: 2e-6})
+		if err := BilinearBackward(nil, gx, gy, 2, 3, h, w, oh, ow); err != nil {
+			r.Fatal(err)
+		}
+		// The gradient is the transpose: <gy, resize(x)> = <gx, x>.
+		golden.NearScalar(t, "dot", dot(gx, x), dot(gy, y), golden.Tol{Abs: 1e-3})
+		if t.Failed() {
+			r.Fatal("see above")
+		}
+	})
+}
+
+func dot(a, b []float32) (sum float64) {
+	for i := range a {
+		sum += float64(a[i]) * float64(b[i])
+	}
+	return sum
+}
+
+func TestMaxPoolRandom(t *testing.T) {
+	everyLevel(t, func(t *testing.T) {
+		rapid.Check(t, func(r *rapid.T) {
+			h, w := rapid.IntRange(1, 9).Draw(r, "h"), rapid.IntRange(1, 75).Draw(r, "w")
+			values := rapid.SampledFrom([]float32{-2, -1, 0, 1, 2, float32(math.NaN()), float32(math.Inf(1)), float32(math.Inf(-1))})
+			x := rapid.SliceOfN(values, 2*h*w, 2*h*w).Draw(r, "x")
+			oh, ow := MaxPoolOut(h), MaxPoolOut(w)
+			y, argmax := nans(2*oh*ow), make([]int32, 2*oh*ow)
+			if err := MaxPool3x3S2(nil, y, argmax, x, 1, 2, h, w); err != nil {
+				r.Fatal(err)
+			}
+			for i := range y {
+				in, oy, ox := x[i/(oh*ow)*h*w:], i/ow%oh, i%ow
+				best := -1
+				for iy := max(2*oy-1, 0); iy < min(2*oy+2, h); iy++ {
+					for ix := max(2*ox-1, 0); ix < min(2*ox+2, w); ix++ {
+						at := iy*w + ix
+						if best < 0 || in[at] > in[best] || in[at] != in[at] && in[best] == in[best] {
+							best = at
+						}
+					}
+				}
+				if v := in[best]; int(argmax[i]) != best || y[i] != v && v == v {
+					r.Fatalf("output %d is %v from %d, want %v from %d", i, y[i], argmax[i], v, best)
+				}
+			}
+		})
+	})
+}
+
+// Not-a-number must not disappear on its way through a network.
+func TestNaNStaysVisible(t *testing.T) {
+	nan := float32(math.NaN())
+	bad := func(name string, v float32) {
+		t.Helper()
+		if v == v {
+			t.Errorf("%s hides a NaN: %v", name, v)
+		}
+	}
+	x := []float32{1, nan, -1, 2}
+	y := make([]float32, 4)
+	if err := ReLU(nil, y, x); err != nil {
+		t.Fatal(err)
+	}
+	bad("ReLU", y[1])
+	if err := MaxPool3x3S2(nil, y, nil, x, 1, 1, 2, 2); err != nil {
+		t.Fatal(err)
+	}
+	bad("MaxPool3x3S2", y[0])
+	everyLevel(t, func(t *testing.T) {
+		for act := ActNone; act <= ActLeakyReLU; act++ {
+			c := newConvProblem(t, ConvSpec{4, 20, 3, 3, 1, 1, 1}, 1, 9, 60, 1)
+			c.x[100] = nan
+			bad("convolution", c.run(t, Default(), act).fused[100])
+		}
+	})
+}
+
+// Losses and statistics are sums over everything: equal bits for any number of
+// threads.
+func TestSumsSameForAnyThreads(t *testing.T) {
+	const n, c, hw = 3, 5, 9000
+	r := rand.New(rand.NewPCG(1, 2))
+	x, gy := normal(r, n*c*hw), normal(r, n*c*hw)
+	labels := make([]uint8, n*hw)
+	for i := range labels {
+		labels[i] = uint8(r.IntN(c))
+	}
+	run := func(p *Pool) (out []float64) {
+		grad, mean, variance, ggamma, gbeta := nans(n*c*hw), nans(c), nans(c), nans(c), nans(c)
+		ce, _, err := CrossEntropy(p, grad, x, labels, 255, n, c, hw, 1)
+		bce, _, err2 := BCEWithLogits(p, grad, x, nil, 1, n, c*hw, 1)
+		err3 := BatchNormStats(p, mean, variance, x, n, c, hw)
+		err4 := BatchNormBackwardReduce(p, ggamma, gbeta, x, gy, mean, variance, 1e-5, n, c, hw)
+		for _, err := range []error{err, err2, err3, err4} {
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+		out = append(out, ce, bce)
+		for _, v := range slices.Concat(mean, variance, ggamma, gbeta, grad) {
+			out = append(out, float64(v))
+		}
+		return out
+	}
+	one, four := NewPool(1), NewPool(4)
+	defer one.Close()
+	defer four.Close()
+	if d := cmp.Diff(run(one), run(four)); d != "" {
+		t.Error(d)
+	}
+}
