@@ -1,0 +1,251 @@
+package transforms
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"fmt"
+	"reflect"
+	"slices"
+
+	"github.com/advseg/advseg/io/manifest"
+	"github.com/advseg/advseg/io/pix"
+	"github.com/advseg/advseg/io/shard"
+	"github.com/advseg/advseg/model/metric"
+	"github.com/apache/beam/sdks/v2/go/pkg/beam"
+)
+
+func init() {
+	beam.RegisterType(reflect.TypeFor[evaluateFn]())
+	beam.RegisterType(reflect.TypeFor[mergeEvaluationsFn]())
+	beam.RegisterType(reflect.TypeFor[noEvaluationFn]())
+	beam.RegisterCoder(reflect.TypeFor[Evaluation](), encodeEvaluation, decodeEvaluation)
+}
+
+// EvaluateOptions says what Evaluate measures. Bundle is needed.
+type EvaluateOptions struct {
+	Bundle string // URL of the trained network
+
+	// PerImage keeps a confusion matrix for each image, which metric.Bootstrap
+	// needs: classes^2 numbers an image, so for validation sets only.
+	PerImage bool
+
+	MaxPixels      int // images above are cut into tiles; 0: the engine's default
+	MaxImagePixels int // images above are rejected; 0: pix.DefaultMaxPixels
+	Batch          int // most images in one call of the network; 0: 4
+	Threads        int // of the network; 0: all cores
+
+	Engine string // see RegisterEngine; empty: this project's own
+}
+
+// Validate reports the first option that makes no sense.
+func (o EvaluateOptions) Validate() error {
+	switch {
+	case o.Bundle == "":
+		return fmt.Errorf("no bundle: set the URL of a trained network")
+	case o.MaxPixels < 0 || o.MaxImagePixels < 0 || o.Batch < 0 || o.Threads < 0:
+		return fmt.Errorf("a limit is negative: max pixels %d, max image pixels %d, batch %d, threads %d", o.MaxPixels, o.MaxImagePixels, o.Batch, o.Threads)
+	}
+	return nil
+}
+
+// maxRejectsKept bounds the rejects that an evaluation lists; it counts all.
+const maxRejectsKept = 1000
+
+// Evaluation is a network measured against human labels. The zero value is
+// that of no shards.
+type Evaluation struct {
+	Bundles []string `json:"bundles"` // digests; more than one means that the bundle changed under the run
+
+	Shards       int64             `json:"shards"`
+	FailedShards int64             `json:"failed_shards"`
+	In           int64             `json:"in"` // = Evaluated + Rejected
+	Evaluated    int64             `json:"evaluated"`
+	Rejected     int64             `json:"rejected"`
+	RejectedBy   map[string]int64  `json:"rejected_by,omitempty"` // by stage
+	Rejects      []manifest.Reject `json:"rejects,omitempty"`     // the first 1000 by object and key
+
+	// Confusion counts the unthresholded masks: mean IoU, IoU of each class and
+	// pixel accuracy follow from it.
+	Confusion metric.Confusion `json:"confusion"`
+	// What a threshold on either selector would keep, and how much of that is
+	// right.
+	Discriminator metric.Reliability `json:"discriminator"`
+	Softmax       metric.Reliability `json:"softmax"`
+	// Images is set with EvaluateOptions.PerImage, by object and key.
+	Images []ImageConfusion `json:"images,omitempty"`
+
+	Seconds Seconds `json:"seconds,omitzero"`
+}
+
+// ImageConfusion is the confusion matrix of one image.
+type ImageConfusion struct {
+	Object    string           `json:"object"`
+	Key       string           `json:"key"`
+	Confusion metric.Confusion `json:"confusion"`
+}
+
+// Evaluate compares a bundle's predictions with the masks of a
+// PCollection<shard.Ref> of labelled shards. It returns a
+// PCollection<Evaluation> of exactly one element, also when there are no shards.
+// Examples without a mask, or with one of another size or with ids that are
+// not classes, are rejects.
+func Evaluate(s beam.Scope, refs beam.PCollection, o EvaluateOptions) beam.PCollection {
+	s = s.Scope("transforms.Evaluate")
+	parts := beam.ParDo(s, &evaluateFn{Options: o}, refs)
+	parts = beam.Reshuffle(s, parts) // the heavy stage scales by itself
+	empty := beam.ParDo(s, &noEvaluationFn{}, beam.Impulse(s))
+	return beam.Combine(s, &mergeEvaluationsFn{}, beam.Flatten(s, parts, empty))
+}
+
+type noEvaluationFn struct{}
+
+func (*noEvaluationFn) ProcessElement(_ []byte, emit func(Evaluation)) { emit(Evaluation{}) }
+
+type evaluateFn struct {
+	Options EvaluateOptions
+}
+
+func (fn *evaluateFn) ProcessElement(ctx context.Context, ref shard.Ref, emit func(Evaluation)) error {
+	part, err := evaluateShard(ctx, ref, fn.Options)
+	if err != nil {
+		return fmt.Errorf("evaluate shard %s (%s): %w", ref.Name, ref.URL, err)
+	}
+	emit(part)
+	return nil
+}
+
+// compared is the output of one example.
+type compared struct {
+	confusion              *metric.Confusion
+	discriminator, softmax *metric.Reliability
+}
+
+func evaluateShard(ctx context.Context, ref shard.Ref, o EvaluateOptions) (Evaluation, error) {
+	if err := o.Validate(); err != nil {
+		return Evaluation{}, err
+	}
+	p, err := loadPredictor(ctx, o.Engine, o.Bundle, EngineOptions{Threads: o.Threads, MaxPixels: o.MaxPixels})
+	if err != nil {
+		return Evaluation{}, err
+	}
+	meta := p.Meta()
+	classes, ignore := len(meta.Classes), meta.IgnoreID
+	part := Evaluation{Shards: 1, Bundles: []string{p.Digest()}}
+	st := &stream{
+		ref: ref, predictor: p, batch: o.Batch, needMask: true,
+		limits: pix.Limits{MaxPixels: o.MaxImagePixels},
+	}
+	st.finish = func(it *item) (any, error) {
+		out := &compared{
+			metric.NewConfusion(classes, ignore),
+			metric.NewReliability(classes, ignore), metric.NewReliability(classes, ignore),
+		}
+		if err := out.confusion.Add(it.truth, it.result.Mask); err != nil {
+			return nil, err
+		}
+		if err := out.discriminator.Add(it.truth, it.result.Mask, it.result.Confidence); err != nil {
+			return nil, err
+		}
+		return out, out.softmax.Add(it.truth, it.result.Mask, it.result.SoftmaxMax)
+	}
+	st.collect = func(it *item) error {
+		if it.rejected() {
+			part.addReject(manifest.Reject{Key: it.key, Object: it.object, Stage: it.stage, Reason: it.reason})
+			return nil
+		}
+		out := it.output.(*compared)
+		it.output = nil
+		part.Evaluated++
+		if o.PerImage {
+			part.Images = append(part.Images, ImageConfusion{it.object, it.key, *out.confusion})
+		}
+		return part.addCounts(*out.confusion, *out.discriminator, *out.softmax)
+	}
+	if err := st.run(ctx); err != nil {
+		return Evaluation{}, err
+	}
+	part.In = st.in
+	if st.failure != nil {
+		part.In++
+		part.FailedShards = 1
+		part.addReject(manifest.Reject{Object: ref.URL, Stage: StageRead, Reason: st.failure.Error()})
+		processed.rejects.Add(1)
+	}
+	if part.In != part.Evaluated+part.Rejected {
+		return Evaluation{}, fmt.Errorf("%d examples came in, but %d were evaluated and %d rejected", part.In, part.Evaluated, part.Rejected)
+	}
+	part.Seconds = st.seconds()
+	processed.shards.Add(1)
+	imagesCounter.Inc(ctx, part.Evaluated)
+	rejectsCounter.Inc(ctx, part.Rejected)
+	bytesReadCounter.Inc(ctx, st.bytesRead)
+	recordBatches(ctx, st.batches)
+	return part, nil
+}
+
+func (e *Evaluation) addReject(r manifest.Reject) {
+	e.Rejected++
+	if e.RejectedBy == nil {
+		e.RejectedBy = map[string]int64{}
+	}
+	e.RejectedBy[r.Stage]++
+	e.Rejects = append(e.Rejects, r)
+	if len(e.Rejects) > maxRejectsKept {
+		e.Rejects = firstRejects(e.Rejects)
+	}
+}
+
+func (e *Evaluation) addCounts(c metric.Confusion, discriminator, softmax metric.Reliability) error {
+	if err := e.Confusion.Merge(&c); err != nil {
+		return err
+	}
+	if err := e.Discriminator.Merge(&discriminator); err != nil {
+		return err
+	}
+	return e.Softmax.Merge(&softmax)
+}
+
+func firstRejects(r []manifest.Reject) []manifest.Reject {
+	slices.SortFunc(r, func(a, b manifest.Reject) int {
+		return cmp.Or(cmp.Compare(a.Object, b.Object), cmp.Compare(a.Key, b.Key), cmp.Compare(a.Stage, b.Stage), cmp.Compare(a.Reason, b.Reason))
+	})
+	return r[:min(len(r), maxRejectsKept)]
+}
+
+type mergeEvaluationsFn struct{}
+
+// MergeAccumulators shares nothing with its arguments that either could change.
+func (*mergeEvaluationsFn) MergeAccumulators(a, b Evaluation) (Evaluation, error) {
+	sum := Evaluation{
+		Bundles:      union(a.Bundles, b.Bundles),
+		Shards:       a.Shards + b.Shards,
+		FailedShards: a.FailedShards + b.FailedShards,
+		In:           a.In + b.In,
+		Evaluated:    a.Evaluated + b.Evaluated,
+		Rejected:     a.Rejected + b.Rejected,
+		RejectedBy:   addByStage(a.RejectedBy, b.RejectedBy),
+		Rejects:      firstRejects(slices.Concat(a.Rejects, b.Rejects)),
+		Images:       slices.Concat(a.Images, b.Images),
+		Seconds:      a.Seconds.plus(b.Seconds),
+	}
+	if len(sum.Bundles) > 1 {
+		return Evaluation{}, fmt.Errorf("the bundle changed while the run was going (digests %.12q): run it again", sum.Bundles)
+	}
+	slices.SortFunc(sum.Images, func(a, b ImageConfusion) int {
+		return cmp.Or(cmp.Compare(a.Object, b.Object), cmp.Compare(a.Key, b.Key))
+	})
+	for _, e := range []Evaluation{a, b} {
+		if err := sum.addCounts(e.Confusion, e.Discriminator, e.Softmax); err != nil {
+			return Evaluation{}, err
+		}
+	}
+	return sum, nil
+}
+
+func encodeEvaluation(e Evaluation) ([]byte, error) { return json.Marshal(e) }
+
+func decodeEvaluation(data []byte) (e Evaluation, err error) {
+	err = json.Unmarshal(data, &e)
+	return e, err
+}

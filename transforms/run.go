@@ -1,0 +1,100 @@
+package transforms
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"iter"
+	"strings"
+	"sync/atomic"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/advseg/advseg/io/blob"
+	"github.com/advseg/advseg/io/shard"
+	"github.com/advseg/advseg/model/bundle"
+)
+
+// ReadSummary reads the summary of a complete label run.
+func ReadSummary(ctx context.Context, run string) (Summary, error) {
+	url := blob.Join(run, summaryFile)
+	data, _, err := blob.ReadFile(ctx, url, 0)
+	if err != nil {
+		return Summary{}, err
+	}
+	var s Summary
+	if err := json.Unmarshal(data, &s); err != nil {
+		return Summary{}, fmt.Errorf("summary %s: %w", url, err)
+	}
+	return s, s.check()
+}
+
+// Reports yields the report objects of a label run by name. An error ends the
+// sequence.
+func Reports(ctx context.Context, run string) iter.Seq2[*ReportObject, error] {
+	return func(yield func(*ReportObject, error) bool) {
+		for obj, err := range blob.List(ctx, blob.Join(run, reportsDir)+"/") {
+			var report *ReportObject
+			if err == nil && !strings.HasSuffix(obj.URL, ".json") {
+				continue
+			}
+			if err == nil {
+				report, err = ReadReport(ctx, obj.URL)
+			}
+			if !yield(report, err) || err != nil {
+				return
+			}
+		}
+	}
+}
+
+// OutputURL is where Label puts the labels of a unit of work: the shard, or the
+// folder of the files.
+func (o LabelOptions) OutputURL(ref shard.Ref) string {
+	if o.Format == shard.FormatFiles {
+		return o.Output
+	}
+	return blob.Join(o.Output, shardsDir, ref.Name+".tar")
+}
+
+// CountUnlabelled counts the units of work whose labels, by this bundle and with
+// these options, are not in the output. Input that could not be read to its end
+// counts as labelled: nothing more can be made of it until it changes.
+func CountUnlabelled(ctx context.Context, refs []shard.Ref, o LabelOptions) (int, error) {
+	meta, digest, err := bundle.ReadMeta(ctx, o.Bundle)
+	if err != nil {
+		return 0, err
+	}
+	if o.Format == "" {
+		o.Format = shard.FormatWebDataset
+	}
+	sel, err := newSelection(meta, o.Selector, o.Thresholds)
+	if err != nil {
+		return 0, err
+	}
+	var missing atomic.Int64
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(16) // latency, not bandwidth
+	for _, ref := range refs {
+		g.Go(func() error {
+			want, err := fingerprint(ref, digest, o, sel)
+			if err != nil {
+				return err
+			}
+			report, err := oldReport(ctx, blob.Join(o.Output, reportsDir, ref.Name+".json"))
+			if err != nil {
+				return err
+			}
+			done := report != nil && report.Fingerprint == want
+			if done && report.Failure == "" {
+				done, err = outputsExist(ctx, o, report)
+			}
+			if !done {
+				missing.Add(1)
+			}
+			return err
+		})
+	}
+	err = g.Wait()
+	return int(missing.Load()), err
+}
