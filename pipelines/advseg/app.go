@@ -1,0 +1,130 @@
+package main
+
+import (
+	"encoding/json"
+	"flag"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"strings"
+
+	"github.com/apache/beam/sdks/v2/go/pkg/beam"
+	"github.com/apache/beam/sdks/v2/go/pkg/beam/log"
+	"github.com/spf13/cobra"
+	"golang.org/x/term"
+
+	"github.com/advseg/advseg/pipelines"
+)
+
+// app is what all commands share: where they print and how they log.
+type app struct {
+	out, err  io.Writer
+	logFormat string
+	logLevel  string
+	quiet     bool
+	log       *slog.Logger
+	progress  *progress
+}
+
+func (a *app) globalFlags(root *cobra.Command) {
+	f := root.PersistentFlags()
+	f.StringVar(&a.logFormat, "log-format", "text", "log as text or json, on standard error")
+	f.StringVar(&a.logLevel, "log-level", "warn", "debug, info, warn or error")
+	f.BoolVar(&a.quiet, "quiet", false, "no progress")
+}
+
+// start runs before every command.
+func (a *app) start() error {
+	var level slog.Level
+	if err := level.UnmarshalText([]byte(a.logLevel)); err != nil {
+		return usagef("--log-level %q: use debug, info, warn or error", a.logLevel)
+	}
+	opts := &slog.HandlerOptions{Level: level}
+	switch a.logFormat {
+	case "text":
+		a.log = slog.New(slog.NewTextHandler(a.err, opts))
+	case "json":
+		a.log = slog.New(slog.NewJSONHandler(a.err, opts))
+	default:
+		return usagef("--log-format %q: use text or json", a.logFormat)
+	}
+	slog.SetDefault(a.log)
+	// Runners set the default logger up again, from these.
+	log.LogLevel, log.LogKind = strings.ToLower(a.logLevel), a.logFormat
+	f, ok := a.err.(*os.File)
+	a.progress = newProgress(a.err, !a.quiet, ok && term.IsTerminal(int(f.Fd())))
+	return nil
+}
+
+func (a *app) close() {
+	if a.progress != nil {
+		a.progress.close()
+	}
+}
+
+// command builds a subcommand whose settings are opts.
+func (a *app) command(use, short, example string, opts validator, run func(cmd *cobra.Command) error) *cobra.Command {
+	cmd := &cobra.Command{Use: use, Short: short, Example: example}
+	load := bind(cmd, opts)
+	cmd.Args = noArgs
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		if err := load(); err != nil {
+			return err
+		}
+		return run(cmd)
+	}
+	return cmd
+}
+
+func noArgs(_ *cobra.Command, args []string) error {
+	if len(args) > 0 {
+		return usagef("unexpected argument %q: settings are given as flags", args[0])
+	}
+	return nil
+}
+
+// beamCommand is a command that runs a Beam pipeline: Beam's own flags, such as
+// --runner and --endpoint, are passed through.
+func (a *app) beamCommand(use, short, example string, opts validator, run func(cmd *cobra.Command) error) *cobra.Command {
+	cmd := a.command(use, short, example, opts, func(cmd *cobra.Command) error {
+		if err := flag.CommandLine.Parse(nil); err != nil { // Beam wants its flags marked as parsed
+			return err
+		}
+		beam.Init()
+		return run(cmd)
+	})
+	own := map[string]bool{"help": true}
+	flag.CommandLine.VisitAll(func(f *flag.Flag) {
+		if own[f.Name] || cmd.Flags().Lookup(f.Name) != nil || isTestFlag(f.Name) {
+			return
+		}
+		cmd.Flags().AddGoFlag(f)
+		if pf := cmd.Flags().Lookup(f.Name); f.Name == "runner" {
+			pf.Usage = "where the pipeline runs: " + strings.Join(pipelines.Runners, ", ")
+			pf.DefValue = pipelines.Runners[0]
+		} else {
+			pf.Hidden = true
+		}
+	})
+	cmd.Long = short + ".\n\nBeam's own flags (--runner, --endpoint, --parallelism, --project, --region, --temp_location, ...) are passed on."
+	return cmd
+}
+
+func isTestFlag(name string) bool {
+	return strings.HasPrefix(name, "test.") || strings.HasPrefix(name, "rapid.")
+}
+
+// report prints a result: the text for people, or JSON with --json.
+func (a *app) report(asJSON bool, v any, text func(io.Writer)) error {
+	if !asJSON {
+		text(a.out)
+		return nil
+	}
+	e := json.NewEncoder(a.out)
+	e.SetIndent("", "  ")
+	if err := e.Encode(v); err != nil {
+		return fmt.Errorf("print the result: %w", err)
+	}
+	return nil
+}

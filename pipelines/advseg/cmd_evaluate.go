@@ -1,0 +1,59 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"text/tabwriter"
+
+	"github.com/spf13/cobra"
+
+	"github.com/advseg/advseg/pipelines"
+)
+
+func (a *app) evaluateCommand() *cobra.Command {
+	o := pipelines.DefaultEvaluateOptions()
+	asJSON := false
+	cmd := a.beamCommand("evaluate", "Hold a model against human labels: IoU, and what a threshold is worth",
+		`  advseg evaluate --input 'data/val/labeled/*.tar' --bundle models/first
+  advseg evaluate --input val/images/ --masks val/masks/ --bundle models/first --json`,
+		&o, func(cmd *cobra.Command) error {
+			r, err := pipelines.Evaluate(cmd.Context(), o, a.progress.Show)
+			if err != nil {
+				return err
+			}
+			return a.report(asJSON, r, func(w io.Writer) { printEvaluation(w, r) })
+		})
+	jsonFlag(cmd, &asJSON)
+	return cmd
+}
+
+func printEvaluation(w io.Writer, r pipelines.EvaluateReport) {
+	fmt.Fprintf(w, "%d images, bundle %.12s\n", r.Images, r.Bundle)
+	fmt.Fprintf(w, "mean IoU %.2f (95 %% of resamples: %.2f to %.2f), pixel accuracy %.2f\n\n",
+		100*r.MeanIoU, 100*r.MeanIoULow, 100*r.MeanIoUHigh, 100*r.PixelAccuracy)
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
+	fmt.Fprintln(t, "class\tIoU\t")
+	for _, c := range r.Classes {
+		fmt.Fprintf(t, "%s\t%s\t\n", c.Name, percent(c.IoU))
+	}
+	fmt.Fprintln(t)
+	printTrust(t, r.Thresholds)
+	_ = t.Flush() // as the other prints
+}
+
+// printTrust prints the table of thresholds into a tabwriter.
+func printTrust(t io.Writer, table []pipelines.Trust) {
+	fmt.Fprintln(t, "T\tdiscriminator keeps\tof that right\tsoftmax keeps\tof that right\t")
+	for _, row := range table {
+		fmt.Fprintf(t, "%.2f\t%s\t%s\t%s\t%s\t\n", row.Threshold,
+			percent(row.DiscriminatorCoverage), percent(row.DiscriminatorAccuracy),
+			percent(row.SoftmaxCoverage), percent(row.SoftmaxAccuracy))
+	}
+}
+
+func percent(v *float64) string {
+	if v == nil {
+		return "-"
+	}
+	return fmt.Sprintf("%.2f %%", 100**v)
+}

@@ -1,0 +1,43 @@
+package main
+
+import (
+	"fmt"
+	"io"
+
+	"github.com/spf13/cobra"
+
+	"github.com/advseg/advseg/pipelines"
+)
+
+func (a *app) importCommand() *cobra.Command {
+	o := pipelines.DefaultImportOptions()
+	asJSON := false
+	cmd := a.command("import", "Turn folders of images and masks into shards",
+		`  advseg import --images camvid/train/images --masks camvid/train/masks --ignore 11 --classes 11 \
+                --labeled-every 8 --out data/train`,
+		&o, func(cmd *cobra.Command) error {
+			r, err := pipelines.Import(cmd.Context(), o, a.progress.Show)
+			if err != nil {
+				return err
+			}
+			return a.report(asJSON, r, func(w io.Writer) {
+				verb := "wrote"
+				if o.DryRun {
+					verb = "would write"
+				}
+				fmt.Fprintf(w, "%d images: %d labelled, %d unlabelled, %d rejected; %d classes\n", r.In, r.Labeled, r.Unlabeled, r.Rejected, r.Classes)
+				for _, s := range r.Shards {
+					fmt.Fprintf(w, "%s %s\n", verb, s)
+				}
+				if r.Rejected > 0 && !o.DryRun {
+					fmt.Fprintf(w, "the rejects are in rejects.jsonl in %s\n", o.Out)
+				}
+			})
+		})
+	jsonFlag(cmd, &asJSON)
+	return cmd
+}
+
+func jsonFlag(cmd *cobra.Command, asJSON *bool) {
+	cmd.Flags().BoolVar(asJSON, "json", false, "print the result as JSON")
+}

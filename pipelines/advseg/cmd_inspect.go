@@ -1,0 +1,67 @@
+package main
+
+import (
+	"fmt"
+	"io"
+
+	"github.com/spf13/cobra"
+
+	"github.com/advseg/advseg/pipelines"
+)
+
+func (a *app) inspectCommand() *cobra.Command {
+	asJSON := false
+	cmd := &cobra.Command{
+		Use:     "inspect URL",
+		Short:   "Say what a bundle, a run, a shard or a folder of images holds",
+		Example: "  advseg inspect models/first\n  advseg inspect 'data/train/labeled/*.tar'\n  advseg inspect runs/labels --json",
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) != 1 {
+				return usagef("name one URL")
+			}
+			return nil
+		},
+		RunE: func(cmd *cobra.Command, args []string) error {
+			in, err := pipelines.Inspect(cmd.Context(), args[0])
+			if err != nil {
+				return err
+			}
+			return a.report(asJSON, in, func(w io.Writer) { printInspection(w, in) })
+		},
+	}
+	jsonFlag(cmd, &asJSON)
+	return cmd
+}
+
+func printInspection(w io.Writer, in pipelines.Inspection) {
+	switch {
+	case in.Bundle != nil:
+		m := in.Bundle
+		fmt.Fprintf(w, "bundle %s\n%s units %v, width %d, discriminator width %d, %d ASPP branches\n",
+			in.Digest, m.Arch.Block, m.Arch.Units, m.Arch.Width, m.Arch.DiscriminatorWidth, m.Arch.ASPPBranches)
+		fmt.Fprintf(w, "selector %s at %v\n%d classes:\n", m.Selector, m.Thresholds.Default, len(m.Classes))
+		for _, c := range m.Classes {
+			fmt.Fprintf(w, "  %3d %s %s\n", c.ID, c.Color, c.Name)
+		}
+		for name, v := range m.Lineage.Metrics {
+			fmt.Fprintf(w, "%s %.4f\n", name, v)
+		}
+	case in.Run != nil:
+		r := in.Run
+		fmt.Fprintf(w, "run %s: %s, started %s", r.ID, r.State, r.Started.Format("2006-01-02 15:04:05 MST"))
+		if !r.Finished.IsZero() {
+			fmt.Fprintf(w, ", took %s", r.Finished.Sub(r.Started).Round(1e9))
+		}
+		fmt.Fprintf(w, "\n%d in, %d labelled, %d rejected\n", r.Counts.In, r.Counts.Labelled, r.Counts.Rejected)
+		printDecision(w, r.Decision)
+		if r.Error != "" {
+			fmt.Fprintf(w, "error: %s\n", r.Error)
+		}
+	case in.Data != nil:
+		d := in.Data
+		fmt.Fprintf(w, "%d shards, %.1f MB: %d examples, %d of them labelled, %d cannot be used\n", d.Shards, float64(d.Bytes)/1e6, d.Examples, d.Labelled, len(d.Rejects))
+		for _, r := range d.Rejects {
+			fmt.Fprintf(w, "  %s %s: %s\n", r.Object, r.Key, r.Reason)
+		}
+	}
+}

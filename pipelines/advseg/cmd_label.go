@@ -1,0 +1,64 @@
+package main
+
+import (
+	"fmt"
+	"io"
+
+	"github.com/spf13/cobra"
+
+	"github.com/advseg/advseg/pipelines"
+)
+
+func (a *app) labelCommand() *cobra.Command {
+	o := pipelines.DefaultLabelOptions()
+	asJSON := false
+	cmd := a.beamCommand("label", "Make masks, confidences and pseudo-labels for images in storage",
+		`  advseg label --input 'data/train/unlabeled/*.tar' --bundle models/first --output runs/labels --threshold 0.2
+  advseg label --input photos/ --bundle models/first --output runs/photos --format files
+  advseg label --input 'gs://images/**/shard-{000..127}.tar' --bundle gs://models/first --output gs://labels/first --runner flink --endpoint jobs:8099`,
+		&o, func(cmd *cobra.Command) error {
+			if o.DryRun {
+				plan, err := pipelines.PlanLabel(cmd.Context(), o)
+				if err != nil {
+					return err
+				}
+				return a.report(asJSON, plan, func(w io.Writer) { printLabelPlan(w, plan) })
+			}
+			r, err := pipelines.Label(cmd.Context(), o, a.progress.Show)
+			if r.State != "" && (err == nil || r.Summary.In > 0) {
+				if perr := a.report(asJSON, r, func(w io.Writer) { printLabelReport(w, o.Output, r) }); perr != nil {
+					return perr
+				}
+			}
+			return err
+		})
+	jsonFlag(cmd, &asJSON)
+	return cmd
+}
+
+func printLabelPlan(w io.Writer, p pipelines.LabelPlan) {
+	for _, url := range p.Reads {
+		fmt.Fprintln(w, "would read ", url)
+	}
+	for _, url := range p.Writes {
+		fmt.Fprintln(w, "would write", url)
+	}
+	fmt.Fprintf(w, "%d shards, %.1f MB", p.Shards, float64(p.Bytes)/1e6)
+	if p.Images > 0 {
+		fmt.Fprintf(w, ", %d images", p.Images)
+	}
+	fmt.Fprintf(w, ", %d classes, bundle %s\n", p.Classes, p.Bundle)
+}
+
+func printLabelReport(w io.Writer, output string, r pipelines.LabelReport) {
+	c := r.Counts
+	fmt.Fprintf(w, "%d images in %d shards: %d labelled, %d rejected", c.In, r.Summary.Shards, c.Labelled, c.Rejected)
+	if c.SkippedShards > 0 {
+		fmt.Fprintf(w, "; %d shards were already done", c.SkippedShards)
+	}
+	fmt.Fprintf(w, "\nkept %.1f %% of the pixels\n", 100*r.Metrics["kept_share"])
+	if c.Rejected > 0 {
+		fmt.Fprintf(w, "the rejects are in rejects.jsonl\n")
+	}
+	fmt.Fprintf(w, "results in %s\n", output)
+}

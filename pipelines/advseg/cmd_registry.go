@@ -1,0 +1,129 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"strconv"
+
+	"github.com/spf13/cobra"
+
+	"github.com/advseg/advseg/io/registry"
+	"github.com/advseg/advseg/pipelines"
+)
+
+type registryOptions struct {
+	Registry string `yaml:"registry" help:"URL of the registry"`
+	Bundle   string `yaml:"bundle" help:"publish: the bundle to copy into the registry"`
+	Promote  bool   `yaml:"promote" help:"publish: make it champion at once"`
+	Version  string `yaml:"version" help:"promote: number or digest of the version"`
+	Reason   string `yaml:"reason" help:"promote, rollback: kept in the history"`
+}
+
+func (o *registryOptions) Validate() error {
+	if o.Registry == "" {
+		return errors.New("--registry is needed")
+	}
+	return nil
+}
+
+func (a *app) registryCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:     "registry",
+		Short:   "List, publish, promote and roll back models",
+		Example: "  advseg registry publish --registry models/registry --bundle models/first --promote\n  advseg registry list --registry models/registry",
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) > 0 {
+				return usagef("there is no registry command %q", args[0])
+			}
+			return nil
+		},
+		RunE: func(*cobra.Command, []string) error {
+			return usagef("name one of: list, publish, promote, rollback")
+		},
+	}
+	add := func(use, short, example string, keep []string, run func(cmd *cobra.Command, o registryOptions, asJSON bool) error) {
+		o, asJSON := registryOptions{}, false
+		c := a.command(use, short, example, &o, func(cmd *cobra.Command) error { return run(cmd, o, asJSON) })
+		jsonFlag(c, &asJSON)
+		for _, name := range []string{"bundle", "promote", "version", "reason"} {
+			_ = c.Flags().MarkHidden(name) // the flag exists
+		}
+		for _, name := range keep {
+			c.Flags().Lookup(name).Hidden = false
+		}
+		cmd.AddCommand(c)
+	}
+	add("list", "List the versions and name the champion", "  advseg registry list --registry models/registry", nil, a.registryList)
+	add("publish", "Copy a bundle into the registry", "  advseg registry publish --registry models/registry --bundle models/first --promote", []string{"bundle", "promote", "reason"}, a.registryPublish)
+	add("promote", "Make a version champion", "  advseg registry promote --registry models/registry --version 3 --reason 'checked by hand'", []string{"version", "reason"}, a.registryPromote)
+	add("rollback", "Make the champion before this one champion again", "  advseg registry rollback --registry models/registry --reason 'too many false cars'", []string{"reason"}, a.registryRollback)
+	return cmd
+}
+
+func (a *app) registryList(cmd *cobra.Command, o registryOptions, asJSON bool) error {
+	reg := registry.Open(o.Registry)
+	versions, err := reg.Versions(cmd.Context())
+	if err != nil {
+		return err
+	}
+	champion, err := reg.Champion(cmd.Context())
+	if err != nil && !errors.Is(err, registry.ErrNoChampion) {
+		return err
+	}
+	v := struct {
+		Champion string             `json:"champion"`
+		Versions []registry.Version `json:"versions"`
+	}{champion.Digest, versions}
+	return a.report(asJSON, v, func(w io.Writer) {
+		for _, v := range versions {
+			mark := " "
+			if v.Digest == champion.Digest {
+				mark = "*"
+			}
+			fmt.Fprintf(w, "%s %6d  %.12s  %s  %s\n", mark, v.Number, v.Digest, v.Created.UTC().Format("2006-01-02 15:04:05"), v.URL)
+		}
+		if champion.Digest == "" {
+			fmt.Fprintln(w, "there is no champion")
+		}
+	})
+}
+
+func (a *app) registryPublish(cmd *cobra.Command, o registryOptions, asJSON bool) error {
+	if o.Bundle == "" {
+		return usagef("--bundle is needed")
+	}
+	v, err := pipelines.Publish(cmd.Context(), o.Registry, o.Bundle, o.Promote, o.Reason)
+	if err != nil {
+		return err
+	}
+	return a.report(asJSON, v, func(w io.Writer) {
+		fmt.Fprintf(w, "version %d, digest %.12s, %s\n", v.Number, v.Digest, v.URL)
+	})
+}
+
+func (a *app) registryPromote(cmd *cobra.Command, o registryOptions, asJSON bool) error {
+	reg := registry.Open(o.Registry)
+	versions, err := reg.Versions(cmd.Context())
+	if err != nil {
+		return err
+	}
+	for _, v := range versions {
+		if o.Version != strconv.Itoa(v.Number) && (len(o.Version) < 6 || len(o.Version) > len(v.Digest) || v.Digest[:len(o.Version)] != o.Version) {
+			continue
+		}
+		if err := reg.Promote(cmd.Context(), v, o.Reason); err != nil {
+			return err
+		}
+		return a.report(asJSON, v, func(w io.Writer) { fmt.Fprintf(w, "version %d is champion\n", v.Number) })
+	}
+	return usagef("--version %q: the registry has no such version", o.Version)
+}
+
+func (a *app) registryRollback(cmd *cobra.Command, o registryOptions, asJSON bool) error {
+	v, err := registry.Open(o.Registry).Rollback(cmd.Context(), o.Reason)
+	if err != nil {
+		return err
+	}
+	return a.report(asJSON, v, func(w io.Writer) { fmt.Fprintf(w, "version %d is champion again\n", v.Number) })
+}

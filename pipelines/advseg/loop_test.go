@@ -1,0 +1,164 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/advseg/advseg/io/pix"
+	"github.com/advseg/advseg/model/bundle"
+	"github.com/advseg/advseg/model/nn"
+	"github.com/advseg/advseg/model/train"
+	"github.com/advseg/advseg/pipelines"
+	"github.com/advseg/advseg/pipelines/synth"
+)
+
+// pictures writes n images into a folder and their masks into one beside it.
+func pictures(t *testing.T, dir string, n int) {
+	t.Helper()
+	for _, d := range []string{dir, dir + "-masks"} {
+		if err := os.MkdirAll(d, 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for i := range n {
+		img, mask := synth.Generate(1, i, synth.Config{Width: 64, Height: 48})
+		picture, err := pix.EncodeJPEG(img, 90)
+		if err != nil {
+			t.Fatal(err)
+		}
+		labels, err := pix.EncodeGray(mask)
+		if err != nil {
+			t.Fatal(err)
+		}
+		name := fmt.Sprintf("p%03d", i)
+		if err := os.WriteFile(filepath.Join(dir, name+".jpg"), picture, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(dir+"-masks", name+".png"), labels, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// model saves a small network with random weights.
+func model(t *testing.T, dir string) {
+	t.Helper()
+	spec, err := nn.Preset("resnet18", 4, len(synth.Classes()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	spec.DiscriminatorWidth = 4
+	meta := bundle.NewMeta(spec, pipelines.NumberedClasses(spec.Classes))
+	if err := train.Init(meta, 1).Save(t.Context(), dir); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestWholeLoop goes from folders of images to the second night.
+func TestWholeLoop(t *testing.T) {
+	dir := t.TempDir()
+	pictures(t, filepath.Join(dir, "photos"), 12)
+	classes := fmt.Sprint(len(synth.Classes()))
+	must(t, dir, "import", "--images", "photos", "--masks", "photos-masks", "--classes", classes, "--labeled-every", "3", "--shard-size", "4", "--out", "data")
+	must(t, dir, "import", "--images", "photos", "--masks", "photos-masks", "--classes", classes, "--out", "val")
+
+	must(t, dir, "train", "--labeled", "data/labeled/*.tar", "--unlabeled", "data/unlabeled/*.tar", "--val", "val/labeled/*.tar",
+		"--width", "4", "--discriminator-width", "4", "--crop", "48", "--batch", "2", "--unlabeled-batch", "2", "--iterations", "6", "--out", "first")
+	if out := must(t, dir, "inspect", "first"); !strings.Contains(out, "basic units [2 2 2 2], width 4") {
+		t.Errorf("inspect a bundle:\n%s", out)
+	}
+
+	for _, runner := range []string{"prism", "direct"} {
+		must(t, dir, "label", "--input", "data/unlabeled/*.tar", "--bundle", "first", "--output", "labels-"+runner, "--runner", runner)
+	}
+	prism, direct := tree(t, filepath.Join(dir, "labels-prism")), tree(t, filepath.Join(dir, "labels-direct"))
+	if diff := cmp.Diff(stable(prism), stable(direct)); diff != "" {
+		t.Errorf("prism and direct differ: %.1000s", diff)
+	}
+	var run struct {
+		Counts struct{ In, Labelled, Rejected int }
+	}
+	data, err := os.ReadFile(filepath.Join(dir, "labels-prism", "run.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := json.Unmarshal(data, &run); err != nil || run.Counts.In != 8 || run.Counts.Labelled != 8 || run.Counts.Rejected != 0 {
+		t.Errorf("counts %+v (%v), want 8 in and labelled", run.Counts, err)
+	}
+
+	must(t, dir, "label", "--input", "photos/", "--bundle", "first", "--output", "files", "--format", "files", "--threshold", "0")
+	for _, ext := range []string{"mask.png", "pseudo.png", "conf.png", "json"} {
+		if _, err := os.Stat(filepath.Join(dir, "files", "p000."+ext)); err != nil {
+			t.Error(err)
+		}
+	}
+
+	var evaluation struct {
+		MeanIoU float64 `json:"mean_iou"`
+		Images  int
+	}
+	if err := json.Unmarshal([]byte(must(t, dir, "evaluate", "--input", "val/labeled/*.tar", "--bundle", "first", "--json")), &evaluation); err != nil || evaluation.Images != 12 {
+		t.Errorf("evaluation %+v (%v)", evaluation, err)
+	}
+
+	must(t, dir, "registry", "publish", "--registry", "registry", "--bundle", "first", "--promote")
+	small := []string{"--crop", "48", "--batch", "2", "--iterations", "4"}
+	r := advseg(t, dir, append([]string{"retrain", "--labeled", "data/labeled/*.tar", "--pseudo", "labels-prism", "--val", "val/labeled/*.tar", "--registry", "registry", "--min-gain", "1"}, small...)...)
+	if r.code != exitGateRefused || !strings.Contains(r.stdout, "refused") {
+		t.Errorf("a gain of 1 cannot be reached, but the exit code is %d:\n%s%s", r.code, r.stdout, r.stderr)
+	}
+	if out := must(t, dir, "registry", "list", "--registry", "registry"); !strings.Contains(out, "*      1") || strings.Count(out, "\n") != 2 {
+		t.Errorf("two versions with the first as champion are wanted:\n%s", out)
+	}
+	nights(t, dir)
+}
+
+// nights runs the nightly job twice on the same data, then with more data.
+func nights(t *testing.T, dir string) {
+	t.Helper()
+	config := `
+registry: registry
+input: ["data/unlabeled/*.tar", "more/*.tar"]
+labeled: ["data/labeled/*.tar"]
+val: ["val/labeled/*.tar"]
+output: nightly
+retrain: {crop: "48", batch: 2, iterations: 4}
+`
+	if err := os.WriteFile(filepath.Join(dir, "nightly.yaml"), []byte(config), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	shardOf := func(n int, name string) {
+		must(t, dir, "import", "--images", "photos", "--out", "tmp-"+name, "--shard-size", fmt.Sprint(n))
+		if err := os.MkdirAll(filepath.Join(dir, "more"), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Rename(filepath.Join(dir, "tmp-"+name, "unlabeled", "shard-000000.tar"), filepath.Join(dir, "more", name+".tar")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	night := func(nothing bool) {
+		r := advseg(t, dir, "nightly", "--config", "nightly.yaml")
+		if r.code != exitDone && r.code != exitGateRefused {
+			t.Fatalf("nightly: exit code %d\n%s%s", r.code, r.stdout, r.stderr)
+		}
+		if nothing != strings.Contains(r.stdout, "nothing to do") || (nothing && r.code != exitDone) {
+			t.Errorf("nothing to do is %v, but (exit code %d):\n%s", nothing, r.code, r.stdout)
+		}
+	}
+	shardOf(5, "monday")
+	night(false)
+	before := tree(t, filepath.Join(dir, "nightly"))
+	night(true)
+	if diff := cmp.Diff(before, tree(t, filepath.Join(dir, "nightly"))); diff != "" {
+		t.Errorf("a night with nothing to do wrote something: %.1000s", diff)
+	}
+	shardOf(3, "tuesday")
+	night(false)
+	night(true)
+}

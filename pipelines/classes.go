@@ -1,0 +1,124 @@
+package pipelines
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"image/color"
+	"strconv"
+	"strings"
+
+	"github.com/advseg/advseg/io/blob"
+	"github.com/advseg/advseg/io/pix"
+	"github.com/advseg/advseg/model/bundle"
+	"github.com/advseg/advseg/model/nn"
+)
+
+// classesFile is where an imported data set says which classes it has, beside
+// its labeled/ and unlabeled/ folders.
+const classesFile = "classes.json"
+
+const maxClassesFile = 1 << 20
+
+// NumberedClasses names n classes by their ids.
+func NumberedClasses(n int) []bundle.Class {
+	classes := make([]bundle.Class, n)
+	for i := range classes {
+		classes[i] = bundle.Class{ID: i, Name: "class" + strconv.Itoa(i)}
+	}
+	return paint(classes)
+}
+
+// LoadClasses reads a list of classes: a number, or the URL of a file that is
+// either JSON ([{"id": 0, "name": "sky", "color": "#4682b4"}, ...]) or text with
+// a name a line in the order of ids, optionally followed by a colour.
+func LoadClasses(ctx context.Context, source string) ([]bundle.Class, error) {
+	if n, err := strconv.Atoi(source); err == nil {
+		if n < 2 || n > nn.MaxClasses {
+			return nil, fmt.Errorf("%d classes: there must be 2 to %d", n, nn.MaxClasses)
+		}
+		return NumberedClasses(n), nil
+	}
+	data, _, err := blob.ReadFile(ctx, source, maxClassesFile)
+	if err != nil {
+		return nil, fmt.Errorf("read the classes: %w", err)
+	}
+	classes, err := parseClasses(data)
+	if err != nil {
+		return nil, fmt.Errorf("classes in %s: %w", source, err)
+	}
+	return classes, nil
+}
+
+func parseClasses(data []byte) ([]bundle.Class, error) {
+	var classes []bundle.Class
+	if trimmed := bytes.TrimSpace(data); len(trimmed) > 0 && trimmed[0] == '[' {
+		d := json.NewDecoder(bytes.NewReader(trimmed))
+		d.DisallowUnknownFields()
+		if err := d.Decode(&classes); err != nil {
+			return nil, err
+		}
+	} else {
+		for i, line := range strings.Split(string(trimmed), "\n") {
+			fields := strings.Fields(line)
+			c := bundle.Class{ID: i}
+			switch {
+			case len(fields) == 0:
+				return nil, fmt.Errorf("line %d is empty: each line names the class of that id", i+1)
+			case len(fields) > 1 && strings.HasPrefix(fields[len(fields)-1], "#"):
+				c.Color = fields[len(fields)-1]
+				fields = fields[:len(fields)-1]
+			}
+			c.Name = strings.Join(fields, " ")
+			classes = append(classes, c)
+		}
+	}
+	if len(classes) < 2 || len(classes) > nn.MaxClasses {
+		return nil, fmt.Errorf("%d classes: there must be 2 to %d", len(classes), nn.MaxClasses)
+	}
+	for i, c := range classes {
+		if c.ID != i {
+			return nil, fmt.Errorf("entry %d (%s) has id %d: ids must run from 0 in order", i, c.Name, c.ID)
+		}
+	}
+	return paint(classes), nil
+}
+
+// paint gives classes without a colour one of the usual map.
+func paint(classes []bundle.Class) []bundle.Class {
+	usual := pix.DefaultPalette(len(classes))
+	for i := range classes {
+		if classes[i].Color == "" {
+			c := color.NRGBAModel.Convert(usual[i]).(color.NRGBA)
+			classes[i].Color = fmt.Sprintf("#%02x%02x%02x", c.R, c.G, c.B)
+		}
+	}
+	return classes
+}
+
+// datasetClasses finds the classes of an imported data set from one of its
+// shard patterns: classes.json lies beside the folder of the shards.
+func datasetClasses(ctx context.Context, patterns []string) ([]bundle.Class, error) {
+	for _, p := range patterns {
+		dir, _, _ := strings.Cut(p, "*")
+		for range 3 {
+			at := strings.LastIndexByte(strings.TrimSuffix(dir, "/"), '/')
+			if at < 0 {
+				break
+			}
+			dir = dir[:at+1]
+			classes, err := LoadClasses(ctx, blob.Join(dir, classesFile))
+			if !errors.Is(err, blob.ErrNotFound) {
+				return classes, err
+			}
+		}
+	}
+	return nil, fmt.Errorf("the classes of %s are not known: there is no %s beside its folder; name them with --classes", strings.Join(patterns, ", "), classesFile)
+}
+
+func encodeClasses(classes []bundle.Class) ([]byte, error) {
+	data, err := json.MarshalIndent(classes, "", "  ")
+	return append(data, '\n'), err
+}

@@ -1,0 +1,169 @@
+package pipelines
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"image"
+	"io"
+	"os"
+
+	"github.com/advseg/advseg/io/manifest"
+	"github.com/advseg/advseg/io/pix"
+	"github.com/advseg/advseg/io/shard"
+	"github.com/advseg/advseg/model/train"
+)
+
+// dataset is a train.Source over shards: the examples lie, encoded, one behind
+// the other in a temporary file and are decoded when they are asked for, so
+// that memory does not grow with their number. Shards can only be read in
+// order, training wants any order.
+type dataset struct {
+	file    *os.File
+	size    int64
+	index   []stored
+	classes int
+	rejects []manifest.Reject
+}
+
+// stored is where an example lies in the file; no mask has length 0.
+type stored struct {
+	id          string
+	offset      int64
+	image, mask int
+}
+
+// newDataset makes an empty dataset; ids of classes from `classes` on, 255
+// excepted, make an example a reject.
+func newDataset(classes int) (*dataset, error) {
+	f, err := os.CreateTemp("", "advseg-examples-*")
+	if err != nil {
+		return nil, fmt.Errorf("temporary file for training examples: %w", err)
+	}
+	return &dataset{file: f, classes: classes}, nil
+}
+
+// Close removes the temporary file.
+func (d *dataset) Close() error {
+	return errors.Join(d.file.Close(), os.Remove(d.file.Name()))
+}
+
+// load adds the examples of all shards that the patterns stand for. With masks,
+// an example without one is a reject; without, masks are left out.
+func (d *dataset) load(ctx context.Context, patterns []string, masks bool) error {
+	refs, err := shard.Plan(ctx, patterns, shard.PlanOptions{})
+	if err != nil {
+		return err
+	}
+	for _, ref := range refs {
+		for rec, err := range shard.Read(ctx, ref, shard.ReadOptions{}) {
+			if err != nil {
+				if ctx.Err() != nil {
+					return ctx.Err()
+				}
+				d.reject("", ref.URL, err)
+				break
+			}
+			mask := rec.Example.Mask
+			switch {
+			case rec.Err != nil:
+				d.reject(rec.Example.Key, ref.URL, rec.Err)
+				continue
+			case masks && mask == nil:
+				d.reject(rec.Example.Key, ref.URL, errors.New("has no mask"))
+				continue
+			case !masks:
+				mask = nil
+			}
+			if err := d.add(ref.URL+"#"+rec.Example.Key, rec.Example.Key, ref.URL, rec.Example.Image, mask); err != nil {
+				return err
+			}
+		}
+	}
+	return ctx.Err()
+}
+
+// add stores one example after a look at what can be wrong with it.
+func (d *dataset) add(id, key, object string, img, mask []byte) error {
+	if err := d.check(img, mask); err != nil {
+		d.reject(key, object, err)
+		return nil
+	}
+	s := stored{id: id, offset: d.size, image: len(img), mask: len(mask)}
+	for _, part := range [][]byte{img, mask} {
+		if _, err := d.file.WriteAt(part, d.size); err != nil {
+			return fmt.Errorf("temporary file for training examples: %w", err)
+		}
+		d.size += int64(len(part))
+	}
+	d.index = append(d.index, s)
+	return nil
+}
+
+func (d *dataset) check(img, mask []byte) error {
+	i, m, err := decode(img, mask)
+	if err != nil {
+		return err
+	}
+	if m != nil {
+		if m.Rect.Size() != i.Rect.Size() {
+			return fmt.Errorf("the mask is %v, the image %v", m.Rect.Size(), i.Rect.Size())
+		}
+		for _, id := range m.Pix {
+			if int(id) >= d.classes && id != 255 {
+				return fmt.Errorf("the mask has id %d, the network has %d classes (0..%d, 255 for ignored)", id, d.classes, d.classes-1)
+			}
+		}
+	}
+	return nil
+}
+
+func decode(img, mask []byte) (*image.NRGBA, *image.Gray, error) {
+	i, err := pix.Decode(img, pix.Limits{})
+	if err != nil || len(mask) == 0 {
+		return i, nil, err
+	}
+	m, err := pix.DecodeMask(mask, pix.Limits{})
+	if err != nil {
+		return nil, nil, fmt.Errorf("mask: %w", err)
+	}
+	return i, m, nil
+}
+
+func (d *dataset) reject(key, object string, err error) {
+	d.rejects = append(d.rejects, manifest.Reject{Key: key, Object: object, Stage: "read", Reason: err.Error()})
+}
+
+// Len is the number of usable examples.
+func (d *dataset) Len() int { return len(d.index) }
+
+// Get decodes an example.
+func (d *dataset) Get(ctx context.Context, i int) (train.Example, error) {
+	if err := ctx.Err(); err != nil {
+		return train.Example{}, err
+	}
+	s := d.index[i]
+	buf := make([]byte, s.image+s.mask)
+	if _, err := io.ReadFull(io.NewSectionReader(d.file, s.offset, int64(len(buf))), buf); err != nil {
+		return train.Example{}, fmt.Errorf("%s: temporary file: %w", s.id, err)
+	}
+	img, mask, err := decode(buf[:s.image], buf[s.image:])
+	if err != nil {
+		return train.Example{}, fmt.Errorf("%s: %w", s.id, err)
+	}
+	return train.Example{ID: s.id, Image: img, Mask: mask}, nil
+}
+
+// judge refuses data of which too much is unusable, or all.
+func (d *dataset) judge(what string, maxRejects float64) error {
+	if n := len(d.rejects); n > 0 {
+		first := d.rejects[0]
+		if share := float64(n) / float64(n+d.Len()); d.Len() == 0 || share > maxRejects {
+			return fmt.Errorf("%s: %d of %d examples cannot be used, the first: %s %s: %s", what, n, n+d.Len(), first.Object, first.Key, first.Reason)
+		}
+	}
+	if d.Len() == 0 {
+		return fmt.Errorf("%s: there is no example", what)
+	}
+	return nil
+}

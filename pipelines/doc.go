@@ -1,0 +1,8 @@
+// Package pipelines holds advseg's whole jobs, assembled from transforms and
+// the method: import, train, label, evaluate, retrain, nightly and the demo.
+//
+// A job is an options struct with Validate and a function that runs it. Jobs
+// read and write storage by URL, report progress to an Observer and end with a
+// run record; they neither print nor exit. Flags, files of settings and exit
+// codes are the command's (pipelines/advseg).
+package pipelines

@@ -1,0 +1,200 @@
+package pipelines
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"reflect"
+
+	"github.com/apache/beam/sdks/v2/go/pkg/beam"
+
+	"github.com/advseg/advseg/io/blob"
+	"github.com/advseg/advseg/io/manifest"
+	"github.com/advseg/advseg/model/bundle"
+	"github.com/advseg/advseg/model/metric"
+	"github.com/advseg/advseg/transforms"
+)
+
+func init() {
+	beam.RegisterType(reflect.TypeFor[saveEvaluationFn]())
+}
+
+const evaluationFile = "evaluation.json"
+
+// EvaluateOptions says which model is held against which human labels.
+type EvaluateOptions struct {
+	Input      []string `yaml:"input" help:"patterns of labelled shards, or a folder of images with --masks"`
+	Masks      string   `yaml:"masks" help:"folder of masks, when --input is a folder of images"`
+	Bundle     string   `yaml:"bundle" help:"the trained network"`
+	Output     string   `yaml:"output" help:"where evaluation.json and run.json go (needed only for workers elsewhere)"`
+	MaxRejects float64  `yaml:"max_rejects" help:"share of rejected examples above which the run fails in the end"`
+	MaxPixels  int      `yaml:"max_pixels" help:"images above are cut into tiles (default 4 MP)"`
+	Threads    int      `yaml:"threads" help:"of the network (default: all cores)"`
+	Runner     `yaml:",inline"`
+}
+
+// DefaultEvaluateOptions are those of the command.
+func DefaultEvaluateOptions() EvaluateOptions { return EvaluateOptions{MaxRejects: 0.01} }
+
+// Validate reports settings that make no sense.
+func (o *EvaluateOptions) Validate() error {
+	var errs []error
+	if len(o.Input) == 0 || o.Bundle == "" {
+		errs = append(errs, errors.New("--input and --bundle are needed"))
+	}
+	if o.MaxRejects < 0 || o.MaxRejects > 1 {
+		errs = append(errs, fmt.Errorf("--max-rejects %v is not a share (0 to 1)", o.MaxRejects))
+	}
+	if !o.Local() && o.Output == "" {
+		errs = append(errs, fmt.Errorf("--output is needed with --runner %s: the workers leave the result there", o.name()))
+	}
+	return errors.Join(append(errs, o.Runner.Validate())...)
+}
+
+// ClassScore is the IoU of one class; nil when the class is in neither map.
+type ClassScore struct {
+	Name string   `json:"name"`
+	IoU  *float64 `json:"iou"`
+}
+
+// EvaluateReport is how good a model is, and at which threshold its labels can
+// be trusted.
+type EvaluateReport struct {
+	Bundle        string                `json:"bundle"` // digest
+	Images        int64                 `json:"images"`
+	Rejected      int64                 `json:"rejected"`
+	MeanIoU       float64               `json:"mean_iou"`
+	MeanIoULow    float64               `json:"mean_iou_low"` // 95 % interval, bootstrap over images
+	MeanIoUHigh   float64               `json:"mean_iou_high"`
+	PixelAccuracy float64               `json:"pixel_accuracy"`
+	Classes       []ClassScore          `json:"classes"`
+	Thresholds    []Trust               `json:"thresholds"`
+	Full          transforms.Evaluation `json:"-"`
+}
+
+// Trust is what a threshold on a selector keeps and how much of that is right.
+type Trust struct {
+	Threshold             float64  `json:"threshold"`
+	DiscriminatorCoverage *float64 `json:"discriminator_coverage"`
+	DiscriminatorAccuracy *float64 `json:"discriminator_accuracy"`
+	SoftmaxCoverage       *float64 `json:"softmax_coverage"`
+	SoftmaxAccuracy       *float64 `json:"softmax_accuracy"`
+}
+
+// trustTable are the thresholds of the paper's table 5 and some above.
+var trustTable = []float64{0, 0.1, 0.2, 0.3, 0.5, 0.7, 0.9, 0.95, 0.99}
+
+// Evaluate segments labelled images and compares.
+func Evaluate(ctx context.Context, o EvaluateOptions, observe Observer) (EvaluateReport, error) {
+	if err := o.Validate(); err != nil {
+		return EvaluateReport{}, err
+	}
+	meta, digest, err := bundle.ReadMeta(ctx, o.Bundle)
+	if err != nil {
+		return EvaluateReport{}, fmt.Errorf("evaluate: %w", err)
+	}
+	if o.Output == "" {
+		dir, err := os.MkdirTemp("", "advseg-evaluate-*")
+		if err != nil {
+			return EvaluateReport{}, fmt.Errorf("evaluate: %w", err)
+		}
+		defer os.RemoveAll(dir)
+		o.Output = dir
+	}
+	rec, err := startRun(ctx, o.Output, manifest.KindEvaluate, o)
+	if err != nil {
+		return EvaluateReport{}, fmt.Errorf("evaluate: %w", err)
+	}
+	rec.Bundle, rec.BundleDigest = o.Bundle, digest
+	report, err := o.execute(ctx, meta, observe)
+	if err == nil {
+		rec.Counts = manifest.Counts{In: report.Full.In, Labelled: report.Full.Evaluated, Rejected: report.Full.Rejected}
+		rec.Metrics = manifest.Metrics{"mean_iou": report.MeanIoU, "pixel_accuracy": report.PixelAccuracy}
+	}
+	return report, rec.end(ctx, err)
+}
+
+func (o EvaluateOptions) execute(ctx context.Context, meta bundle.Meta, observe Observer) (EvaluateReport, error) {
+	p, s := beam.NewPipelineWithRoot()
+	refs := transforms.Shards(s, o.Input, transforms.MasksURL(o.Masks))
+	e := transforms.Evaluate(s, refs, transforms.EvaluateOptions{Bundle: o.Bundle, PerImage: true, MaxPixels: o.MaxPixels, Threads: o.Threads})
+	url := blob.Join(o.Output, evaluationFile)
+	beam.ParDo0(s, &saveEvaluationFn{URL: url}, e)
+	stop := watch("evaluate", 0, observe)
+	err := o.run(ctx, "evaluate", p)
+	stop()
+	if err != nil {
+		return EvaluateReport{}, err
+	}
+	data, _, err := blob.ReadFile(ctx, url, 0)
+	if err != nil {
+		return EvaluateReport{}, fmt.Errorf("evaluate: %w", err)
+	}
+	var full transforms.Evaluation
+	if err := json.Unmarshal(data, &full); err != nil {
+		return EvaluateReport{}, fmt.Errorf("evaluate: %s: %w", url, err)
+	}
+	return o.report(meta, full)
+}
+
+func (o EvaluateOptions) report(meta bundle.Meta, full transforms.Evaluation) (EvaluateReport, error) {
+	if share := float64(full.Rejected) / float64(max(full.In, 1)); full.Evaluated == 0 || share > o.MaxRejects {
+		err := fmt.Errorf("evaluate: %d of %d examples were rejected (--max-rejects %v)", full.Rejected, full.In, o.MaxRejects)
+		if len(full.Rejects) > 0 {
+			r := full.Rejects[0]
+			err = fmt.Errorf("%w, the first: %s %s: %s: %s", err, r.Object, r.Key, r.Stage, r.Reason)
+		}
+		return EvaluateReport{Full: full}, err
+	}
+	r := EvaluateReport{
+		Bundle: full.Bundles[0], Images: full.Evaluated, Rejected: full.Rejected,
+		MeanIoU: full.Confusion.MeanIoU(), PixelAccuracy: full.Confusion.PixelAccuracy(), Full: full,
+	}
+	images := make([]*metric.Confusion, len(full.Images))
+	for i := range full.Images {
+		images[i] = &full.Images[i].Confusion
+	}
+	interval, err := metric.Bootstrap(images, (*metric.Confusion).MeanIoU, metric.BootstrapOptions{})
+	if err != nil {
+		return r, fmt.Errorf("evaluate: %w", err)
+	}
+	r.MeanIoULow, r.MeanIoUHigh = interval.Low, interval.High
+	for i, iou := range full.Confusion.IoU() {
+		r.Classes = append(r.Classes, ClassScore{Name: meta.Classes[i].Name, IoU: metric.Nullable(iou)})
+	}
+	r.Thresholds, err = trust(&full.Discriminator, &full.Softmax)
+	return r, err
+}
+
+func trust(discriminator, softmax *metric.Reliability) ([]Trust, error) {
+	d, errD := discriminator.Table(trustTable...)
+	s, errS := softmax.Table(trustTable...)
+	if err := errors.Join(errD, errS); err != nil {
+		return nil, err
+	}
+	table := make([]Trust, len(trustTable))
+	for i, t := range trustTable {
+		table[i] = Trust{
+			t,
+			metric.Nullable(d[i].Coverage()), metric.Nullable(d[i].Accuracy()),
+			metric.Nullable(s[i].Coverage()), metric.Nullable(s[i].Accuracy()),
+		}
+	}
+	return table, nil
+}
+
+// saveEvaluationFn leaves the result where the launcher finds it.
+type saveEvaluationFn struct {
+	URL string
+}
+
+func (fn *saveEvaluationFn) ProcessElement(ctx context.Context, e transforms.Evaluation) error {
+	data, err := json.Marshal(e)
+	if err != nil {
+		return fmt.Errorf("evaluation: %w", err)
+	}
+	_, err = blob.WriteFile(ctx, fn.URL, append(data, '\n'))
+	return err
+}

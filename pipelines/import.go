@@ -1,0 +1,349 @@
+package pipelines
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"image"
+	"strings"
+	"time"
+
+	"github.com/advseg/advseg/io/blob"
+	"github.com/advseg/advseg/io/manifest"
+	"github.com/advseg/advseg/io/pix"
+	"github.com/advseg/advseg/io/shard"
+	"github.com/advseg/advseg/model/bundle"
+)
+
+// ImportOptions says how folders of images and masks become shards.
+type ImportOptions struct {
+	Images       string `yaml:"images" help:"folder of JPEG and PNG images (with subfolders)"`
+	Masks        string `yaml:"masks" help:"folder of masks: PNG with class ids, same names as the images"`
+	Out          string `yaml:"out" help:"where labeled/, unlabeled/ and classes.json go"`
+	Ignore       int    `yaml:"ignore" help:"class id in the masks that means nothing is known; it becomes 255"`
+	LabeledEvery int    `yaml:"labeled_every" help:"keep the mask of every Nth image of the sorted list, the others become unlabelled"`
+	LabeledList  string `yaml:"labeled_list" help:"file with the keys of the images that keep their masks, one a line"`
+	ShardSize    int    `yaml:"shard_size" help:"examples a shard"`
+	Classes      string `yaml:"classes" help:"number of classes, or file with their names (text or JSON)"`
+	DryRun       bool   `yaml:"dry_run" help:"show what would be read and written"`
+}
+
+// DefaultImportOptions keeps all masks, 64 examples a shard.
+func DefaultImportOptions() ImportOptions { return ImportOptions{Ignore: 255, ShardSize: 64} }
+
+// Validate reports settings that make no sense.
+func (o *ImportOptions) Validate() error {
+	var errs []error
+	if o.Images == "" || o.Out == "" {
+		errs = append(errs, errors.New("--images and --out are needed"))
+	}
+	if o.Ignore < 0 || o.Ignore > 255 {
+		errs = append(errs, fmt.Errorf("--ignore %d is not a byte", o.Ignore))
+	}
+	if o.LabeledEvery < 0 || (o.LabeledEvery > 0 && o.LabeledList != "") {
+		errs = append(errs, errors.New("--labeled-every (from 1) and --labeled-list exclude each other"))
+	}
+	if o.Masks == "" && (o.LabeledEvery > 0 || o.LabeledList != "") {
+		errs = append(errs, errors.New("without --masks nothing is labelled"))
+	}
+	if o.ShardSize < 1 {
+		errs = append(errs, fmt.Errorf("--shard-size %d: a shard has at least one example", o.ShardSize))
+	}
+	return errors.Join(errs...)
+}
+
+// ImportReport counts what an import did.
+type ImportReport struct {
+	In        int      `json:"in"`
+	Labeled   int      `json:"labeled"`
+	Unlabeled int      `json:"unlabeled"`
+	Rejected  int      `json:"rejected"`
+	Classes   int      `json:"classes"`
+	Shards    []string `json:"shards"`
+}
+
+// Import copies images, byte for byte, and masks, as 8-bit grey PNG with 255 as
+// ignore id, into WebDataset shards. Images that cannot be decoded and masks
+// that do not fit become rejects (rejects.jsonl).
+func Import(ctx context.Context, o ImportOptions, observe Observer) (ImportReport, error) {
+	if err := o.Validate(); err != nil {
+		return ImportReport{}, err
+	}
+	im := importer{o: o, out: map[bool]*shardSet{}}
+	if err := im.prepare(ctx); err != nil {
+		return ImportReport{}, fmt.Errorf("import: %w", err)
+	}
+	if err := im.run(ctx, observe); err != nil {
+		im.abort()
+		return ImportReport{}, fmt.Errorf("import: %w", err)
+	}
+	return im.report, nil
+}
+
+type importer struct {
+	o       ImportOptions
+	classes []bundle.Class // nil: counted from the masks
+	keep    func(key string, index int) bool
+	refs    []shard.Ref
+	out     map[bool]*shardSet // by: labelled
+	rejects []manifest.Reject
+	maxID   int
+	masks   int
+	report  ImportReport
+}
+
+func (im *importer) prepare(ctx context.Context) error {
+	var err error
+	if im.o.Classes != "" {
+		if im.classes, err = LoadClasses(ctx, im.o.Classes); err != nil {
+			return err
+		}
+	}
+	if im.keep, err = im.selection(ctx); err != nil {
+		return err
+	}
+	im.refs, err = shard.Plan(ctx, []string{folder(im.o.Images)}, shard.PlanOptions{FilesPerChunk: 256, MasksURL: im.o.Masks})
+	if err != nil {
+		return err
+	}
+	for labelled, dir := range map[bool]string{true: "labeled", false: "unlabeled"} {
+		im.out[labelled] = &shardSet{base: blob.Join(im.o.Out, dir), size: im.o.ShardSize, dry: im.o.DryRun}
+	}
+	return nil
+}
+
+// folder marks a URL as a folder, for listing.
+func folder(url string) string { return strings.TrimSuffix(url, "/") + "/" }
+
+// selection decides which masks are kept.
+func (im *importer) selection(ctx context.Context) (func(string, int) bool, error) {
+	switch {
+	case im.o.LabeledEvery > 0:
+		return func(_ string, index int) bool { return index%im.o.LabeledEvery == 0 }, nil
+	case im.o.LabeledList != "":
+		data, _, err := blob.ReadFile(ctx, im.o.LabeledList, 1<<28)
+		if err != nil {
+			return nil, err
+		}
+		listed := map[string]bool{}
+		for s := bufio.NewScanner(bytes.NewReader(data)); s.Scan(); {
+			if key := strings.TrimSpace(s.Text()); key != "" {
+				listed[key] = true
+			}
+		}
+		return func(key string, _ int) bool { return listed[key] }, nil
+	}
+	return func(string, int) bool { return true }, nil
+}
+
+func (im *importer) run(ctx context.Context, observe Observer) error {
+	start, total := time.Now(), 0
+	for _, ref := range im.refs {
+		total += len(ref.Files)
+	}
+	tell := func(last bool) {
+		observe.tell(Event{Stage: "import", Done: int64(im.report.In), Total: int64(total), Unit: "images", Elapsed: time.Since(start), Last: last})
+	}
+	for _, ref := range im.refs {
+		for rec, err := range shard.Read(ctx, ref, shard.ReadOptions{}) {
+			if err != nil {
+				return err
+			}
+			im.report.In++
+			if err := im.add(ctx, ref, rec); err != nil {
+				return err
+			}
+			tell(false)
+		}
+	}
+	defer tell(true)
+	return im.finish(ctx)
+}
+
+// add puts one example into its shard, or among the rejects.
+func (im *importer) add(ctx context.Context, ref shard.Ref, rec shard.Record) error {
+	example := rec.Example
+	members, err := []shard.Member(nil), rec.Err
+	stage := "read"
+	if err == nil {
+		stage = "decode"
+		members, err = im.members(example)
+	}
+	if err != nil {
+		im.rejects = append(im.rejects, manifest.Reject{Key: example.Key, Object: ref.URL, Stage: stage, Reason: err.Error()})
+		im.report.Rejected++
+		return nil
+	}
+	labelled := len(members) > 1
+	if labelled {
+		im.report.Labeled++
+	} else {
+		im.report.Unlabeled++
+	}
+	return im.out[labelled].add(ctx, example.Key, members)
+}
+
+// members checks an example and returns what of it is written.
+func (im *importer) members(e shard.Example) ([]shard.Member, error) {
+	img, err := pix.Decode(e.Image, pix.Limits{})
+	if err != nil {
+		return nil, err
+	}
+	members := []shard.Member{{Ext: e.ImageExt, Data: e.Image}}
+	if e.Mask == nil {
+		return members, nil
+	}
+	index := im.masks
+	im.masks++
+	if !im.keep(e.Key, index) {
+		return members, nil
+	}
+	mask, err := pix.DecodeMask(e.Mask, pix.Limits{})
+	if err != nil {
+		return nil, fmt.Errorf("mask: %w", err)
+	}
+	if mask.Rect.Size() != img.Rect.Size() {
+		return nil, fmt.Errorf("the mask is %v, the image %v", mask.Rect.Size(), img.Rect.Size())
+	}
+	if err := im.remap(mask); err != nil {
+		return nil, err
+	}
+	data, err := pix.EncodeGray(mask)
+	if err != nil {
+		return nil, fmt.Errorf("mask: %w", err)
+	}
+	return append(members, shard.Member{Ext: "mask.png", Data: data}), nil
+}
+
+// remap turns the ignore id into 255 and checks the others.
+func (im *importer) remap(mask *image.Gray) error {
+	var seen [256]bool
+	for y := range mask.Rect.Dy() {
+		row := mask.Pix[y*mask.Stride:][:mask.Rect.Dx()]
+		for x, id := range row {
+			if int(id) == im.o.Ignore {
+				row[x] = 255
+				continue
+			}
+			seen[id] = true
+		}
+	}
+	for id := range 255 {
+		if !seen[id] {
+			continue
+		}
+		if im.classes != nil && id >= len(im.classes) {
+			return fmt.Errorf("the mask has id %d, there are %d classes (0..%d) and --ignore is %d", id, len(im.classes), len(im.classes)-1, im.o.Ignore)
+		}
+		im.maxID = max(im.maxID, id)
+	}
+	return nil
+}
+
+func (im *importer) finish(ctx context.Context) error {
+	for _, labelled := range []bool{true, false} {
+		set := im.out[labelled]
+		if err := set.close(ctx); err != nil {
+			return err
+		}
+		im.report.Shards = append(im.report.Shards, set.written...)
+	}
+	if im.classes == nil && im.report.Labeled > 0 {
+		im.classes = NumberedClasses(max(im.maxID+1, 2))
+	}
+	im.report.Classes = len(im.classes)
+	if im.o.DryRun {
+		return nil
+	}
+	if im.classes != nil {
+		data, err := encodeClasses(im.classes)
+		if err != nil {
+			return err
+		}
+		if _, err := blob.WriteFile(ctx, blob.Join(im.o.Out, classesFile), data); err != nil {
+			return err
+		}
+	}
+	var rejects bytes.Buffer
+	for _, r := range im.rejects {
+		line, err := json.Marshal(r)
+		if err != nil {
+			return err
+		}
+		rejects.Write(append(line, '\n'))
+	}
+	_, err := blob.WriteFile(ctx, blob.Join(im.o.Out, "rejects.jsonl"), rejects.Bytes())
+	return err
+}
+
+func (im *importer) abort() {
+	for _, set := range im.out {
+		set.abort()
+	}
+}
+
+// shardSet writes examples into numbered shards of one folder.
+type shardSet struct {
+	base    string
+	size    int
+	dry     bool
+	written []string
+	count   int
+	object  *blob.Writer
+	tar     *shard.TarWriter
+}
+
+func (s *shardSet) add(ctx context.Context, key string, members []shard.Member) error {
+	if s.count == 0 {
+		if err := s.open(ctx); err != nil {
+			return err
+		}
+	}
+	if !s.dry {
+		if err := s.tar.WriteExample(key, members); err != nil {
+			return fmt.Errorf("write %s: %w", s.written[len(s.written)-1], err)
+		}
+	}
+	if s.count++; s.count == s.size {
+		return s.close(ctx)
+	}
+	return nil
+}
+
+func (s *shardSet) open(ctx context.Context) (err error) {
+	url := blob.Join(s.base, fmt.Sprintf("shard-%06d.tar", len(s.written)))
+	s.written = append(s.written, url)
+	if s.dry {
+		return nil
+	}
+	if s.object, err = blob.NewWriter(ctx, url); err != nil {
+		return err
+	}
+	s.tar = shard.NewTarWriter(s.object, "")
+	return nil
+}
+
+// close publishes the shard that is being written, if any.
+func (s *shardSet) close(context.Context) error {
+	if s.count == 0 {
+		return nil
+	}
+	s.count = 0
+	if s.dry {
+		return nil
+	}
+	if err := s.tar.Close(); err != nil {
+		return errors.Join(err, s.object.Close())
+	}
+	_, err := s.object.Commit()
+	return errors.Join(err, s.object.Close())
+}
+
+func (s *shardSet) abort() {
+	if s.object != nil {
+		_ = s.object.Close() // nothing was published: there is nothing to report
+	}
+}

@@ -1,0 +1,236 @@
+package pipelines
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/apache/beam/sdks/v2/go/pkg/beam"
+
+	"github.com/advseg/advseg/io/manifest"
+	"github.com/advseg/advseg/io/shard"
+	"github.com/advseg/advseg/model/bundle"
+	"github.com/advseg/advseg/transforms"
+)
+
+// LabelSettings is what of a label run may also be set for a nightly one.
+type LabelSettings struct {
+	Threshold     *float64 `yaml:"threshold" help:"T: confidence from which on a pixel keeps its label (default: the bundle's)"`
+	Selector      string   `yaml:"selector" help:"whose confidence decides: discriminator or softmax (default: the bundle's)"`
+	Format        string   `yaml:"format" help:"webdataset (a tar a shard) or files"`
+	KeepImages    bool     `yaml:"keep_images" help:"write the images into the output too"`
+	Palette       bool     `yaml:"palette" help:"write masks in colour too, for people"`
+	MaxRejects    float64  `yaml:"max_rejects" help:"share of rejected examples above which the run fails in the end"`
+	MaxPixels     int      `yaml:"max_pixels" help:"images above are cut into tiles (default 4 MP)"`
+	FilesPerShard int      `yaml:"files_per_shard" help:"images of a folder that make one shard"`
+	Batch         int      `yaml:"batch" help:"most images in one call of the network (default 4)"`
+	Threads       int      `yaml:"threads" help:"of the network (default: all cores)"`
+}
+
+func defaultLabelSettings() LabelSettings {
+	return LabelSettings{Format: string(shard.FormatWebDataset), MaxRejects: 0.01, FilesPerShard: 64}
+}
+
+func (s LabelSettings) validate() error {
+	if s.MaxRejects < 0 || s.MaxRejects > 1 {
+		return fmt.Errorf("--max-rejects %v is not a share (0 to 1)", s.MaxRejects)
+	}
+	if s.FilesPerShard < 1 {
+		return fmt.Errorf("--files-per-shard %d: must be at least 1", s.FilesPerShard)
+	}
+	return s.options("bundle", "output").Validate()
+}
+
+func (s LabelSettings) options(bundleURL, output string) transforms.LabelOptions {
+	o := transforms.LabelOptions{
+		Bundle: bundleURL, Output: output,
+		Selector: s.Selector, Format: shard.Format(s.Format),
+		KeepImage: s.KeepImages, Palette: s.Palette,
+		MaxPixels: s.MaxPixels, Batch: s.Batch, Threads: s.Threads,
+	}
+	if s.Threshold != nil {
+		o.Thresholds = []float64{*s.Threshold}
+	}
+	return o
+}
+
+// LabelOptions says what is labelled, with what, and where it goes.
+type LabelOptions struct {
+	Input         []string `yaml:"input" help:"patterns of shards or folders of images; repeat or separate with commas"`
+	Bundle        string   `yaml:"bundle" help:"the trained network"`
+	Output        string   `yaml:"output" help:"where the run's results go"`
+	Overwrite     bool     `yaml:"overwrite" help:"label also what is already labelled"`
+	DryRun        bool     `yaml:"dry_run" help:"show what would be read and written"`
+	LabelSettings `yaml:",inline"`
+	Runner        `yaml:",inline"`
+}
+
+// DefaultLabelOptions are those of the command.
+func DefaultLabelOptions() LabelOptions { return LabelOptions{LabelSettings: defaultLabelSettings()} }
+
+// Validate reports settings that make no sense.
+func (o *LabelOptions) Validate() error {
+	var errs []error
+	if len(o.Input) == 0 || o.Bundle == "" || o.Output == "" {
+		errs = append(errs, errors.New("--input, --bundle and --output are needed"))
+	}
+	return errors.Join(append(errs, o.LabelSettings.validate(), o.Runner.Validate())...)
+}
+
+// LabelPlan is what a label run would do.
+type LabelPlan struct {
+	Shards  int      `json:"shards"`
+	Images  int      `json:"images,omitempty"` // known for folders only
+	Bytes   int64    `json:"bytes"`
+	Reads   []string `json:"reads"`
+	Writes  []string `json:"writes"`
+	Bundle  string   `json:"bundle"`
+	Classes int      `json:"classes"`
+}
+
+// PlanLabel says what Label would read and write, without doing so.
+func PlanLabel(ctx context.Context, o LabelOptions) (LabelPlan, error) {
+	if err := o.Validate(); err != nil {
+		return LabelPlan{}, err
+	}
+	meta, digest, err := bundle.ReadMeta(ctx, o.Bundle)
+	if err != nil {
+		return LabelPlan{}, err
+	}
+	refs, err := shard.Plan(ctx, o.Input, shard.PlanOptions{FilesPerChunk: o.FilesPerShard})
+	if err != nil {
+		return LabelPlan{}, err
+	}
+	plan := LabelPlan{Shards: len(refs), Bundle: digest, Classes: len(meta.Classes)}
+	for _, ref := range refs {
+		plan.Images += len(ref.Files)
+		plan.Bytes += ref.Size
+		if !slices.Contains(plan.Reads, ref.URL) {
+			plan.Reads = append(plan.Reads, ref.URL)
+		}
+		plan.Writes = append(plan.Writes, o.options(o.Bundle, o.Output).OutputURL(ref))
+	}
+	return plan, nil
+}
+
+// LabelReport is what came of a label run.
+type LabelReport struct {
+	manifest.RunRecord
+	Summary transforms.Summary `json:"summary"`
+}
+
+// Label makes masks, confidences and pseudo-labels for all images of the input.
+// It can be started again after any interruption: what is done is skipped.
+// Too many rejects fail the run after everything has been written.
+func Label(ctx context.Context, o LabelOptions, observe Observer) (LabelReport, error) {
+	if err := o.Validate(); err != nil {
+		return LabelReport{}, err
+	}
+	_, digest, err := bundle.ReadMeta(ctx, o.Bundle)
+	if err != nil {
+		return LabelReport{}, fmt.Errorf("label: %w", err)
+	}
+	rec, err := startRun(ctx, o.Output, manifest.KindLabel, o)
+	if err != nil {
+		return LabelReport{}, fmt.Errorf("label: %w", err)
+	}
+	rec.Bundle, rec.BundleDigest = o.Bundle, digest
+	before := transforms.Processed()
+	summary, err := o.execute(ctx, observe)
+	// What was skipped is of this run, not of its results, and is known for
+	// workers of this process only.
+	summary.SkippedShards = transforms.Processed().ShardsSkipped - before.ShardsSkipped
+	if err == nil {
+		rec.Counts = manifest.Counts{In: summary.In, Labelled: summary.Labelled, Rejected: summary.Rejected, SkippedShards: summary.SkippedShards}
+		rec.Metrics = manifest.Metrics{"kept_share": summary.KeptShare(), "reject_share": summary.RejectShare()}
+		err = o.judge(summary)
+	}
+	err = rec.end(ctx, err)
+	return LabelReport{RunRecord: rec.RunRecord, Summary: summary}, err
+}
+
+// execute runs the pipeline and reads what it wrote about itself.
+func (o LabelOptions) execute(ctx context.Context, observe Observer) (transforms.Summary, error) {
+	p, s := beam.NewPipelineWithRoot()
+	refs := transforms.Shards(s, o.Input, transforms.FilesPerChunk(o.FilesPerShard))
+	opts := o.options(o.Bundle, o.Output)
+	opts.Overwrite = o.Overwrite
+	transforms.WriteManifest(s, transforms.Label(s, refs, opts), o.Output)
+
+	shards := 0
+	if observe != nil && o.Local() {
+		refs, err := shard.Plan(ctx, o.Input, shard.PlanOptions{FilesPerChunk: o.FilesPerShard})
+		if err != nil {
+			return transforms.Summary{}, err
+		}
+		shards = len(refs)
+	}
+	stop := watch("label", shards, observe)
+	err := o.run(ctx, "label", p)
+	stop()
+	if err != nil {
+		return transforms.Summary{}, err
+	}
+	return transforms.ReadSummary(ctx, o.Output)
+}
+
+// judge fails a run that lost or rejected too much.
+func (o LabelOptions) judge(s transforms.Summary) error {
+	if s.In != s.Labelled+s.Rejected {
+		return fmt.Errorf("label: %d examples came in, but %d were labelled and %d rejected", s.In, s.Labelled, s.Rejected)
+	}
+	if share := s.RejectShare(); share > o.MaxRejects {
+		return fmt.Errorf("label: %d of %d examples were rejected (%.2f %%), more than --max-rejects %v allows; see rejects.jsonl in %s",
+			s.Rejected, s.In, 100*share, o.MaxRejects, o.Output)
+	}
+	return nil
+}
+
+// watch reports what the workers of this process do until stop is called.
+// Workers elsewhere are not seen; their runner has a display of its own. With
+// the number of shards, 0 if unknown, the number of images is estimated from
+// the shards that are done.
+func watch(stage string, shards int, observe Observer) (stop func()) {
+	if observe == nil {
+		return func() {}
+	}
+	begin, start := transforms.Processed(), time.Now()
+	tell := func(last bool) {
+		now, elapsed := transforms.Processed(), time.Since(start)
+		images, done, skipped := now.Images-begin.Images, now.Shards-begin.Shards, now.ShardsSkipped-begin.ShardsSkipped
+		e := Event{Stage: stage, Done: images, Unit: "images", Elapsed: elapsed, Last: last}
+		e.Detail = fmt.Sprintf("%.1f images/s, %d", float64(images)/elapsed.Seconds(), done+skipped)
+		if shards > 0 {
+			e.Detail += fmt.Sprintf("/%d", shards)
+		}
+		e.Detail += " shards"
+		if skipped > 0 {
+			e.Detail += fmt.Sprintf(" (%d were already done)", skipped)
+		}
+		if n := now.Rejects - begin.Rejects; n > 0 {
+			e.Detail += fmt.Sprintf(", %d rejected", n)
+		}
+		if left := int64(shards) - skipped; shards > 0 && done > 0 {
+			e.Total = max(images, images*left/done)
+		}
+		observe.tell(e)
+	}
+	quit, over := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(over)
+		tick := time.NewTicker(500 * time.Millisecond)
+		defer tick.Stop()
+		for {
+			select {
+			case <-tick.C:
+				tell(false)
+			case <-quit:
+				tell(true)
+				return
+			}
+		}
+	}()
+	return func() { close(quit); <-over }
+}

@@ -1,0 +1,245 @@
+package pipelines
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+
+	"github.com/advseg/advseg/io/blob"
+	"github.com/advseg/advseg/io/manifest"
+	"github.com/advseg/advseg/io/registry"
+	"github.com/advseg/advseg/model/bundle"
+)
+
+// RetrainSettings is what of a retraining may also be set for a nightly one.
+type RetrainSettings struct {
+	MinGain     float64 `yaml:"min_gain" help:"mean IoU (0 to 1) by which the candidate must be better"`
+	PseudoShare float64 `yaml:"pseudo_share" help:"share of each batch that comes from the pseudo-labels"`
+	MaxRejects  float64 `yaml:"max_rejects" help:"share of unusable examples above which nothing is trained"`
+	Recipe      `yaml:",inline"`
+}
+
+// DefaultRetrainSettings fine-tunes, half of each batch with pseudo-labels.
+func DefaultRetrainSettings() RetrainSettings {
+	r := DefaultRecipe()
+	r.Iterations = 4000
+	rate := 0.005 // half of what training from random weights starts with
+	r.LearningRate = &rate
+	return RetrainSettings{PseudoShare: 0.5, MaxRejects: 0.01, Recipe: r}
+}
+
+func (s RetrainSettings) validate() error {
+	var errs []error
+	if s.MinGain < 0 || s.MinGain > 1 {
+		errs = append(errs, fmt.Errorf("--min-gain %v is not in 0..1", s.MinGain))
+	}
+	if s.PseudoShare <= 0 || s.PseudoShare >= 1 {
+		errs = append(errs, fmt.Errorf("--pseudo-share %v must be between 0 and 1: human labels are always needed", s.PseudoShare))
+	}
+	if s.MaxRejects < 0 || s.MaxRejects > 1 {
+		errs = append(errs, fmt.Errorf("--max-rejects %v is not a share (0 to 1)", s.MaxRejects))
+	}
+	_, err := s.Recipe.config()
+	return errors.Join(append(errs, err)...)
+}
+
+// RetrainOptions says what the champion is retrained on.
+type RetrainOptions struct {
+	Labeled  []string `yaml:"labeled" help:"patterns of human-labelled shards"`
+	Pseudo   []string `yaml:"pseudo" help:"label runs whose pseudo-labels are trained on"`
+	Val      []string `yaml:"val" help:"patterns of human-labelled shards that decide"`
+	Registry string   `yaml:"registry" help:"registry of models: the champion is retrained, the candidate goes there"`
+	Work     string   `yaml:"work" help:"where checkpoints and the run record go (default: below the registry)"`
+	DryRun   bool     `yaml:"dry_run" help:"show what would be read and written"`
+
+	RetrainSettings `yaml:",inline"`
+	Runner          `yaml:",inline"`
+}
+
+// DefaultRetrainOptions are those of the command.
+func DefaultRetrainOptions() RetrainOptions {
+	return RetrainOptions{RetrainSettings: DefaultRetrainSettings()}
+}
+
+// Validate reports settings that make no sense.
+func (o *RetrainOptions) Validate() error {
+	var errs []error
+	if len(o.Labeled) == 0 || len(o.Pseudo) == 0 || len(o.Val) == 0 || o.Registry == "" {
+		errs = append(errs, errors.New("--labeled, --pseudo, --val and --registry are needed"))
+	}
+	return errors.Join(append(errs, o.RetrainSettings.validate(), o.Runner.Validate())...)
+}
+
+// RetrainReport is what came of a retraining.
+type RetrainReport struct {
+	manifest.RunRecord
+	Work      string           `json:"work"`
+	Champion  registry.Version `json:"champion"` // when the retraining began
+	Candidate registry.Version `json:"candidate"`
+	Labeled   int              `json:"labeled"`
+	Pseudo    int              `json:"pseudo"`
+}
+
+// Retrain trains the champion on human labels and on its own pseudo-labels, and
+// holds the candidate against it on human labels that neither was trained on.
+// The candidate goes into the registry either way; it becomes champion only if
+// it is better. If it is not, the error is ErrGateRefused.
+func Retrain(ctx context.Context, o RetrainOptions, observe Observer) (RetrainReport, error) {
+	if err := o.Validate(); err != nil {
+		return RetrainReport{}, err
+	}
+	reg := registry.Open(o.Registry)
+	champion, err := reg.Champion(ctx)
+	if err != nil {
+		return RetrainReport{}, fmt.Errorf("retrain: %w: publish a trained bundle first (advseg registry publish --promote)", err)
+	}
+	if o.Work == "" {
+		if o.Work, err = o.workDir(champion); err != nil {
+			return RetrainReport{}, fmt.Errorf("retrain: %w", err)
+		}
+	}
+	if o.DryRun {
+		return o.plan(ctx, champion)
+	}
+	rec, err := startRun(ctx, o.Work, manifest.KindRetrain, o)
+	if err != nil {
+		return RetrainReport{}, fmt.Errorf("retrain: %w", err)
+	}
+	rec.Bundle = champion.URL
+	report, err := o.candidate(ctx, reg, champion, observe)
+	if err == nil {
+		err = reg.PromoteOver(ctx, report.Candidate, champion, report.Decision.Reason)
+	}
+	rec.decide(report)
+	err = rec.end(ctx, err)
+	report.RunRecord = rec.RunRecord
+	return report, err
+}
+
+// workDir is the same for the same job, so that a retraining that was killed is
+// continued.
+func (o RetrainOptions) workDir(champion registry.Version) (string, error) {
+	job, err := json.Marshal(struct {
+		Champion             string
+		Labeled, Pseudo, Val []string
+		Settings             RetrainSettings
+	}{champion.Digest, o.Labeled, o.Pseudo, o.Val, o.RetrainSettings})
+	if err != nil {
+		return "", err
+	}
+	sum := sha256.Sum256(job)
+	return blob.Join(o.Registry, "work", short(hex.EncodeToString(sum[:]))), nil
+}
+
+// sets leaves the validation images out: weights chosen by the images that
+// decide at the gate would be judged too well.
+func (o RetrainOptions) sets(ctx context.Context, meta bundle.Meta, observe Observer) (*sets, error) {
+	return loadSets(ctx, len(meta.Classes), o.MaxRejects, setSpec{labelled: o.Labeled, pseudo: o.Pseudo}, observe)
+}
+
+func (o RetrainOptions) plan(ctx context.Context, champion registry.Version) (RetrainReport, error) {
+	meta, _, err := bundle.ReadMeta(ctx, champion.URL)
+	if err != nil {
+		return RetrainReport{}, fmt.Errorf("retrain: %w", err)
+	}
+	s, err := o.sets(ctx, meta, nil)
+	if err != nil {
+		return RetrainReport{}, fmt.Errorf("retrain: %w", err)
+	}
+	defer s.close()
+	return RetrainReport{Work: o.Work, Champion: champion, Labeled: s.labelled.Len(), Pseudo: s.pseudo.Len()}, nil
+}
+
+// candidate trains, publishes and judges, and leaves the promotion to the
+// caller. Done a second time it goes on where it stopped.
+func (o RetrainOptions) candidate(ctx context.Context, reg *registry.Registry, champion registry.Version, observe Observer) (RetrainReport, error) {
+	report := RetrainReport{Work: o.Work, Champion: champion}
+	start, err := bundle.Load(ctx, champion.URL)
+	if err != nil {
+		return report, fmt.Errorf("retrain: %w", err)
+	}
+	url := blob.Join(o.Work, "bundle")
+	if _, _, err := bundle.ReadMeta(ctx, url); err != nil {
+		if err := o.trainTo(ctx, url, start, &report, observe); err != nil {
+			return report, fmt.Errorf("retrain: %w", err)
+		}
+	}
+	report.Candidate, err = reg.Publish(ctx, url, map[string]any{"retrained_from": champion.Digest})
+	if err != nil {
+		return report, fmt.Errorf("retrain: %w", err)
+	}
+	return report, o.gate(ctx, &report, observe)
+}
+
+func (o RetrainOptions) trainTo(ctx context.Context, url string, start *bundle.Bundle, report *RetrainReport, observe Observer) error {
+	parent := start.Digest()
+	s, err := o.sets(ctx, start.Meta, observe)
+	if err != nil {
+		return err
+	}
+	defer s.close()
+	report.Labeled, report.Pseudo = s.labelled.Len(), s.pseudo.Len()
+	cfg, err := o.Recipe.config()
+	if err != nil {
+		return err
+	}
+	cfg.PseudoShare = o.PseudoShare
+	cfg.Dir = blob.Join(o.Work, "checkpoints")
+	start.Meta.Lineage = bundle.Lineage{
+		Parent: parent, Seed: o.Seed, CodeVersion: Version,
+		Data: append(append([]string{}, o.Labeled...), o.Pseudo...),
+	}
+	trained, err := s.train(ctx, cfg, start, observe)
+	if err != nil {
+		return err
+	}
+	return trained.Save(ctx, url)
+}
+
+// gate evaluates champion and candidate on the same images.
+func (o RetrainOptions) gate(ctx context.Context, report *RetrainReport, observe Observer) error {
+	score := func(v registry.Version) (manifest.Contest, error) {
+		e := DefaultEvaluateOptions()
+		e.Input, e.Bundle, e.MaxRejects, e.Runner = o.Val, v.URL, o.MaxRejects, o.Runner
+		e.Output = blob.Join(o.Work, "evaluation", short(v.Digest))
+		r, err := Evaluate(ctx, e, observe)
+		return manifest.Contest{Digest: r.Bundle, Score: r.MeanIoU}, err
+	}
+	before, err := score(report.Champion)
+	if err != nil {
+		return fmt.Errorf("retrain: evaluate the champion: %w", err)
+	}
+	after, err := score(report.Candidate)
+	if err != nil {
+		return fmt.Errorf("retrain: evaluate the candidate: %w", err)
+	}
+	gain := after.Score - before.Score
+	d := &manifest.Decision{
+		Promoted: gain > 0 && gain >= o.MinGain, Metric: "mean IoU", MinGain: o.MinGain,
+		Champion: before, Candidate: after,
+	}
+	report.Metrics = manifest.Metrics{"mean_iou_champion": before.Score, "mean_iou_candidate": after.Score}
+	report.Decision = d
+	if !d.Promoted {
+		d.Reason = fmt.Sprintf("refused: the gain of %+.4f is not above 0 and at least %v", gain, o.MinGain)
+		return fmt.Errorf("%w: mean IoU %.4f against the champion's %.4f, a gain of %v is asked", ErrGateRefused, after.Score, before.Score, o.MinGain)
+	}
+	d.Reason = fmt.Sprintf("promoted: better by %+.4f", gain)
+	return nil
+}
+
+// Publish copies a bundle into a registry and, if told so, makes it champion.
+func Publish(ctx context.Context, registryURL, bundleURL string, promote bool, reason string) (registry.Version, error) {
+	if _, err := bundle.Load(ctx, bundleURL); err != nil {
+		return registry.Version{}, fmt.Errorf("publish: %w", err)
+	}
+	reg := registry.Open(registryURL)
+	v, err := reg.Publish(ctx, bundleURL, nil)
+	if err == nil && promote {
+		err = reg.Promote(ctx, v, reason)
+	}
+	return v, err
+}
