@@ -267,7 +267,7 @@ func untar(t testing.TB, data []byte) (names []string, members map[string][]byte
 	r := tar.NewReader(bytes.NewReader(data))
 	for {
 		h, err := r.Next()
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			return names, members
 		}
 		if err != nil {
