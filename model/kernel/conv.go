@@ -46,9 +46,11 @@ func (a Act) validate(op string) error {
 // Conv is a convolution with its weights packed for inference. It does not
 // depend on the size of the image and is safe for concurrent use.
 type Conv struct {
-	spec    ConvSpec
-	act     Act
-	weights *panels
+	spec ConvSpec
+	act  Act
+	// One of these has the weights.
+	direct   *panels
+	winograd *winograd
 }
 
 // NewConv packs weight (Out, In, KH, KW) and bias (Out; nil for none). It keeps
@@ -70,7 +72,13 @@ func NewConv(spec ConvSpec, weight, bias []float32, act Act) (*Conv, error) {
 	}
 	kept := make([]float32, spec.Out)
 	copy(kept, bias)
-	return &Conv{spec: spec, act: act, weights: spec.pack(Default(), k, make([]float32, spec.weights()), weight, kept)}, nil
+	c := &Conv{spec: spec, act: act}
+	if spec.winogradPays(k, 1, usualSide, usualSide, true) {
+		c.winograd = spec.packWinograd(Default(), k, make([]float32, spec.winogradWeights()), weight, kept, spec.layout(), false)
+	} else {
+		c.direct = spec.pack(Default(), k, make([]float32, spec.weights()), weight, kept)
+	}
+	return c, nil
 }
 
 // Spec is the shape the convolution was made for.
@@ -79,7 +87,14 @@ func (c *Conv) Spec() ConvSpec { return c.spec }
 // Scratch is the number of float32s that Forward needs as scratch on a pool of
 // the given number of threads, for n images of h x w.
 func (c *Conv) Scratch(n, h, w, threads int) int {
-	return totalScratch(c.weights.kernels, c.spec.Out, threads, true)
+	if c.winograd == nil {
+		return totalScratch(c.direct.kernels, c.spec.Out, threads, true)
+	}
+	oh, ow, err := c.spec.OutSize(h, w)
+	if err != nil {
+		return 0 // Forward will say so
+	}
+	return c.spec.winogradScratch(c.winograd.kernels, n, oh, ow, threads)
 }
 
 // Forward computes y = act(conv(x) + bias + residual) for x (n, In, h, w) and y
@@ -95,7 +110,11 @@ func (c *Conv) Forward(p *Pool, y, x, residual, scratch []float32, n, h, w int) 
 		buffer{"scratch", len(scratch), c.Scratch(n, h, w, p.Threads())}); err != nil {
 		return err
 	}
-	m := c.spec.forward(z, c.weights, y, x, n, h, w)
+	if c.winograd != nil {
+		c.winograd.run(p, y, x, residual, c.act, n, h, w, z.oh, z.ow, scratch)
+		return nil
+	}
+	m := c.spec.forward(z, c.direct, y, x, n, h, w)
 	m.residual, m.act = residual, c.act
 	m.run(p, scratch)
 	return nil
@@ -116,12 +135,16 @@ func ConvForward(p *Pool, spec ConvSpec, y, x, weight, bias []float32, n, h, w i
 	if err != nil {
 		return err
 	}
-	scratch, packed := borrow(totalScratch(k, spec.Out, p.Threads(), true)), borrow(spec.weights())
-	defer release(scratch)
-	defer release(packed)
 	if bias == nil {
 		bias = make([]float32, spec.Out)
 	}
+	if spec.winogradPays(k, n, z.oh, z.ow, false) {
+		spec.winogradOnce(p, k, y, x, weight, bias, spec.layout(), false, n, h, w, z.oh, z.ow)
+		return nil
+	}
+	scratch, packed := borrow(totalScratch(k, spec.Out, p.Threads(), true)), borrow(spec.weights())
+	defer release(scratch)
+	defer release(packed)
 	m := spec.forward(z, spec.pack(p, k, *packed, weight, bias), y, x, n, h, w)
 	m.run(p, *scratch)
 	return nil
@@ -129,8 +152,12 @@ func ConvForward(p *Pool, spec ConvSpec, y, x, weight, bias []float32, n, h, w i
 
 // pack packs the weights of a forward convolution.
 func (s ConvSpec) pack(p *Pool, k *simd.Kernels, data, weight, bias []float32) *panels {
-	taps := s.KH * s.KW
-	return packPanels(p, k, data, weight, bias, weightLayout{rowStep: s.In * taps, channelStep: taps}, s.Out, s.In, forwardGrid(s, 1, 1, 1, 1).taps)
+	return packPanels(p, k, data, weight, bias, s.layout(), s.Out, s.In, forwardGrid(s, 1, 1, 1, 1).taps)
+}
+
+// layout is that of the weights of a forward convolution.
+func (s ConvSpec) layout() weightLayout {
+	return weightLayout{rowStep: s.In * s.KH * s.KW, channelStep: s.KH * s.KW}
 }
 
 // forward is the convolution as an implicit product, with weights as packed by

@@ -24,6 +24,13 @@ func everyLevel[T interface{ Run(string, func(T)) bool }](t T, f func(T)) {
 	}
 }
 
+// withMethod runs f with one method of convolution forced where it applies.
+func withMethod(m int32, f func()) {
+	before := method.Swap(m)
+	defer method.Store(before)
+	f()
+}
+
 func normal(r *rand.Rand, n int) []float32 {
 	s := make([]float32, n)
 	for i := range s {
@@ -140,6 +147,8 @@ func TestConvLayers(t *testing.T) {
 			t.Run(fmt.Sprintf("%+v", l.spec), func(t *testing.T) {
 				c := newConvProblem(t, l.spec, l.n, l.h, l.w, uint64(i))
 				c.check(t, p, Act(i%3))
+				withMethod(methodDirect, func() { c.check(t, p, Act(i%3)) })
+				withMethod(methodWinograd, func() { c.check(t, p, Act(i%3)) })
 			})
 		}
 	})
@@ -202,6 +211,8 @@ func FuzzConv(f *testing.F) {
 		everyLevel(t, func(t *testing.T) {
 			c := newConvProblem(t, spec, int(n%3), int(h%40), int(w%60), 1)
 			c.check(t, nil, Act(in%3))
+			withMethod(methodDirect, func() { c.check(t, nil, Act(in%3)) })
+			withMethod(methodWinograd, func() { c.check(t, nil, Act(in%3)) })
 		})
 	})
 }

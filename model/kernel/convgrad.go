@@ -17,6 +17,14 @@ func ConvBackwardInput(p *Pool, spec ConvSpec, gx, gy, weight []float32, n, h, w
 		return err
 	}
 	taps := spec.KH * spec.KW
+	turned := weightLayout{rowStep: taps, channelStep: spec.In * taps} // In rows, summed over Out
+	back := ConvSpec{In: spec.Out, Out: spec.In, KH: 3, KW: 3, Stride: 1, Pad: 2*spec.Dilation - spec.Pad, Dilation: spec.Dilation}
+	if spec.hasWinograd() && back.winogradPays(k, n, h, w, false) {
+		// With stride 1 the gradient is a convolution too, by the kernel turned
+		// by 180 degrees.
+		back.winogradOnce(p, k, gx, gy, weight, make([]float32, spec.In), turned, true, n, z.oh, z.ow, h, w)
+		return nil
+	}
 	scratch := borrow(totalScratch(k, spec.In, p.Threads(), spec.Stride == 1))
 	packed, zeros := borrow(spec.weights()), make([]float32, spec.In)
 	defer release(scratch)
@@ -29,8 +37,7 @@ func ConvBackwardInput(p *Pool, spec ConvSpec, gx, gy, weight []float32, n, h, w
 			}
 			m := implicit{
 				grid: g, n: n, x: gy,
-				// The matrix is transposed: In rows, summed over Out.
-				weights: packPanels(p, k, (*packed)[:spec.In*spec.Out*len(g.taps)], weight, zeros, weightLayout{rowStep: taps, channelStep: spec.In * taps}, spec.In, spec.Out, g.taps),
+				weights: packPanels(p, k, (*packed)[:spec.In*spec.Out*len(g.taps)], weight, zeros, turned, spec.In, spec.Out, g.taps),
 				y:       target{data: gx, image: spec.In * h * w, plane: h * w, offset: py*w + px, line: spec.Stride * w, col: spec.Stride},
 			}
 			m.run(p, *scratch)

@@ -155,7 +155,7 @@ func (t *worktask) chunk(from, to int, first, last bool) {
 			a := t.weights.at(i, from, len(t.taps))
 			gemm := k.GEMM[hi-lo-1][vecs-1]
 			if held := t.heldPanel(j, width); held != nil {
-				gemm(to-from, a, &packed[0], &held[lo*width], width, &t.weights.bias[lo], nil, mode)
+				gemm(to-from, a, &packed[0], width, &held[lo*width], width, &t.weights.bias[lo], nil, mode)
 				continue
 			}
 			o := t.image*t.y.image + lo*t.y.plane + t.y.offset + at
@@ -167,7 +167,7 @@ func (t *worktask) chunk(from, to int, first, last bool) {
 					residual = &t.residual[o]
 				}
 			}
-			gemm(to-from, a, &packed[0], &t.y.data[o], t.y.plane, &t.weights.bias[lo], residual, finish)
+			gemm(to-from, a, &packed[0], width, &t.y.data[o], t.y.plane, &t.weights.bias[lo], residual, finish)
 		}
 	}
 }

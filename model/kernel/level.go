@@ -32,3 +32,12 @@ func microkernels() (*simd.Kernels, error) {
 	}
 	return k, nil
 }
+
+// method overrides the choice between the direct method and Winograd's in tests.
+var method atomic.Int32
+
+const (
+	methodByCost = iota
+	methodDirect
+	methodWinograd
+)

@@ -5,109 +5,109 @@
 package simd
 
 //go:noescape
-func gemmAVX512_1x1(k int, a *float32, b *float32, c *float32, ldc int, bias *float32, residual *float32, mode int)
+func gemmAVX512_1x1(k int, a *float32, b *float32, ldb int, c *float32, ldc int, bias *float32, residual *float32, mode int)
 
 //go:noescape
-func gemmAVX512_1x2(k int, a *float32, b *float32, c *float32, ldc int, bias *float32, residual *float32, mode int)
+func gemmAVX512_1x2(k int, a *float32, b *float32, ldb int, c *float32, ldc int, bias *float32, residual *float32, mode int)
 
 //go:noescape
-func gemmAVX512_1x3(k int, a *float32, b *float32, c *float32, ldc int, bias *float32, residual *float32, mode int)
+func gemmAVX512_1x3(k int, a *float32, b *float32, ldb int, c *float32, ldc int, bias *float32, residual *float32, mode int)
 
 //go:noescape
-func gemmAVX512_2x1(k int, a *float32, b *float32, c *float32, ldc int, bias *float32, residual *float32, mode int)
+func gemmAVX512_2x1(k int, a *float32, b *float32, ldb int, c *float32, ldc int, bias *float32, residual *float32, mode int)
 
 //go:noescape
-func gemmAVX512_2x2(k int, a *float32, b *float32, c *float32, ldc int, bias *float32, residual *float32, mode int)
+func gemmAVX512_2x2(k int, a *float32, b *float32, ldb int, c *float32, ldc int, bias *float32, residual *float32, mode int)
 
 //go:noescape
-func gemmAVX512_2x3(k int, a *float32, b *float32, c *float32, ldc int, bias *float32, residual *float32, mode int)
+func gemmAVX512_2x3(k int, a *float32, b *float32, ldb int, c *float32, ldc int, bias *float32, residual *float32, mode int)
 
 //go:noescape
-func gemmAVX512_3x1(k int, a *float32, b *float32, c *float32, ldc int, bias *float32, residual *float32, mode int)
+func gemmAVX512_3x1(k int, a *float32, b *float32, ldb int, c *float32, ldc int, bias *float32, residual *float32, mode int)
 
 //go:noescape
-func gemmAVX512_3x2(k int, a *float32, b *float32, c *float32, ldc int, bias *float32, residual *float32, mode int)
+func gemmAVX512_3x2(k int, a *float32, b *float32, ldb int, c *float32, ldc int, bias *float32, residual *float32, mode int)
 
 //go:noescape
-func gemmAVX512_3x3(k int, a *float32, b *float32, c *float32, ldc int, bias *float32, residual *float32, mode int)
+func gemmAVX512_3x3(k int, a *float32, b *float32, ldb int, c *float32, ldc int, bias *float32, residual *float32, mode int)
 
 //go:noescape
-func gemmAVX512_4x1(k int, a *float32, b *float32, c *float32, ldc int, bias *float32, residual *float32, mode int)
+func gemmAVX512_4x1(k int, a *float32, b *float32, ldb int, c *float32, ldc int, bias *float32, residual *float32, mode int)
 
 //go:noescape
-func gemmAVX512_4x2(k int, a *float32, b *float32, c *float32, ldc int, bias *float32, residual *float32, mode int)
+func gemmAVX512_4x2(k int, a *float32, b *float32, ldb int, c *float32, ldc int, bias *float32, residual *float32, mode int)
 
 //go:noescape
-func gemmAVX512_4x3(k int, a *float32, b *float32, c *float32, ldc int, bias *float32, residual *float32, mode int)
+func gemmAVX512_4x3(k int, a *float32, b *float32, ldb int, c *float32, ldc int, bias *float32, residual *float32, mode int)
 
 //go:noescape
-func gemmAVX512_5x1(k int, a *float32, b *float32, c *float32, ldc int, bias *float32, residual *float32, mode int)
+func gemmAVX512_5x1(k int, a *float32, b *float32, ldb int, c *float32, ldc int, bias *float32, residual *float32, mode int)
 
 //go:noescape
-func gemmAVX512_5x2(k int, a *float32, b *float32, c *float32, ldc int, bias *float32, residual *float32, mode int)
+func gemmAVX512_5x2(k int, a *float32, b *float32, ldb int, c *float32, ldc int, bias *float32, residual *float32, mode int)
 
 //go:noescape
-func gemmAVX512_5x3(k int, a *float32, b *float32, c *float32, ldc int, bias *float32, residual *float32, mode int)
+func gemmAVX512_5x3(k int, a *float32, b *float32, ldb int, c *float32, ldc int, bias *float32, residual *float32, mode int)
 
 //go:noescape
-func gemmAVX512_6x1(k int, a *float32, b *float32, c *float32, ldc int, bias *float32, residual *float32, mode int)
+func gemmAVX512_6x1(k int, a *float32, b *float32, ldb int, c *float32, ldc int, bias *float32, residual *float32, mode int)
 
 //go:noescape
-func gemmAVX512_6x2(k int, a *float32, b *float32, c *float32, ldc int, bias *float32, residual *float32, mode int)
+func gemmAVX512_6x2(k int, a *float32, b *float32, ldb int, c *float32, ldc int, bias *float32, residual *float32, mode int)
 
 //go:noescape
-func gemmAVX512_6x3(k int, a *float32, b *float32, c *float32, ldc int, bias *float32, residual *float32, mode int)
+func gemmAVX512_6x3(k int, a *float32, b *float32, ldb int, c *float32, ldc int, bias *float32, residual *float32, mode int)
 
 //go:noescape
-func gemmAVX512_7x1(k int, a *float32, b *float32, c *float32, ldc int, bias *float32, residual *float32, mode int)
+func gemmAVX512_7x1(k int, a *float32, b *float32, ldb int, c *float32, ldc int, bias *float32, residual *float32, mode int)
 
 //go:noescape
-func gemmAVX512_7x2(k int, a *float32, b *float32, c *float32, ldc int, bias *float32, residual *float32, mode int)
+func gemmAVX512_7x2(k int, a *float32, b *float32, ldb int, c *float32, ldc int, bias *float32, residual *float32, mode int)
 
 //go:noescape
-func gemmAVX512_7x3(k int, a *float32, b *float32, c *float32, ldc int, bias *float32, residual *float32, mode int)
+func gemmAVX512_7x3(k int, a *float32, b *float32, ldb int, c *float32, ldc int, bias *float32, residual *float32, mode int)
 
 //go:noescape
-func gemmAVX512_8x1(k int, a *float32, b *float32, c *float32, ldc int, bias *float32, residual *float32, mode int)
+func gemmAVX512_8x1(k int, a *float32, b *float32, ldb int, c *float32, ldc int, bias *float32, residual *float32, mode int)
 
 //go:noescape
-func gemmAVX512_8x2(k int, a *float32, b *float32, c *float32, ldc int, bias *float32, residual *float32, mode int)
+func gemmAVX512_8x2(k int, a *float32, b *float32, ldb int, c *float32, ldc int, bias *float32, residual *float32, mode int)
 
 //go:noescape
-func gemmAVX512_8x3(k int, a *float32, b *float32, c *float32, ldc int, bias *float32, residual *float32, mode int)
+func gemmAVX512_8x3(k int, a *float32, b *float32, ldb int, c *float32, ldc int, bias *float32, residual *float32, mode int)
 
 //go:noescape
-func gemmAVX2_1x1(k int, a *float32, b *float32, c *float32, ldc int, bias *float32, residual *float32, mode int)
+func gemmAVX2_1x1(k int, a *float32, b *float32, ldb int, c *float32, ldc int, bias *float32, residual *float32, mode int)
 
 //go:noescape
-func gemmAVX2_1x2(k int, a *float32, b *float32, c *float32, ldc int, bias *float32, residual *float32, mode int)
+func gemmAVX2_1x2(k int, a *float32, b *float32, ldb int, c *float32, ldc int, bias *float32, residual *float32, mode int)
 
 //go:noescape
-func gemmAVX2_2x1(k int, a *float32, b *float32, c *float32, ldc int, bias *float32, residual *float32, mode int)
+func gemmAVX2_2x1(k int, a *float32, b *float32, ldb int, c *float32, ldc int, bias *float32, residual *float32, mode int)
 
 //go:noescape
-func gemmAVX2_2x2(k int, a *float32, b *float32, c *float32, ldc int, bias *float32, residual *float32, mode int)
+func gemmAVX2_2x2(k int, a *float32, b *float32, ldb int, c *float32, ldc int, bias *float32, residual *float32, mode int)
 
 //go:noescape
-func gemmAVX2_3x1(k int, a *float32, b *float32, c *float32, ldc int, bias *float32, residual *float32, mode int)
+func gemmAVX2_3x1(k int, a *float32, b *float32, ldb int, c *float32, ldc int, bias *float32, residual *float32, mode int)
 
 //go:noescape
-func gemmAVX2_3x2(k int, a *float32, b *float32, c *float32, ldc int, bias *float32, residual *float32, mode int)
+func gemmAVX2_3x2(k int, a *float32, b *float32, ldb int, c *float32, ldc int, bias *float32, residual *float32, mode int)
 
 //go:noescape
-func gemmAVX2_4x1(k int, a *float32, b *float32, c *float32, ldc int, bias *float32, residual *float32, mode int)
+func gemmAVX2_4x1(k int, a *float32, b *float32, ldb int, c *float32, ldc int, bias *float32, residual *float32, mode int)
 
 //go:noescape
-func gemmAVX2_4x2(k int, a *float32, b *float32, c *float32, ldc int, bias *float32, residual *float32, mode int)
+func gemmAVX2_4x2(k int, a *float32, b *float32, ldb int, c *float32, ldc int, bias *float32, residual *float32, mode int)
 
 //go:noescape
-func gemmAVX2_5x1(k int, a *float32, b *float32, c *float32, ldc int, bias *float32, residual *float32, mode int)
+func gemmAVX2_5x1(k int, a *float32, b *float32, ldb int, c *float32, ldc int, bias *float32, residual *float32, mode int)
 
 //go:noescape
-func gemmAVX2_5x2(k int, a *float32, b *float32, c *float32, ldc int, bias *float32, residual *float32, mode int)
+func gemmAVX2_5x2(k int, a *float32, b *float32, ldb int, c *float32, ldc int, bias *float32, residual *float32, mode int)
 
 //go:noescape
-func gemmAVX2_6x1(k int, a *float32, b *float32, c *float32, ldc int, bias *float32, residual *float32, mode int)
+func gemmAVX2_6x1(k int, a *float32, b *float32, ldb int, c *float32, ldc int, bias *float32, residual *float32, mode int)
 
 //go:noescape
-func gemmAVX2_6x2(k int, a *float32, b *float32, c *float32, ldc int, bias *float32, residual *float32, mode int)
+func gemmAVX2_6x2(k int, a *float32, b *float32, ldb int, c *float32, ldc int, bias *float32, residual *float32, mode int)

@@ -4,39 +4,42 @@
 
 #include "textflag.h"
 
-// func gemmAVX512_1x1(k int, a *float32, b *float32, c *float32, ldc int, bias *float32, residual *float32, mode int)
-// Requires: AVX, AVX512F
-TEXT ·gemmAVX512_1x1(SB), NOSPLIT, $0-64
+// func gemmAVX512_1x1(k int, a *float32, b *float32, ldb int, c *float32, ldc int, bias *float32, residual *float32, mode int)
+// Requires: AVX, AVX512F, MMX+
+TEXT ·gemmAVX512_1x1(SB), NOSPLIT, $0-72
 	MOVQ         k+0(FP), AX
 	MOVQ         a+8(FP), CX
 	MOVQ         b+16(FP), DX
-	MOVQ         c+24(FP), BX
-	MOVQ         ldc+32(FP), SI
-	SHLQ         $0x02, SI
-	MOVQ         mode+56(FP), SI
-	TESTQ        $0x00000001, SI
+	MOVQ         ldb+24(FP), BX
+	SHLQ         $0x02, BX
+	MOVQ         c+32(FP), SI
+	MOVQ         ldc+40(FP), DI
+	SHLQ         $0x02, DI
+	MOVQ         mode+64(FP), DI
+	TESTQ        $0x00000001, DI
 	JNZ          add
-	MOVQ         bias+40(FP), DI
-	VBROADCASTSS (DI), Z0
+	MOVQ         bias+48(FP), R8
+	VBROADCASTSS (R8), Z0
 	JMP          loops
 
 add:
-	MOVQ    BX, DI
-	VMOVUPS (DI), Z0
+	MOVQ    SI, R8
+	VMOVUPS (R8), Z0
 
 loops:
 	SUBQ $0x02, AX
 	JLT  rest
 
 loop:
+	PREFETCHT0   1024(CX)
 	VMOVUPS      (DX), Z1
 	VBROADCASTSS (CX), Z2
 	VFMADD231PS  Z1, Z2, Z0
-	VMOVUPS      64(DX), Z1
+	VMOVUPS      (DX)(BX*1), Z1
 	VBROADCASTSS 4(CX), Z2
 	VFMADD231PS  Z1, Z2, Z0
 	ADDQ         $0x00000008, CX
-	ADDQ         $0x00000080, DX
+	LEAQ         (DX)(BX*2), DX
 	SUBQ         $0x02, AX
 	JGE          loop
 
@@ -48,27 +51,27 @@ rest:
 	VFMADD231PS  Z1, Z2, Z0
 
 finish:
-	MOVQ   residual+48(FP), AX
+	MOVQ   residual+56(FP), AX
 	TESTQ  AX, AX
 	JZ     activate
 	VADDPS (AX), Z0, Z0
 
 activate:
 	VPXORD Z3, Z3, Z3
-	TESTQ  $0x00000002, SI
+	TESTQ  $0x00000002, DI
 	JZ     leaky
 	VMAXPS Z0, Z3, Z0
 	JMP    store
 
 leaky:
-	TESTQ        $0x00000004, SI
+	TESTQ        $0x00000004, DI
 	JZ           store
 	VBROADCASTSS leakySlope<>+0(SB), Z1
 	VMULPS       Z0, Z1, Z1
 	VMAXPS       Z0, Z1, Z0
 
 store:
-	MOVQ    BX, AX
+	MOVQ    SI, AX
 	VMOVUPS Z0, (AX)
 	VZEROUPPER
 	RET
@@ -76,45 +79,48 @@ store:
 DATA leakySlope<>+0(SB)/4, $0x3e4ccccd
 GLOBL leakySlope<>(SB), RODATA|NOPTR, $4
 
-// func gemmAVX512_1x2(k int, a *float32, b *float32, c *float32, ldc int, bias *float32, residual *float32, mode int)
-// Requires: AVX, AVX512F
-TEXT ·gemmAVX512_1x2(SB), NOSPLIT, $0-64
+// func gemmAVX512_1x2(k int, a *float32, b *float32, ldb int, c *float32, ldc int, bias *float32, residual *float32, mode int)
+// Requires: AVX, AVX512F, MMX+
+TEXT ·gemmAVX512_1x2(SB), NOSPLIT, $0-72
 	MOVQ         k+0(FP), AX
 	MOVQ         a+8(FP), CX
 	MOVQ         b+16(FP), DX
-	MOVQ         c+24(FP), BX
-	MOVQ         ldc+32(FP), SI
-	SHLQ         $0x02, SI
-	MOVQ         mode+56(FP), SI
-	TESTQ        $0x00000001, SI
+	MOVQ         ldb+24(FP), BX
+	SHLQ         $0x02, BX
+	MOVQ         c+32(FP), SI
+	MOVQ         ldc+40(FP), DI
+	SHLQ         $0x02, DI
+	MOVQ         mode+64(FP), DI
+	TESTQ        $0x00000001, DI
 	JNZ          add
-	MOVQ         bias+40(FP), DI
-	VBROADCASTSS (DI), Z0
+	MOVQ         bias+48(FP), R8
+	VBROADCASTSS (R8), Z0
 	VMOVAPS      Z0, Z1
 	JMP          loops
 
 add:
-	MOVQ    BX, DI
-	VMOVUPS (DI), Z0
-	VMOVUPS 64(DI), Z1
+	MOVQ    SI, R8
+	VMOVUPS (R8), Z0
+	VMOVUPS 64(R8), Z1
 
 loops:
 	SUBQ $0x02, AX
 	JLT  rest
 
 loop:
+	PREFETCHT0   1024(CX)
 	VMOVUPS      (DX), Z2
 	VMOVUPS      64(DX), Z3
 	VBROADCASTSS (CX), Z4
 	VFMADD231PS  Z2, Z4, Z0
 	VFMADD231PS  Z3, Z4, Z1
-	VMOVUPS      128(DX), Z2
-	VMOVUPS      192(DX), Z3
+	VMOVUPS      (DX)(BX*1), Z2
+	VMOVUPS      64(DX)(BX*1), Z3
 	VBROADCASTSS 4(CX), Z4
 	VFMADD231PS  Z2, Z4, Z0
 	VFMADD231PS  Z3, Z4, Z1
 	ADDQ         $0x00000008, CX
-	ADDQ         $0x00000100, DX
+	LEAQ         (DX)(BX*2), DX
 	SUBQ         $0x02, AX
 	JGE          loop
 
@@ -128,7 +134,7 @@ rest:
 	VFMADD231PS  Z3, Z4, Z1
 
 finish:
-	MOVQ   residual+48(FP), AX
+	MOVQ   residual+56(FP), AX
 	TESTQ  AX, AX
 	JZ     activate
 	VADDPS (AX), Z0, Z0
@@ -136,14 +142,14 @@ finish:
 
 activate:
 	VPXORD Z5, Z5, Z5
-	TESTQ  $0x00000002, SI
+	TESTQ  $0x00000002, DI
 	JZ     leaky
 	VMAXPS Z0, Z5, Z0
 	VMAXPS Z1, Z5, Z1
 	JMP    store
 
 leaky:
-	TESTQ        $0x00000004, SI
+	TESTQ        $0x00000004, DI
 	JZ           store
 	VBROADCASTSS leakySlope<>+0(SB), Z2
 	VMULPS       Z0, Z2, Z3
@@ -152,41 +158,44 @@ leaky:
 	VMAXPS       Z1, Z2, Z1
 
 store:
-	MOVQ    BX, AX
+	MOVQ    SI, AX
 	VMOVUPS Z0, (AX)
 	VMOVUPS Z1, 64(AX)
 	VZEROUPPER
 	RET
 
-// func gemmAVX512_1x3(k int, a *float32, b *float32, c *float32, ldc int, bias *float32, residual *float32, mode int)
-// Requires: AVX, AVX512F
-TEXT ·gemmAVX512_1x3(SB), NOSPLIT, $0-64
+// func gemmAVX512_1x3(k int, a *float32, b *float32, ldb int, c *float32, ldc int, bias *float32, residual *float32, mode int)
+// Requires: AVX, AVX512F, MMX+
+TEXT ·gemmAVX512_1x3(SB), NOSPLIT, $0-72
 	MOVQ         k+0(FP), AX
 	MOVQ         a+8(FP), CX
 	MOVQ         b+16(FP), DX
-	MOVQ         c+24(FP), BX
-	MOVQ         ldc+32(FP), SI
-	SHLQ         $0x02, SI
-	MOVQ         mode+56(FP), SI
-	TESTQ        $0x00000001, SI
+	MOVQ         ldb+24(FP), BX
+	SHLQ         $0x02, BX
+	MOVQ         c+32(FP), SI
+	MOVQ         ldc+40(FP), DI
+	SHLQ         $0x02, DI
+	MOVQ         mode+64(FP), DI
+	TESTQ        $0x00000001, DI
 	JNZ          add
-	MOVQ         bias+40(FP), DI
-	VBROADCASTSS (DI), Z0
+	MOVQ         bias+48(FP), R8
+	VBROADCASTSS (R8), Z0
 	VMOVAPS      Z0, Z1
 	VMOVAPS      Z0, Z2
 	JMP          loops
 
 add:
-	MOVQ    BX, DI
-	VMOVUPS (DI), Z0
-	VMOVUPS 64(DI), Z1
-	VMOVUPS 128(DI), Z2
+	MOVQ    SI, R8
+	VMOVUPS (R8), Z0
+	VMOVUPS 64(R8), Z1
+	VMOVUPS 128(R8), Z2
 
 loops:
 	SUBQ $0x02, AX
 	JLT  rest
 
 loop:
+	PREFETCHT0   1024(CX)
 	VMOVUPS      (DX), Z3
 	VMOVUPS      64(DX), Z4
 	VMOVUPS      128(DX), Z5
@@ -194,15 +203,15 @@ loop:
 	VFMADD231PS  Z3, Z6, Z0
 	VFMADD231PS  Z4, Z6, Z1
 	VFMADD231PS  Z5, Z6, Z2
-	VMOVUPS      192(DX), Z3
-	VMOVUPS      256(DX), Z4
-	VMOVUPS      320(DX), Z5
+	VMOVUPS      (DX)(BX*1), Z3
+	VMOVUPS      64(DX)(BX*1), Z4
+	VMOVUPS      128(DX)(BX*1), Z5
 	VBROADCASTSS 4(CX), Z6
 	VFMADD231PS  Z3, Z6, Z0
 	VFMADD231PS  Z4, Z6, Z1
 	VFMADD231PS  Z5, Z6, Z2
 	ADDQ         $0x00000008, CX
-	ADDQ         $0x00000180, DX
+	LEAQ         (DX)(BX*2), DX
 	SUBQ         $0x02, AX
 	JGE          loop
 
@@ -218,7 +227,7 @@ rest:
 	VFMADD231PS  Z5, Z6, Z2
 
 finish:
-	MOVQ   residual+48(FP), AX
+	MOVQ   residual+56(FP), AX
 	TESTQ  AX, AX
 	JZ     activate
 	VADDPS (AX), Z0, Z0
@@ -227,7 +236,7 @@ finish:
 
 activate:
 	VPXORD Z7, Z7, Z7
-	TESTQ  $0x00000002, SI
+	TESTQ  $0x00000002, DI
 	JZ     leaky
 	VMAXPS Z0, Z7, Z0
 	VMAXPS Z1, Z7, Z1
@@ -235,7 +244,7 @@ activate:
 	JMP    store
 
 leaky:
-	TESTQ        $0x00000004, SI
+	TESTQ        $0x00000004, DI
 	JZ           store
 	VBROADCASTSS leakySlope<>+0(SB), Z3
 	VMULPS       Z0, Z3, Z4
@@ -246,53 +255,56 @@ leaky:
 	VMAXPS       Z2, Z3, Z2
 
 store:
-	MOVQ    BX, AX
+	MOVQ    SI, AX
 	VMOVUPS Z0, (AX)
 	VMOVUPS Z1, 64(AX)
 	VMOVUPS Z2, 128(AX)
 	VZEROUPPER
 	RET
 
-// func gemmAVX512_2x1(k int, a *float32, b *float32, c *float32, ldc int, bias *float32, residual *float32, mode int)
-// Requires: AVX, AVX512F
-TEXT ·gemmAVX512_2x1(SB), NOSPLIT, $0-64
+// func gemmAVX512_2x1(k int, a *float32, b *float32, ldb int, c *float32, ldc int, bias *float32, residual *float32, mode int)
+// Requires: AVX, AVX512F, MMX+
+TEXT ·gemmAVX512_2x1(SB), NOSPLIT, $0-72
 	MOVQ         k+0(FP), AX
 	MOVQ         a+8(FP), CX
 	MOVQ         b+16(FP), DX
-	MOVQ         c+24(FP), BX
-	MOVQ         ldc+32(FP), SI
-	SHLQ         $0x02, SI
-	MOVQ         mode+56(FP), DI
-	TESTQ        $0x00000001, DI
+	MOVQ         ldb+24(FP), BX
+	SHLQ         $0x02, BX
+	MOVQ         c+32(FP), SI
+	MOVQ         ldc+40(FP), DI
+	SHLQ         $0x02, DI
+	MOVQ         mode+64(FP), R8
+	TESTQ        $0x00000001, R8
 	JNZ          add
-	MOVQ         bias+40(FP), R8
-	VBROADCASTSS (R8), Z0
-	VBROADCASTSS 4(R8), Z1
+	MOVQ         bias+48(FP), R9
+	VBROADCASTSS (R9), Z0
+	VBROADCASTSS 4(R9), Z1
 	JMP          loops
 
 add:
-	MOVQ    BX, R8
-	VMOVUPS (R8), Z0
-	ADDQ    SI, R8
-	VMOVUPS (R8), Z1
+	MOVQ    SI, R9
+	VMOVUPS (R9), Z0
+	ADDQ    DI, R9
+	VMOVUPS (R9), Z1
 
 loops:
 	SUBQ $0x02, AX
 	JLT  rest
 
 loop:
+	PREFETCHT0   1024(CX)
 	VMOVUPS      (DX), Z2
 	VBROADCASTSS (CX), Z3
 	VFMADD231PS  Z2, Z3, Z0
 	VBROADCASTSS 4(CX), Z3
 	VFMADD231PS  Z2, Z3, Z1
-	VMOVUPS      64(DX), Z2
+	VMOVUPS      (DX)(BX*1), Z2
 	VBROADCASTSS 8(CX), Z3
 	VFMADD231PS  Z2, Z3, Z0
 	VBROADCASTSS 12(CX), Z3
 	VFMADD231PS  Z2, Z3, Z1
 	ADDQ         $0x00000010, CX
-	ADDQ         $0x00000080, DX
+	LEAQ         (DX)(BX*2), DX
 	SUBQ         $0x02, AX
 	JGE          loop
 
@@ -306,23 +318,23 @@ rest:
 	VFMADD231PS  Z2, Z3, Z1
 
 finish:
-	MOVQ   residual+48(FP), AX
+	MOVQ   residual+56(FP), AX
 	TESTQ  AX, AX
 	JZ     activate
 	VADDPS (AX), Z0, Z0
-	ADDQ   SI, AX
+	ADDQ   DI, AX
 	VADDPS (AX), Z1, Z1
 
 activate:
 	VPXORD Z4, Z4, Z4
-	TESTQ  $0x00000002, DI
+	TESTQ  $0x00000002, R8
 	JZ     leaky
 	VMAXPS Z0, Z4, Z0
 	VMAXPS Z1, Z4, Z1
 	JMP    store
 
 leaky:
-	TESTQ        $0x00000004, DI
+	TESTQ        $0x00000004, R8
 	JZ           store
 	VBROADCASTSS leakySlope<>+0(SB), Z2
 	VMULPS       Z0, Z2, Z3
@@ -331,45 +343,48 @@ leaky:
 	VMAXPS       Z1, Z2, Z1
 
 store:
-	MOVQ    BX, AX
+	MOVQ    SI, AX
 	VMOVUPS Z0, (AX)
-	ADDQ    SI, AX
+	ADDQ    DI, AX
 	VMOVUPS Z1, (AX)
 	VZEROUPPER
 	RET
 
-// func gemmAVX512_2x2(k int, a *float32, b *float32, c *float32, ldc int, bias *float32, residual *float32, mode int)
-// Requires: AVX, AVX512F
-TEXT ·gemmAVX512_2x2(SB), NOSPLIT, $0-64
+// func gemmAVX512_2x2(k int, a *float32, b *float32, ldb int, c *float32, ldc int, bias *float32, residual *float32, mode int)
+// Requires: AVX, AVX512F, MMX+
+TEXT ·gemmAVX512_2x2(SB), NOSPLIT, $0-72
 	MOVQ         k+0(FP), AX
 	MOVQ         a+8(FP), CX
 	MOVQ         b+16(FP), DX
-	MOVQ         c+24(FP), BX
-	MOVQ         ldc+32(FP), SI
-	SHLQ         $0x02, SI
-	MOVQ         mode+56(FP), DI
-	TESTQ        $0x00000001, DI
+	MOVQ         ldb+24(FP), BX
+	SHLQ         $0x02, BX
+	MOVQ         c+32(FP), SI
+	MOVQ         ldc+40(FP), DI
+	SHLQ         $0x02, DI
+	MOVQ         mode+64(FP), R8
+	TESTQ        $0x00000001, R8
 	JNZ          add
-	MOVQ         bias+40(FP), R8
-	VBROADCASTSS (R8), Z0
+	MOVQ         bias+48(FP), R9
+	VBROADCASTSS (R9), Z0
 	VMOVAPS      Z0, Z1
-	VBROADCASTSS 4(R8), Z2
+	VBROADCASTSS 4(R9), Z2
 	VMOVAPS      Z2, Z3
 	JMP          loops
 
 add:
-	MOVQ    BX, R8
-	VMOVUPS (R8), Z0
-	VMOVUPS 64(R8), Z1
-	ADDQ    SI, R8
-	VMOVUPS (R8), Z2
-	VMOVUPS 64(R8), Z3
+	MOVQ    SI, R9
+	VMOVUPS (R9), Z0
+	VMOVUPS 64(R9), Z1
+	ADDQ    DI, R9
+	VMOVUPS (R9), Z2
+	VMOVUPS 64(R9), Z3
 
 loops:
 	SUBQ $0x02, AX
 	JLT  rest
 
 loop:
+	PREFETCHT0   1024(CX)
 	VMOVUPS      (DX), Z4
 	VMOVUPS      64(DX), Z5
 	VBROADCASTSS (CX), Z6
@@ -378,8 +393,8 @@ loop:
 	VBROADCASTSS 4(CX), Z6
 	VFMADD231PS  Z4, Z6, Z2
 	VFMADD231PS  Z5, Z6, Z3
-	VMOVUPS      128(DX), Z4
-	VMOVUPS      192(DX), Z5
+	VMOVUPS      (DX)(BX*1), Z4
+	VMOVUPS      64(DX)(BX*1), Z5
 	VBROADCASTSS 8(CX), Z6
 	VFMADD231PS  Z4, Z6, Z0
 	VFMADD231PS  Z5, Z6, Z1
@@ -387,7 +402,7 @@ loop:
 	VFMADD231PS  Z4, Z6, Z2
 	VFMADD231PS  Z5, Z6, Z3
 	ADDQ         $0x00000010, CX
-	ADDQ         $0x00000100, DX
+	LEAQ         (DX)(BX*2), DX
 	SUBQ         $0x02, AX
 	JGE          loop
 
@@ -404,18 +419,18 @@ rest:
 	VFMADD231PS  Z5, Z6, Z3
 
 finish:
-	MOVQ   residual+48(FP), AX
+	MOVQ   residual+56(FP), AX
 	TESTQ  AX, AX
 	JZ     activate
 	VADDPS (AX), Z0, Z0
 	VADDPS 64(AX), Z1, Z1
-	ADDQ   SI, AX
+	ADDQ   DI, AX
 	VADDPS (AX), Z2, Z2
 	VADDPS 64(AX), Z3, Z3
 
 activate:
 	VPXORD Z7, Z7, Z7
-	TESTQ  $0x00000002, DI
+	TESTQ  $0x00000002, R8
 	JZ     leaky
 	VMAXPS Z0, Z7, Z0
 	VMAXPS Z1, Z7, Z1
@@ -424,7 +439,7 @@ activate:
 	JMP    store
 
 leaky:
-	TESTQ        $0x00000004, DI
+	TESTQ        $0x00000004, R8
 	JZ           store
 	VBROADCASTSS leakySlope<>+0(SB), Z4
 	VMULPS       Z0, Z4, Z5
@@ -437,51 +452,54 @@ leaky:
 	VMAXPS       Z3, Z4, Z3
 
 store:
-	MOVQ    BX, AX
+	MOVQ    SI, AX
 	VMOVUPS Z0, (AX)
 	VMOVUPS Z1, 64(AX)
-	ADDQ    SI, AX
+	ADDQ    DI, AX
 	VMOVUPS Z2, (AX)
 	VMOVUPS Z3, 64(AX)
 	VZEROUPPER
 	RET
 
-// func gemmAVX512_2x3(k int, a *float32, b *float32, c *float32, ldc int, bias *float32, residual *float32, mode int)
-// Requires: AVX, AVX512F
-TEXT ·gemmAVX512_2x3(SB), NOSPLIT, $0-64
+// func gemmAVX512_2x3(k int, a *float32, b *float32, ldb int, c *float32, ldc int, bias *float32, residual *float32, mode int)
+// Requires: AVX, AVX512F, MMX+
+TEXT ·gemmAVX512_2x3(SB), NOSPLIT, $0-72
 	MOVQ         k+0(FP), AX
 	MOVQ         a+8(FP), CX
 	MOVQ         b+16(FP), DX
-	MOVQ         c+24(FP), BX
-	MOVQ         ldc+32(FP), SI
-	SHLQ         $0x02, SI
-	MOVQ         mode+56(FP), DI
-	TESTQ        $0x00000001, DI
+	MOVQ         ldb+24(FP), BX
+	SHLQ         $0x02, BX
+	MOVQ         c+32(FP), SI
+	MOVQ         ldc+40(FP), DI
+	SHLQ         $0x02, DI
+	MOVQ         mode+64(FP), R8
+	TESTQ        $0x00000001, R8
 	JNZ          add
-	MOVQ         bias+40(FP), R8
-	VBROADCASTSS (R8), Z0
+	MOVQ         bias+48(FP), R9
+	VBROADCASTSS (R9), Z0
 	VMOVAPS      Z0, Z1
 	VMOVAPS      Z0, Z2
-	VBROADCASTSS 4(R8), Z3
+	VBROADCASTSS 4(R9), Z3
 	VMOVAPS      Z3, Z4
 	VMOVAPS      Z3, Z5
 	JMP          loops
 
 add:
-	MOVQ    BX, R8
-	VMOVUPS (R8), Z0
-	VMOVUPS 64(R8), Z1
-	VMOVUPS 128(R8), Z2
-	ADDQ    SI, R8
-	VMOVUPS (R8), Z3
-	VMOVUPS 64(R8), Z4
-	VMOVUPS 128(R8), Z5
+	MOVQ    SI, R9
+	VMOVUPS (R9), Z0
+	VMOVUPS 64(R9), Z1
+	VMOVUPS 128(R9), Z2
+	ADDQ    DI, R9
+	VMOVUPS (R9), Z3
+	VMOVUPS 64(R9), Z4
+	VMOVUPS 128(R9), Z5
 
 loops:
 	SUBQ $0x02, AX
 	JLT  rest
 
 loop:
+	PREFETCHT0   1024(CX)
 	VMOVUPS      (DX), Z6
 	VMOVUPS      64(DX), Z7
 	VMOVUPS      128(DX), Z8
@@ -493,9 +511,9 @@ loop:
 	VFMADD231PS  Z6, Z9, Z3
 	VFMADD231PS  Z7, Z9, Z4
 	VFMADD231PS  Z8, Z9, Z5
-	VMOVUPS      192(DX), Z6
-	VMOVUPS      256(DX), Z7
-	VMOVUPS      320(DX), Z8
+	VMOVUPS      (DX)(BX*1), Z6
+	VMOVUPS      64(DX)(BX*1), Z7
+	VMOVUPS      128(DX)(BX*1), Z8
 	VBROADCASTSS 8(CX), Z9
 	VFMADD231PS  Z6, Z9, Z0
 	VFMADD231PS  Z7, Z9, Z1
@@ -505,7 +523,7 @@ loop:
 	VFMADD231PS  Z7, Z9, Z4
 	VFMADD231PS  Z8, Z9, Z5
 	ADDQ         $0x00000010, CX
-	ADDQ         $0x00000180, DX
+	LEAQ         (DX)(BX*2), DX
 	SUBQ         $0x02, AX
 	JGE          loop
 
@@ -525,20 +543,20 @@ rest:
 	VFMADD231PS  Z8, Z9, Z5
 
 finish:
-	MOVQ   residual+48(FP), AX
+	MOVQ   residual+56(FP), AX
 	TESTQ  AX, AX
 	JZ     activate
 	VADDPS (AX), Z0, Z0
 	VADDPS 64(AX), Z1, Z1
 	VADDPS 128(AX), Z2, Z2
-	ADDQ   SI, AX
+	ADDQ   DI, AX
 	VADDPS (AX), Z3, Z3
 	VADDPS 64(AX), Z4, Z4
 	VADDPS 128(AX), Z5, Z5
 
 activate:
 	VPXORD Z10, Z10, Z10
-	TESTQ  $0x00000002, DI
+	TESTQ  $0x00000002, R8
 	JZ     leaky
 	VMAXPS Z0, Z10, Z0
 	VMAXPS Z1, Z10, Z1
@@ -549,7 +567,7 @@ activate:
 	JMP    store
 
 leaky:
-	TESTQ        $0x00000004, DI
+	TESTQ        $0x00000004, R8
 	JZ           store
 	VBROADCASTSS leakySlope<>+0(SB), Z6
 	VMULPS       Z0, Z6, Z7
@@ -566,48 +584,51 @@ leaky:
 	VMAXPS       Z5, Z6, Z5
 
 store:
-	MOVQ    BX, AX
+	MOVQ    SI, AX
 	VMOVUPS Z0, (AX)
 	VMOVUPS Z1, 64(AX)
 	VMOVUPS Z2, 128(AX)
-	ADDQ    SI, AX
+	ADDQ    DI, AX
 	VMOVUPS Z3, (AX)
 	VMOVUPS Z4, 64(AX)
 	VMOVUPS Z5, 128(AX)
 	VZEROUPPER
 	RET
 
-// func gemmAVX512_3x1(k int, a *float32, b *float32, c *float32, ldc int, bias *float32, residual *float32, mode int)
-// Requires: AVX, AVX512F
-TEXT ·gemmAVX512_3x1(SB), NOSPLIT, $0-64
+// func gemmAVX512_3x1(k int, a *float32, b *float32, ldb int, c *float32, ldc int, bias *float32, residual *float32, mode int)
+// Requires: AVX, AVX512F, MMX+
+TEXT ·gemmAVX512_3x1(SB), NOSPLIT, $0-72
 	MOVQ         k+0(FP), AX
 	MOVQ         a+8(FP), CX
 	MOVQ         b+16(FP), DX
-	MOVQ         c+24(FP), BX
-	MOVQ         ldc+32(FP), SI
-	SHLQ         $0x02, SI
-	MOVQ         mode+56(FP), DI
-	TESTQ        $0x00000001, DI
+	MOVQ         ldb+24(FP), BX
+	SHLQ         $0x02, BX
+	MOVQ         c+32(FP), SI
+	MOVQ         ldc+40(FP), DI
+	SHLQ         $0x02, DI
+	MOVQ         mode+64(FP), R8
+	TESTQ        $0x00000001, R8
 	JNZ          add
-	MOVQ         bias+40(FP), R8
-	VBROADCASTSS (R8), Z0
-	VBROADCASTSS 4(R8), Z1
-	VBROADCASTSS 8(R8), Z2
+	MOVQ         bias+48(FP), R9
+	VBROADCASTSS (R9), Z0
+	VBROADCASTSS 4(R9), Z1
+	VBROADCASTSS 8(R9), Z2
 	JMP          loops
 
 add:
-	MOVQ    BX, R8
-	VMOVUPS (R8), Z0
-	ADDQ    SI, R8
-	VMOVUPS (R8), Z1
-	ADDQ    SI, R8
-	VMOVUPS (R8), Z2
+	MOVQ    SI, R9
+	VMOVUPS (R9), Z0
+	ADDQ    DI, R9
+	VMOVUPS (R9), Z1
+	ADDQ    DI, R9
+	VMOVUPS (R9), Z2
 
 loops:
 	SUBQ $0x02, AX
 	JLT  rest
 
 loop:
+	PREFETCHT0   1024(CX)
 	VMOVUPS      (DX), Z3
 	VBROADCASTSS (CX), Z4
 	VFMADD231PS  Z3, Z4, Z0
@@ -615,7 +636,7 @@ loop:
 	VFMADD231PS  Z3, Z4, Z1
 	VBROADCASTSS 8(CX), Z4
 	VFMADD231PS  Z3, Z4, Z2
-	VMOVUPS      64(DX), Z3
+	VMOVUPS      (DX)(BX*1), Z3
 	VBROADCASTSS 12(CX), Z4
 	VFMADD231PS  Z3, Z4, Z0
 	VBROADCASTSS 16(CX), Z4
@@ -623,7 +644,7 @@ loop:
 	VBROADCASTSS 20(CX), Z4
 	VFMADD231PS  Z3, Z4, Z2
 	ADDQ         $0x00000018, CX
-	ADDQ         $0x00000080, DX
+	LEAQ         (DX)(BX*2), DX
 	SUBQ         $0x02, AX
 	JGE          loop
 
@@ -639,18 +660,18 @@ rest:
 	VFMADD231PS  Z3, Z4, Z2
 
 finish:
-	MOVQ   residual+48(FP), AX
+	MOVQ   residual+56(FP), AX
 	TESTQ  AX, AX
 	JZ     activate
 	VADDPS (AX), Z0, Z0
-	ADDQ   SI, AX
+	ADDQ   DI, AX
 	VADDPS (AX), Z1, Z1
-	ADDQ   SI, AX
+	ADDQ   DI, AX
 	VADDPS (AX), Z2, Z2
 
 activate:
 	VPXORD Z5, Z5, Z5
-	TESTQ  $0x00000002, DI
+	TESTQ  $0x00000002, R8
 	JZ     leaky
 	VMAXPS Z0, Z5, Z0
 	VMAXPS Z1, Z5, Z1
@@ -658,7 +679,7 @@ activate:
 	JMP    store
 
 leaky:
-	TESTQ        $0x00000004, DI
+	TESTQ        $0x00000004, R8
 	JZ           store
 	VBROADCASTSS leakySlope<>+0(SB), Z3
 	VMULPS       Z0, Z3, Z4
@@ -669,52 +690,55 @@ leaky:
 	VMAXPS       Z2, Z3, Z2
 
 store:
-	MOVQ    BX, AX
+	MOVQ    SI, AX
 	VMOVUPS Z0, (AX)
-	ADDQ    SI, AX
+	ADDQ    DI, AX
 	VMOVUPS Z1, (AX)
-	ADDQ    SI, AX
+	ADDQ    DI, AX
 	VMOVUPS Z2, (AX)
 	VZEROUPPER
 	RET
 
-// func gemmAVX512_3x2(k int, a *float32, b *float32, c *float32, ldc int, bias *float32, residual *float32, mode int)
-// Requires: AVX, AVX512F
-TEXT ·gemmAVX512_3x2(SB), NOSPLIT, $0-64
+// func gemmAVX512_3x2(k int, a *float32, b *float32, ldb int, c *float32, ldc int, bias *float32, residual *float32, mode int)
+// Requires: AVX, AVX512F, MMX+
+TEXT ·gemmAVX512_3x2(SB), NOSPLIT, $0-72
 	MOVQ         k+0(FP), AX
 	MOVQ         a+8(FP), CX
 	MOVQ         b+16(FP), DX
-	MOVQ         c+24(FP), BX
-	MOVQ         ldc+32(FP), SI
-	SHLQ         $0x02, SI
-	MOVQ         mode+56(FP), DI
-	TESTQ        $0x00000001, DI
+	MOVQ         ldb+24(FP), BX
+	SHLQ         $0x02, BX
+	MOVQ         c+32(FP), SI
+	MOVQ         ldc+40(FP), DI
+	SHLQ         $0x02, DI
+	MOVQ         mode+64(FP), R8
+	TESTQ        $0x00000001, R8
 	JNZ          add
-	MOVQ         bias+40(FP), R8
-	VBROADCASTSS (R8), Z0
+	MOVQ         bias+48(FP), R9
+	VBROADCASTSS (R9), Z0
 	VMOVAPS      Z0, Z1
-	VBROADCASTSS 4(R8), Z2
+	VBROADCASTSS 4(R9), Z2
 	VMOVAPS      Z2, Z3
-	VBROADCASTSS 8(R8), Z4
+	VBROADCASTSS 8(R9), Z4
 	VMOVAPS      Z4, Z5
 	JMP          loops
 
 add:
-	MOVQ    BX, R8
-	VMOVUPS (R8), Z0
-	VMOVUPS 64(R8), Z1
-	ADDQ    SI, R8
-	VMOVUPS (R8), Z2
-	VMOVUPS 64(R8), Z3
-	ADDQ    SI, R8
-	VMOVUPS (R8), Z4
-	VMOVUPS 64(R8), Z5
+	MOVQ    SI, R9
+	VMOVUPS (R9), Z0
+	VMOVUPS 64(R9), Z1
+	ADDQ    DI, R9
+	VMOVUPS (R9), Z2
+	VMOVUPS 64(R9), Z3
+	ADDQ    DI, R9
+	VMOVUPS (R9), Z4
+	VMOVUPS 64(R9), Z5
 
 loops:
 	SUBQ $0x02, AX
 	JLT  rest
 
 loop:
+	PREFETCHT0   1024(CX)
 	VMOVUPS      (DX), Z6
 	VMOVUPS      64(DX), Z7
 	VBROADCASTSS (CX), Z8
@@ -726,8 +750,8 @@ loop:
 	VBROADCASTSS 8(CX), Z8
 	VFMADD231PS  Z6, Z8, Z4
 	VFMADD231PS  Z7, Z8, Z5
-	VMOVUPS      128(DX), Z6
-	VMOVUPS      192(DX), Z7
+	VMOVUPS      (DX)(BX*1), Z6
+	VMOVUPS      64(DX)(BX*1), Z7
 	VBROADCASTSS 12(CX), Z8
 	VFMADD231PS  Z6, Z8, Z0
 	VFMADD231PS  Z7, Z8, Z1
@@ -738,7 +762,7 @@ loop:
 	VFMADD231PS  Z6, Z8, Z4
 	VFMADD231PS  Z7, Z8, Z5
 	ADDQ         $0x00000018, CX
-	ADDQ         $0x00000100, DX
+	LEAQ         (DX)(BX*2), DX
 	SUBQ         $0x02, AX
 	JGE          loop
 
@@ -758,21 +782,21 @@ rest:
 	VFMADD231PS  Z7, Z8, Z5
 
 finish:
-	MOVQ   residual+48(FP), AX
+	MOVQ   residual+56(FP), AX
 	TESTQ  AX, AX
 	JZ     activate
 	VADDPS (AX), Z0, Z0
 	VADDPS 64(AX), Z1, Z1
-	ADDQ   SI, AX
+	ADDQ   DI, AX
 	VADDPS (AX), Z2, Z2
 	VADDPS 64(AX), Z3, Z3
-	ADDQ   SI, AX
+	ADDQ   DI, AX
 	VADDPS (AX), Z4, Z4
 	VADDPS 64(AX), Z5, Z5
 
 activate:
 	VPXORD Z9, Z9, Z9
-	TESTQ  $0x00000002, DI
+	TESTQ  $0x00000002, R8
 	JZ     leaky
 	VMAXPS Z0, Z9, Z0
 	VMAXPS Z1, Z9, Z1
@@ -783,7 +807,7 @@ activate:
 	JMP    store
 
 leaky:
-	TESTQ        $0x00000004, DI
+	TESTQ        $0x00000004, R8
 	JZ           store
 	VBROADCASTSS leakySlope<>+0(SB), Z6
 	VMULPS       Z0, Z6, Z7
@@ -800,61 +824,64 @@ leaky:
 	VMAXPS       Z5, Z6, Z5
 
 store:
-	MOVQ    BX, AX
+	MOVQ    SI, AX
 	VMOVUPS Z0, (AX)
 	VMOVUPS Z1, 64(AX)
-	ADDQ    SI, AX
+	ADDQ    DI, AX
 	VMOVUPS Z2, (AX)
 	VMOVUPS Z3, 64(AX)
-	ADDQ    SI, AX
+	ADDQ    DI, AX
 	VMOVUPS Z4, (AX)
 	VMOVUPS Z5, 64(AX)
 	VZEROUPPER
 	RET
 
-// func gemmAVX512_3x3(k int, a *float32, b *float32, c *float32, ldc int, bias *float32, residual *float32, mode int)
-// Requires: AVX, AVX512F
-TEXT ·gemmAVX512_3x3(SB), NOSPLIT, $0-64
+// func gemmAVX512_3x3(k int, a *float32, b *float32, ldb int, c *float32, ldc int, bias *float32, residual *float32, mode int)
+// Requires: AVX, AVX512F, MMX+
+TEXT ·gemmAVX512_3x3(SB), NOSPLIT, $0-72
 	MOVQ         k+0(FP), AX
 	MOVQ         a+8(FP), CX
 	MOVQ         b+16(FP), DX
-	MOVQ         c+24(FP), BX
-	MOVQ         ldc+32(FP), SI
-	SHLQ         $0x02, SI
-	MOVQ         mode+56(FP), DI
-	TESTQ        $0x00000001, DI
+	MOVQ         ldb+24(FP), BX
+	SHLQ         $0x02, BX
+	MOVQ         c+32(FP), SI
+	MOVQ         ldc+40(FP), DI
+	SHLQ         $0x02, DI
+	MOVQ         mode+64(FP), R8
+	TESTQ        $0x00000001, R8
 	JNZ          add
-	MOVQ         bias+40(FP), R8
-	VBROADCASTSS (R8), Z0
+	MOVQ         bias+48(FP), R9
+	VBROADCASTSS (R9), Z0
 	VMOVAPS      Z0, Z1
 	VMOVAPS      Z0, Z2
-	VBROADCASTSS 4(R8), Z3
+	VBROADCASTSS 4(R9), Z3
 	VMOVAPS      Z3, Z4
 	VMOVAPS      Z3, Z5
-	VBROADCASTSS 8(R8), Z6
+	VBROADCASTSS 8(R9), Z6
 	VMOVAPS      Z6, Z7
 	VMOVAPS      Z6, Z8
 	JMP          loops
 
 add:
-	MOVQ    BX, R8
-	VMOVUPS (R8), Z0
-	VMOVUPS 64(R8), Z1
-	VMOVUPS 128(R8), Z2
-	ADDQ    SI, R8
-	VMOVUPS (R8), Z3
-	VMOVUPS 64(R8), Z4
-	VMOVUPS 128(R8), Z5
-	ADDQ    SI, R8
-	VMOVUPS (R8), Z6
-	VMOVUPS 64(R8), Z7
-	VMOVUPS 128(R8), Z8
+	MOVQ    SI, R9
+	VMOVUPS (R9), Z0
+	VMOVUPS 64(R9), Z1
+	VMOVUPS 128(R9), Z2
+	ADDQ    DI, R9
+	VMOVUPS (R9), Z3
+	VMOVUPS 64(R9), Z4
+	VMOVUPS 128(R9), Z5
+	ADDQ    DI, R9
+	VMOVUPS (R9), Z6
+	VMOVUPS 64(R9), Z7
+	VMOVUPS 128(R9), Z8
 
 loops:
 	SUBQ $0x02, AX
 	JLT  rest
 
 loop:
+	PREFETCHT0   1024(CX)
 	VMOVUPS      (DX), Z9
 	VMOVUPS      64(DX), Z10
 	VMOVUPS      128(DX), Z11
@@ -870,9 +897,9 @@ loop:
 	VFMADD231PS  Z9, Z12, Z6
 	VFMADD231PS  Z10, Z12, Z7
 	VFMADD231PS  Z11, Z12, Z8
-	VMOVUPS      192(DX), Z9
-	VMOVUPS      256(DX), Z10
-	VMOVUPS      320(DX), Z11
+	VMOVUPS      (DX)(BX*1), Z9
+	VMOVUPS      64(DX)(BX*1), Z10
+	VMOVUPS      128(DX)(BX*1), Z11
 	VBROADCASTSS 12(CX), Z12
 	VFMADD231PS  Z9, Z12, Z0
 	VFMADD231PS  Z10, Z12, Z1
@@ -886,7 +913,7 @@ loop:
 	VFMADD231PS  Z10, Z12, Z7
 	VFMADD231PS  Z11, Z12, Z8
 	ADDQ         $0x00000018, CX
-	ADDQ         $0x00000180, DX
+	LEAQ         (DX)(BX*2), DX
 	SUBQ         $0x02, AX
 	JGE          loop
 
@@ -910,24 +937,24 @@ rest:
 	VFMADD231PS  Z11, Z12, Z8
 
 finish:
-	MOVQ   residual+48(FP), AX
+	MOVQ   residual+56(FP), AX
 	TESTQ  AX, AX
 	JZ     activate
 	VADDPS (AX), Z0, Z0
 	VADDPS 64(AX), Z1, Z1
 	VADDPS 128(AX), Z2, Z2
-	ADDQ   SI, AX
+	ADDQ   DI, AX
 	VADDPS (AX), Z3, Z3
 	VADDPS 64(AX), Z4, Z4
 	VADDPS 128(AX), Z5, Z5
-	ADDQ   SI, AX
+	ADDQ   DI, AX
 	VADDPS (AX), Z6, Z6
 	VADDPS 64(AX), Z7, Z7
 	VADDPS 128(AX), Z8, Z8
 
 activate:
 	VPXORD Z13, Z13, Z13
-	TESTQ  $0x00000002, DI
+	TESTQ  $0x00000002, R8
 	JZ     leaky
 	VMAXPS Z0, Z13, Z0
 	VMAXPS Z1, Z13, Z1
@@ -941,7 +968,7 @@ activate:
 	JMP    store
 
 leaky:
-	TESTQ        $0x00000004, DI
+	TESTQ        $0x00000004, R8
 	JZ           store
 	VBROADCASTSS leakySlope<>+0(SB), Z9
 	VMULPS       Z0, Z9, Z10
@@ -964,55 +991,58 @@ leaky:
 	VMAXPS       Z8, Z9, Z8
 
 store:
-	MOVQ    BX, AX
+	MOVQ    SI, AX
 	VMOVUPS Z0, (AX)
 	VMOVUPS Z1, 64(AX)
 	VMOVUPS Z2, 128(AX)
-	ADDQ    SI, AX
+	ADDQ    DI, AX
 	VMOVUPS Z3, (AX)
 	VMOVUPS Z4, 64(AX)
 	VMOVUPS Z5, 128(AX)
-	ADDQ    SI, AX
+	ADDQ    DI, AX
 	VMOVUPS Z6, (AX)
 	VMOVUPS Z7, 64(AX)
 	VMOVUPS Z8, 128(AX)
 	VZEROUPPER
 	RET
 
-// func gemmAVX512_4x1(k int, a *float32, b *float32, c *float32, ldc int, bias *float32, residual *float32, mode int)
-// Requires: AVX, AVX512F
-TEXT ·gemmAVX512_4x1(SB), NOSPLIT, $0-64
+// func gemmAVX512_4x1(k int, a *float32, b *float32, ldb int, c *float32, ldc int, bias *float32, residual *float32, mode int)
+// Requires: AVX, AVX512F, MMX+
+TEXT ·gemmAVX512_4x1(SB), NOSPLIT, $0-72
 	MOVQ         k+0(FP), AX
 	MOVQ         a+8(FP), CX
 	MOVQ         b+16(FP), DX
-	MOVQ         c+24(FP), BX
-	MOVQ         ldc+32(FP), SI
-	SHLQ         $0x02, SI
-	MOVQ         mode+56(FP), DI
-	TESTQ        $0x00000001, DI
+	MOVQ         ldb+24(FP), BX
+	SHLQ         $0x02, BX
+	MOVQ         c+32(FP), SI
+	MOVQ         ldc+40(FP), DI
+	SHLQ         $0x02, DI
+	MOVQ         mode+64(FP), R8
+	TESTQ        $0x00000001, R8
 	JNZ          add
-	MOVQ         bias+40(FP), R8
-	VBROADCASTSS (R8), Z0
-	VBROADCASTSS 4(R8), Z1
-	VBROADCASTSS 8(R8), Z2
-	VBROADCASTSS 12(R8), Z3
+	MOVQ         bias+48(FP), R9
+	VBROADCASTSS (R9), Z0
+	VBROADCASTSS 4(R9), Z1
+	VBROADCASTSS 8(R9), Z2
+	VBROADCASTSS 12(R9), Z3
 	JMP          loops
 
 add:
-	MOVQ    BX, R8
-	VMOVUPS (R8), Z0
-	ADDQ    SI, R8
-	VMOVUPS (R8), Z1
-	ADDQ    SI, R8
-	VMOVUPS (R8), Z2
-	ADDQ    SI, R8
-	VMOVUPS (R8), Z3
+	MOVQ    SI, R9
+	VMOVUPS (R9), Z0
+	ADDQ    DI, R9
+	VMOVUPS (R9), Z1
+	ADDQ    DI, R9
+	VMOVUPS (R9), Z2
+	ADDQ    DI, R9
+	VMOVUPS (R9), Z3
 
 loops:
 	SUBQ $0x02, AX
 	JLT  rest
 
 loop:
+	PREFETCHT0   1024(CX)
 	VMOVUPS      (DX), Z4
 	VBROADCASTSS (CX), Z5
 	VFMADD231PS  Z4, Z5, Z0
@@ -1022,7 +1052,7 @@ loop:
 	VFMADD231PS  Z4, Z5, Z2
 	VBROADCASTSS 12(CX), Z5
 	VFMADD231PS  Z4, Z5, Z3
-	VMOVUPS      64(DX), Z4
+	VMOVUPS      (DX)(BX*1), Z4
 	VBROADCASTSS 16(CX), Z5
 	VFMADD231PS  Z4, Z5, Z0
 	VBROADCASTSS 20(CX), Z5
@@ -1032,7 +1062,7 @@ loop:
 	VBROADCASTSS 28(CX), Z5
 	VFMADD231PS  Z4, Z5, Z3
 	ADDQ         $0x00000020, CX
-	ADDQ         $0x00000080, DX
+	LEAQ         (DX)(BX*2), DX
 	SUBQ         $0x02, AX
 	JGE          loop
 
@@ -1050,20 +1080,20 @@ rest:
 	VFMADD231PS  Z4, Z5, Z3
 
 finish:
-	MOVQ   residual+48(FP), AX
+	MOVQ   residual+56(FP), AX
 	TESTQ  AX, AX
 	JZ     activate
 	VADDPS (AX), Z0, Z0
-	ADDQ   SI, AX
+	ADDQ   DI, AX
 	VADDPS (AX), Z1, Z1
-	ADDQ   SI, AX
+	ADDQ   DI, AX
 	VADDPS (AX), Z2, Z2
-	ADDQ   SI, AX
+	ADDQ   DI, AX
 	VADDPS (AX), Z3, Z3
 
 activate:
 	VPXORD Z6, Z6, Z6
-	TESTQ  $0x00000002, DI
+	TESTQ  $0x00000002, R8
 	JZ     leaky
 	VMAXPS Z0, Z6, Z0
 	VMAXPS Z1, Z6, Z1
@@ -1072,7 +1102,7 @@ activate:
 	JMP    store
 
 leaky:
-	TESTQ        $0x00000004, DI
+	TESTQ        $0x00000004, R8
 	JZ           store
 	VBROADCASTSS leakySlope<>+0(SB), Z4
 	VMULPS       Z0, Z4, Z5
@@ -1085,59 +1115,62 @@ leaky:
 	VMAXPS       Z3, Z4, Z3
 
 store:
-	MOVQ    BX, AX
+	MOVQ    SI, AX
 	VMOVUPS Z0, (AX)
-	ADDQ    SI, AX
+	ADDQ    DI, AX
 	VMOVUPS Z1, (AX)
-	ADDQ    SI, AX
+	ADDQ    DI, AX
 	VMOVUPS Z2, (AX)
-	ADDQ    SI, AX
+	ADDQ    DI, AX
 	VMOVUPS Z3, (AX)
 	VZEROUPPER
 	RET
 
-// func gemmAVX512_4x2(k int, a *float32, b *float32, c *float32, ldc int, bias *float32, residual *float32, mode int)
-// Requires: AVX, AVX512F
-TEXT ·gemmAVX512_4x2(SB), NOSPLIT, $0-64
+// func gemmAVX512_4x2(k int, a *float32, b *float32, ldb int, c *float32, ldc int, bias *float32, residual *float32, mode int)
+// Requires: AVX, AVX512F, MMX+
+TEXT ·gemmAVX512_4x2(SB), NOSPLIT, $0-72
 	MOVQ         k+0(FP), AX
 	MOVQ         a+8(FP), CX
 	MOVQ         b+16(FP), DX
-	MOVQ         c+24(FP), BX
-	MOVQ         ldc+32(FP), SI
-	SHLQ         $0x02, SI
-	MOVQ         mode+56(FP), DI
-	TESTQ        $0x00000001, DI
+	MOVQ         ldb+24(FP), BX
+	SHLQ         $0x02, BX
+	MOVQ         c+32(FP), SI
+	MOVQ         ldc+40(FP), DI
+	SHLQ         $0x02, DI
+	MOVQ         mode+64(FP), R8
+	TESTQ        $0x00000001, R8
 	JNZ          add
-	MOVQ         bias+40(FP), R8
-	VBROADCASTSS (R8), Z0
+	MOVQ         bias+48(FP), R9
+	VBROADCASTSS (R9), Z0
 	VMOVAPS      Z0, Z1
-	VBROADCASTSS 4(R8), Z2
+	VBROADCASTSS 4(R9), Z2
 	VMOVAPS      Z2, Z3
-	VBROADCASTSS 8(R8), Z4
+	VBROADCASTSS 8(R9), Z4
 	VMOVAPS      Z4, Z5
-	VBROADCASTSS 12(R8), Z6
+	VBROADCASTSS 12(R9), Z6
 	VMOVAPS      Z6, Z7
 	JMP          loops
 
 add:
-	MOVQ    BX, R8
-	VMOVUPS (R8), Z0
-	VMOVUPS 64(R8), Z1
-	ADDQ    SI, R8
-	VMOVUPS (R8), Z2
-	VMOVUPS 64(R8), Z3
-	ADDQ    SI, R8
-	VMOVUPS (R8), Z4
-	VMOVUPS 64(R8), Z5
-	ADDQ    SI, R8
-	VMOVUPS (R8), Z6
-	VMOVUPS 64(R8), Z7
+	MOVQ    SI, R9
+	VMOVUPS (R9), Z0
+	VMOVUPS 64(R9), Z1
+	ADDQ    DI, R9
+	VMOVUPS (R9), Z2
+	VMOVUPS 64(R9), Z3
+	ADDQ    DI, R9
+	VMOVUPS (R9), Z4
+	VMOVUPS 64(R9), Z5
+	ADDQ    DI, R9
+	VMOVUPS (R9), Z6
+	VMOVUPS 64(R9), Z7
 
 loops:
 	SUBQ $0x02, AX
 	JLT  rest
 
 loop:
+	PREFETCHT0   1024(CX)
 	VMOVUPS      (DX), Z8
 	VMOVUPS      64(DX), Z9
 	VBROADCASTSS (CX), Z10
@@ -1152,8 +1185,8 @@ loop:
 	VBROADCASTSS 12(CX), Z10
 	VFMADD231PS  Z8, Z10, Z6
 	VFMADD231PS  Z9, Z10, Z7
-	VMOVUPS      128(DX), Z8
-	VMOVUPS      192(DX), Z9
+	VMOVUPS      (DX)(BX*1), Z8
+	VMOVUPS      64(DX)(BX*1), Z9
 	VBROADCASTSS 16(CX), Z10
 	VFMADD231PS  Z8, Z10, Z0
 	VFMADD231PS  Z9, Z10, Z1
@@ -1167,7 +1200,7 @@ loop:
 	VFMADD231PS  Z8, Z10, Z6
 	VFMADD231PS  Z9, Z10, Z7
 	ADDQ         $0x00000020, CX
-	ADDQ         $0x00000100, DX
+	LEAQ         (DX)(BX*2), DX
 	SUBQ         $0x02, AX
 	JGE          loop
 
@@ -1190,24 +1223,24 @@ rest:
 	VFMADD231PS  Z9, Z10, Z7
 
 finish:
-	MOVQ   residual+48(FP), AX
+	MOVQ   residual+56(FP), AX
 	TESTQ  AX, AX
 	JZ     activate
 	VADDPS (AX), Z0, Z0
 	VADDPS 64(AX), Z1, Z1
-	ADDQ   SI, AX
+	ADDQ   DI, AX
 	VADDPS (AX), Z2, Z2
 	VADDPS 64(AX), Z3, Z3
-	ADDQ   SI, AX
+	ADDQ   DI, AX
 	VADDPS (AX), Z4, Z4
 	VADDPS 64(AX), Z5, Z5
-	ADDQ   SI, AX
+	ADDQ   DI, AX
 	VADDPS (AX), Z6, Z6
 	VADDPS 64(AX), Z7, Z7
 
 activate:
 	VPXORD Z11, Z11, Z11
-	TESTQ  $0x00000002, DI
+	TESTQ  $0x00000002, R8
 	JZ     leaky
 	VMAXPS Z0, Z11, Z0
 	VMAXPS Z1, Z11, Z1
@@ -1220,7 +1253,7 @@ activate:
 	JMP    store
 
 leaky:
-	TESTQ        $0x00000004, DI
+	TESTQ        $0x00000004, R8
 	JZ           store
 	VBROADCASTSS leakySlope<>+0(SB), Z8
 	VMULPS       Z0, Z8, Z9
@@ -1241,71 +1274,74 @@ leaky:
 	VMAXPS       Z7, Z8, Z7
 
 store:
-	MOVQ    BX, AX
+	MOVQ    SI, AX
 	VMOVUPS Z0, (AX)
 	VMOVUPS Z1, 64(AX)
-	ADDQ    SI, AX
+	ADDQ    DI, AX
 	VMOVUPS Z2, (AX)
 	VMOVUPS Z3, 64(AX)
-	ADDQ    SI, AX
+	ADDQ    DI, AX
 	VMOVUPS Z4, (AX)
 	VMOVUPS Z5, 64(AX)
-	ADDQ    SI, AX
+	ADDQ    DI, AX
 	VMOVUPS Z6, (AX)
 	VMOVUPS Z7, 64(AX)
 	VZEROUPPER
 	RET
 
-// func gemmAVX512_4x3(k int, a *float32, b *float32, c *float32, ldc int, bias *float32, residual *float32, mode int)
-// Requires: AVX, AVX512F
-TEXT ·gemmAVX512_4x3(SB), NOSPLIT, $0-64
+// func gemmAVX512_4x3(k int, a *float32, b *float32, ldb int, c *float32, ldc int, bias *float32, residual *float32, mode int)
+// Requires: AVX, AVX512F, MMX+
+TEXT ·gemmAVX512_4x3(SB), NOSPLIT, $0-72
 	MOVQ         k+0(FP), AX
 	MOVQ         a+8(FP), CX
 	MOVQ         b+16(FP), DX
-	MOVQ         c+24(FP), BX
-	MOVQ         ldc+32(FP), SI
-	SHLQ         $0x02, SI
-	MOVQ         mode+56(FP), DI
-	TESTQ        $0x00000001, DI
+	MOVQ         ldb+24(FP), BX
+	SHLQ         $0x02, BX
+	MOVQ         c+32(FP), SI
+	MOVQ         ldc+40(FP), DI
+	SHLQ         $0x02, DI
+	MOVQ         mode+64(FP), R8
+	TESTQ        $0x00000001, R8
 	JNZ          add
-	MOVQ         bias+40(FP), R8
-	VBROADCASTSS (R8), Z0
+	MOVQ         bias+48(FP), R9
+	VBROADCASTSS (R9), Z0
 	VMOVAPS      Z0, Z1
 	VMOVAPS      Z0, Z2
-	VBROADCASTSS 4(R8), Z3
+	VBROADCASTSS 4(R9), Z3
 	VMOVAPS      Z3, Z4
 	VMOVAPS      Z3, Z5
-	VBROADCASTSS 8(R8), Z6
+	VBROADCASTSS 8(R9), Z6
 	VMOVAPS      Z6, Z7
 	VMOVAPS      Z6, Z8
-	VBROADCASTSS 12(R8), Z9
+	VBROADCASTSS 12(R9), Z9
 	VMOVAPS      Z9, Z10
 	VMOVAPS      Z9, Z11
 	JMP          loops
 
 add:
-	MOVQ    BX, R8
-	VMOVUPS (R8), Z0
-	VMOVUPS 64(R8), Z1
-	VMOVUPS 128(R8), Z2
-	ADDQ    SI, R8
-	VMOVUPS (R8), Z3
-	VMOVUPS 64(R8), Z4
-	VMOVUPS 128(R8), Z5
-	ADDQ    SI, R8
-	VMOVUPS (R8), Z6
-	VMOVUPS 64(R8), Z7
-	VMOVUPS 128(R8), Z8
-	ADDQ    SI, R8
-	VMOVUPS (R8), Z9
-	VMOVUPS 64(R8), Z10
-	VMOVUPS 128(R8), Z11
+	MOVQ    SI, R9
+	VMOVUPS (R9), Z0
+	VMOVUPS 64(R9), Z1
+	VMOVUPS 128(R9), Z2
+	ADDQ    DI, R9
+	VMOVUPS (R9), Z3
+	VMOVUPS 64(R9), Z4
+	VMOVUPS 128(R9), Z5
+	ADDQ    DI, R9
+	VMOVUPS (R9), Z6
+	VMOVUPS 64(R9), Z7
+	VMOVUPS 128(R9), Z8
+	ADDQ    DI, R9
+	VMOVUPS (R9), Z9
+	VMOVUPS 64(R9), Z10
+	VMOVUPS 128(R9), Z11
 
 loops:
 	SUBQ $0x02, AX
 	JLT  rest
 
 loop:
+	PREFETCHT0   1024(CX)
 	VMOVUPS      (DX), Z12
 	VMOVUPS      64(DX), Z13
 	VMOVUPS      128(DX), Z14
@@ -1325,9 +1361,9 @@ loop:
 	VFMADD231PS  Z12, Z15, Z9
 	VFMADD231PS  Z13, Z15, Z10
 	VFMADD231PS  Z14, Z15, Z11
-	VMOVUPS      192(DX), Z12
-	VMOVUPS      256(DX), Z13
-	VMOVUPS      320(DX), Z14
+	VMOVUPS      (DX)(BX*1), Z12
+	VMOVUPS      64(DX)(BX*1), Z13
+	VMOVUPS      128(DX)(BX*1), Z14
 	VBROADCASTSS 16(CX), Z15
 	VFMADD231PS  Z12, Z15, Z0
 	VFMADD231PS  Z13, Z15, Z1
@@ -1345,7 +1381,7 @@ loop:
 	VFMADD231PS  Z13, Z15, Z10
 	VFMADD231PS  Z14, Z15, Z11
 	ADDQ         $0x00000020, CX
-	ADDQ         $0x00000180, DX
+	LEAQ         (DX)(BX*2), DX
 	SUBQ         $0x02, AX
 	JGE          loop
 
@@ -1373,28 +1409,28 @@ rest:
 	VFMADD231PS  Z14, Z15, Z11
 
 finish:
-	MOVQ   residual+48(FP), AX
+	MOVQ   residual+56(FP), AX
 	TESTQ  AX, AX
 	JZ     activate
 	VADDPS (AX), Z0, Z0
 	VADDPS 64(AX), Z1, Z1
 	VADDPS 128(AX), Z2, Z2
-	ADDQ   SI, AX
+	ADDQ   DI, AX
 	VADDPS (AX), Z3, Z3
 	VADDPS 64(AX), Z4, Z4
 	VADDPS 128(AX), Z5, Z5
-	ADDQ   SI, AX
+	ADDQ   DI, AX
 	VADDPS (AX), Z6, Z6
 	VADDPS 64(AX), Z7, Z7
 	VADDPS 128(AX), Z8, Z8
-	ADDQ   SI, AX
+	ADDQ   DI, AX
 	VADDPS (AX), Z9, Z9
 	VADDPS 64(AX), Z10, Z10
 	VADDPS 128(AX), Z11, Z11
 
 activate:
 	VPXORD Z16, Z16, Z16
-	TESTQ  $0x00000002, DI
+	TESTQ  $0x00000002, R8
 	JZ     leaky
 	VMAXPS Z0, Z16, Z0
 	VMAXPS Z1, Z16, Z1
@@ -1411,7 +1447,7 @@ activate:
 	JMP    store
 
 leaky:
-	TESTQ        $0x00000004, DI
+	TESTQ        $0x00000004, R8
 	JZ           store
 	VBROADCASTSS leakySlope<>+0(SB), Z12
 	VMULPS       Z0, Z12, Z13
@@ -1440,62 +1476,65 @@ leaky:
 	VMAXPS       Z11, Z12, Z11
 
 store:
-	MOVQ    BX, AX
+	MOVQ    SI, AX
 	VMOVUPS Z0, (AX)
 	VMOVUPS Z1, 64(AX)
 	VMOVUPS Z2, 128(AX)
-	ADDQ    SI, AX
+	ADDQ    DI, AX
 	VMOVUPS Z3, (AX)
 	VMOVUPS Z4, 64(AX)
 	VMOVUPS Z5, 128(AX)
-	ADDQ    SI, AX
+	ADDQ    DI, AX
 	VMOVUPS Z6, (AX)
 	VMOVUPS Z7, 64(AX)
 	VMOVUPS Z8, 128(AX)
-	ADDQ    SI, AX
+	ADDQ    DI, AX
 	VMOVUPS Z9, (AX)
 	VMOVUPS Z10, 64(AX)
 	VMOVUPS Z11, 128(AX)
 	VZEROUPPER
 	RET
 
-// func gemmAVX512_5x1(k int, a *float32, b *float32, c *float32, ldc int, bias *float32, residual *float32, mode int)
-// Requires: AVX, AVX512F
-TEXT ·gemmAVX512_5x1(SB), NOSPLIT, $0-64
+// func gemmAVX512_5x1(k int, a *float32, b *float32, ldb int, c *float32, ldc int, bias *float32, residual *float32, mode int)
+// Requires: AVX, AVX512F, MMX+
+TEXT ·gemmAVX512_5x1(SB), NOSPLIT, $0-72
 	MOVQ         k+0(FP), AX
 	MOVQ         a+8(FP), CX
 	MOVQ         b+16(FP), DX
-	MOVQ         c+24(FP), BX
-	MOVQ         ldc+32(FP), SI
-	SHLQ         $0x02, SI
-	MOVQ         mode+56(FP), DI
-	TESTQ        $0x00000001, DI
+	MOVQ         ldb+24(FP), BX
+	SHLQ         $0x02, BX
+	MOVQ         c+32(FP), SI
+	MOVQ         ldc+40(FP), DI
+	SHLQ         $0x02, DI
+	MOVQ         mode+64(FP), R8
+	TESTQ        $0x00000001, R8
 	JNZ          add
-	MOVQ         bias+40(FP), R8
-	VBROADCASTSS (R8), Z0
-	VBROADCASTSS 4(R8), Z1
-	VBROADCASTSS 8(R8), Z2
-	VBROADCASTSS 12(R8), Z3
-	VBROADCASTSS 16(R8), Z4
+	MOVQ         bias+48(FP), R9
+	VBROADCASTSS (R9), Z0
+	VBROADCASTSS 4(R9), Z1
+	VBROADCASTSS 8(R9), Z2
+	VBROADCASTSS 12(R9), Z3
+	VBROADCASTSS 16(R9), Z4
 	JMP          loops
 
 add:
-	MOVQ    BX, R8
-	VMOVUPS (R8), Z0
-	ADDQ    SI, R8
-	VMOVUPS (R8), Z1
-	ADDQ    SI, R8
-	VMOVUPS (R8), Z2
-	ADDQ    SI, R8
-	VMOVUPS (R8), Z3
-	ADDQ    SI, R8
-	VMOVUPS (R8), Z4
+	MOVQ    SI, R9
+	VMOVUPS (R9), Z0
+	ADDQ    DI, R9
+	VMOVUPS (R9), Z1
+	ADDQ    DI, R9
+	VMOVUPS (R9), Z2
+	ADDQ    DI, R9
+	VMOVUPS (R9), Z3
+	ADDQ    DI, R9
+	VMOVUPS (R9), Z4
 
 loops:
 	SUBQ $0x02, AX
 	JLT  rest
 
 loop:
+	PREFETCHT0   1024(CX)
 	VMOVUPS      (DX), Z5
 	VBROADCASTSS (CX), Z6
 	VFMADD231PS  Z5, Z6, Z0
@@ -1507,7 +1546,7 @@ loop:
 	VFMADD231PS  Z5, Z6, Z3
 	VBROADCASTSS 16(CX), Z6
 	VFMADD231PS  Z5, Z6, Z4
-	VMOVUPS      64(DX), Z5
+	VMOVUPS      (DX)(BX*1), Z5
 	VBROADCASTSS 20(CX), Z6
 	VFMADD231PS  Z5, Z6, Z0
 	VBROADCASTSS 24(CX), Z6
@@ -1519,7 +1558,7 @@ loop:
 	VBROADCASTSS 36(CX), Z6
 	VFMADD231PS  Z5, Z6, Z4
 	ADDQ         $0x00000028, CX
-	ADDQ         $0x00000080, DX
+	LEAQ         (DX)(BX*2), DX
 	SUBQ         $0x02, AX
 	JGE          loop
 
@@ -1539,22 +1578,22 @@ rest:
 	VFMADD231PS  Z5, Z6, Z4
 
 finish:
-	MOVQ   residual+48(FP), AX
+	MOVQ   residual+56(FP), AX
 	TESTQ  AX, AX
 	JZ     activate
 	VADDPS (AX), Z0, Z0
-	ADDQ   SI, AX
+	ADDQ   DI, AX
 	VADDPS (AX), Z1, Z1
-	ADDQ   SI, AX
+	ADDQ   DI, AX
 	VADDPS (AX), Z2, Z2
-	ADDQ   SI, AX
+	ADDQ   DI, AX
 	VADDPS (AX), Z3, Z3
-	ADDQ   SI, AX
+	ADDQ   DI, AX
 	VADDPS (AX), Z4, Z4
 
 activate:
 	VPXORD Z7, Z7, Z7
-	TESTQ  $0x00000002, DI
+	TESTQ  $0x00000002, R8
 	JZ     leaky
 	VMAXPS Z0, Z7, Z0
 	VMAXPS Z1, Z7, Z1
@@ -1564,7 +1603,7 @@ activate:
 	JMP    store
 
 leaky:
-	TESTQ        $0x00000004, DI
+	TESTQ        $0x00000004, R8
 	JZ           store
 	VBROADCASTSS leakySlope<>+0(SB), Z5
 	VMULPS       Z0, Z5, Z6
@@ -1579,66 +1618,69 @@ leaky:
 	VMAXPS       Z4, Z5, Z4
 
 store:
-	MOVQ    BX, AX
+	MOVQ    SI, AX
 	VMOVUPS Z0, (AX)
-	ADDQ    SI, AX
+	ADDQ    DI, AX
 	VMOVUPS Z1, (AX)
-	ADDQ    SI, AX
+	ADDQ    DI, AX
 	VMOVUPS Z2, (AX)
-	ADDQ    SI, AX
+	ADDQ    DI, AX
 	VMOVUPS Z3, (AX)
-	ADDQ    SI, AX
+	ADDQ    DI, AX
 	VMOVUPS Z4, (AX)
 	VZEROUPPER
 	RET
 
-// func gemmAVX512_5x2(k int, a *float32, b *float32, c *float32, ldc int, bias *float32, residual *float32, mode int)
-// Requires: AVX, AVX512F
-TEXT ·gemmAVX512_5x2(SB), NOSPLIT, $0-64
+// func gemmAVX512_5x2(k int, a *float32, b *float32, ldb int, c *float32, ldc int, bias *float32, residual *float32, mode int)
+// Requires: AVX, AVX512F, MMX+
+TEXT ·gemmAVX512_5x2(SB), NOSPLIT, $0-72
 	MOVQ         k+0(FP), AX
 	MOVQ         a+8(FP), CX
 	MOVQ         b+16(FP), DX
-	MOVQ         c+24(FP), BX
-	MOVQ         ldc+32(FP), SI
-	SHLQ         $0x02, SI
-	MOVQ         mode+56(FP), DI
-	TESTQ        $0x00000001, DI
+	MOVQ         ldb+24(FP), BX
+	SHLQ         $0x02, BX
+	MOVQ         c+32(FP), SI
+	MOVQ         ldc+40(FP), DI
+	SHLQ         $0x02, DI
+	MOVQ         mode+64(FP), R8
+	TESTQ        $0x00000001, R8
 	JNZ          add
-	MOVQ         bias+40(FP), R8
-	VBROADCASTSS (R8), Z0
+	MOVQ         bias+48(FP), R9
+	VBROADCASTSS (R9), Z0
 	VMOVAPS      Z0, Z1
-	VBROADCASTSS 4(R8), Z2
+	VBROADCASTSS 4(R9), Z2
 	VMOVAPS      Z2, Z3
-	VBROADCASTSS 8(R8), Z4
+	VBROADCASTSS 8(R9), Z4
 	VMOVAPS      Z4, Z5
-	VBROADCASTSS 12(R8), Z6
+	VBROADCASTSS 12(R9), Z6
 	VMOVAPS      Z6, Z7
-	VBROADCASTSS 16(R8), Z8
+	VBROADCASTSS 16(R9), Z8
 	VMOVAPS      Z8, Z9
 	JMP          loops
 
 add:
-	MOVQ    BX, R8
-	VMOVUPS (R8), Z0
-	VMOVUPS 64(R8), Z1
-	ADDQ    SI, R8
-	VMOVUPS (R8), Z2
-	VMOVUPS 64(R8), Z3
-	ADDQ    SI, R8
-	VMOVUPS (R8), Z4
-	VMOVUPS 64(R8), Z5
-	ADDQ    SI, R8
-	VMOVUPS (R8), Z6
-	VMOVUPS 64(R8), Z7
-	ADDQ    SI, R8
-	VMOVUPS (R8), Z8
-	VMOVUPS 64(R8), Z9
+	MOVQ    SI, R9
+	VMOVUPS (R9), Z0
+	VMOVUPS 64(R9), Z1
+	ADDQ    DI, R9
+	VMOVUPS (R9), Z2
+	VMOVUPS 64(R9), Z3
+	ADDQ    DI, R9
+	VMOVUPS (R9), Z4
+	VMOVUPS 64(R9), Z5
+	ADDQ    DI, R9
+	VMOVUPS (R9), Z6
+	VMOVUPS 64(R9), Z7
+	ADDQ    DI, R9
+	VMOVUPS (R9), Z8
+	VMOVUPS 64(R9), Z9
 
 loops:
 	SUBQ $0x02, AX
 	JLT  rest
 
 loop:
+	PREFETCHT0   1024(CX)
 	VMOVUPS      (DX), Z10
 	VMOVUPS      64(DX), Z11
 	VBROADCASTSS (CX), Z12
@@ -1656,8 +1698,8 @@ loop:
 	VBROADCASTSS 16(CX), Z12
 	VFMADD231PS  Z10, Z12, Z8
 	VFMADD231PS  Z11, Z12, Z9
-	VMOVUPS      128(DX), Z10
-	VMOVUPS      192(DX), Z11
+	VMOVUPS      (DX)(BX*1), Z10
+	VMOVUPS      64(DX)(BX*1), Z11
 	VBROADCASTSS 20(CX), Z12
 	VFMADD231PS  Z10, Z12, Z0
 	VFMADD231PS  Z11, Z12, Z1
@@ -1674,7 +1716,7 @@ loop:
 	VFMADD231PS  Z10, Z12, Z8
 	VFMADD231PS  Z11, Z12, Z9
 	ADDQ         $0x00000028, CX
-	ADDQ         $0x00000100, DX
+	LEAQ         (DX)(BX*2), DX
 	SUBQ         $0x02, AX
 	JGE          loop
 
@@ -1700,27 +1742,27 @@ rest:
 	VFMADD231PS  Z11, Z12, Z9
 
 finish:
-	MOVQ   residual+48(FP), AX
+	MOVQ   residual+56(FP), AX
 	TESTQ  AX, AX
 	JZ     activate
 	VADDPS (AX), Z0, Z0
 	VADDPS 64(AX), Z1, Z1
-	ADDQ   SI, AX
+	ADDQ   DI, AX
 	VADDPS (AX), Z2, Z2
 	VADDPS 64(AX), Z3, Z3
-	ADDQ   SI, AX
+	ADDQ   DI, AX
 	VADDPS (AX), Z4, Z4
 	VADDPS 64(AX), Z5, Z5
-	ADDQ   SI, AX
+	ADDQ   DI, AX
 	VADDPS (AX), Z6, Z6
 	VADDPS 64(AX), Z7, Z7
-	ADDQ   SI, AX
+	ADDQ   DI, AX
 	VADDPS (AX), Z8, Z8
 	VADDPS 64(AX), Z9, Z9
 
 activate:
 	VPXORD Z13, Z13, Z13
-	TESTQ  $0x00000002, DI
+	TESTQ  $0x00000002, R8
 	JZ     leaky
 	VMAXPS Z0, Z13, Z0
 	VMAXPS Z1, Z13, Z1
@@ -1735,7 +1777,7 @@ activate:
 	JMP    store
 
 leaky:
-	TESTQ        $0x00000004, DI
+	TESTQ        $0x00000004, R8
 	JZ           store
 	VBROADCASTSS leakySlope<>+0(SB), Z10
 	VMULPS       Z0, Z10, Z11
@@ -1760,81 +1802,84 @@ leaky:
 	VMAXPS       Z9, Z10, Z9
 
 store:
-	MOVQ    BX, AX
+	MOVQ    SI, AX
 	VMOVUPS Z0, (AX)
 	VMOVUPS Z1, 64(AX)
-	ADDQ    SI, AX
+	ADDQ    DI, AX
 	VMOVUPS Z2, (AX)
 	VMOVUPS Z3, 64(AX)
-	ADDQ    SI, AX
+	ADDQ    DI, AX
 	VMOVUPS Z4, (AX)
 	VMOVUPS Z5, 64(AX)
-	ADDQ    SI, AX
+	ADDQ    DI, AX
 	VMOVUPS Z6, (AX)
 	VMOVUPS Z7, 64(AX)
-	ADDQ    SI, AX
+	ADDQ    DI, AX
 	VMOVUPS Z8, (AX)
 	VMOVUPS Z9, 64(AX)
 	VZEROUPPER
 	RET
 
-// func gemmAVX512_5x3(k int, a *float32, b *float32, c *float32, ldc int, bias *float32, residual *float32, mode int)
-// Requires: AVX, AVX512F
-TEXT ·gemmAVX512_5x3(SB), NOSPLIT, $0-64
+// func gemmAVX512_5x3(k int, a *float32, b *float32, ldb int, c *float32, ldc int, bias *float32, residual *float32, mode int)
+// Requires: AVX, AVX512F, MMX+
+TEXT ·gemmAVX512_5x3(SB), NOSPLIT, $0-72
 	MOVQ         k+0(FP), AX
 	MOVQ         a+8(FP), CX
 	MOVQ         b+16(FP), DX
-	MOVQ         c+24(FP), BX
-	MOVQ         ldc+32(FP), SI
-	SHLQ         $0x02, SI
-	MOVQ         mode+56(FP), DI
-	TESTQ        $0x00000001, DI
+	MOVQ         ldb+24(FP), BX
+	SHLQ         $0x02, BX
+	MOVQ         c+32(FP), SI
+	MOVQ         ldc+40(FP), DI
+	SHLQ         $0x02, DI
+	MOVQ         mode+64(FP), R8
+	TESTQ        $0x00000001, R8
 	JNZ          add
-	MOVQ         bias+40(FP), R8
-	VBROADCASTSS (R8), Z0
+	MOVQ         bias+48(FP), R9
+	VBROADCASTSS (R9), Z0
 	VMOVAPS      Z0, Z1
 	VMOVAPS      Z0, Z2
-	VBROADCASTSS 4(R8), Z3
+	VBROADCASTSS 4(R9), Z3
 	VMOVAPS      Z3, Z4
 	VMOVAPS      Z3, Z5
-	VBROADCASTSS 8(R8), Z6
+	VBROADCASTSS 8(R9), Z6
 	VMOVAPS      Z6, Z7
 	VMOVAPS      Z6, Z8
-	VBROADCASTSS 12(R8), Z9
+	VBROADCASTSS 12(R9), Z9
 	VMOVAPS      Z9, Z10
 	VMOVAPS      Z9, Z11
-	VBROADCASTSS 16(R8), Z12
+	VBROADCASTSS 16(R9), Z12
 	VMOVAPS      Z12, Z13
 	VMOVAPS      Z12, Z14
 	JMP          loops
 
 add:
-	MOVQ    BX, R8
-	VMOVUPS (R8), Z0
-	VMOVUPS 64(R8), Z1
-	VMOVUPS 128(R8), Z2
-	ADDQ    SI, R8
-	VMOVUPS (R8), Z3
-	VMOVUPS 64(R8), Z4
-	VMOVUPS 128(R8), Z5
-	ADDQ    SI, R8
-	VMOVUPS (R8), Z6
-	VMOVUPS 64(R8), Z7
-	VMOVUPS 128(R8), Z8
-	ADDQ    SI, R8
-	VMOVUPS (R8), Z9
-	VMOVUPS 64(R8), Z10
-	VMOVUPS 128(R8), Z11
-	ADDQ    SI, R8
-	VMOVUPS (R8), Z12
-	VMOVUPS 64(R8), Z13
-	VMOVUPS 128(R8), Z14
+	MOVQ    SI, R9
+	VMOVUPS (R9), Z0
+	VMOVUPS 64(R9), Z1
+	VMOVUPS 128(R9), Z2
+	ADDQ    DI, R9
+	VMOVUPS (R9), Z3
+	VMOVUPS 64(R9), Z4
+	VMOVUPS 128(R9), Z5
+	ADDQ    DI, R9
+	VMOVUPS (R9), Z6
+	VMOVUPS 64(R9), Z7
+	VMOVUPS 128(R9), Z8
+	ADDQ    DI, R9
+	VMOVUPS (R9), Z9
+	VMOVUPS 64(R9), Z10
+	VMOVUPS 128(R9), Z11
+	ADDQ    DI, R9
+	VMOVUPS (R9), Z12
+	VMOVUPS 64(R9), Z13
+	VMOVUPS 128(R9), Z14
 
 loops:
 	SUBQ $0x02, AX
 	JLT  rest
 
 loop:
+	PREFETCHT0   1024(CX)
 	VMOVUPS      (DX), Z15
 	VMOVUPS      64(DX), Z16
 	VMOVUPS      128(DX), Z17
@@ -1858,9 +1903,9 @@ loop:
 	VFMADD231PS  Z15, Z18, Z12
 	VFMADD231PS  Z16, Z18, Z13
 	VFMADD231PS  Z17, Z18, Z14
-	VMOVUPS      192(DX), Z15
-	VMOVUPS      256(DX), Z16
-	VMOVUPS      320(DX), Z17
+	VMOVUPS      (DX)(BX*1), Z15
+	VMOVUPS      64(DX)(BX*1), Z16
+	VMOVUPS      128(DX)(BX*1), Z17
 	VBROADCASTSS 20(CX), Z18
 	VFMADD231PS  Z15, Z18, Z0
 	VFMADD231PS  Z16, Z18, Z1
@@ -1882,7 +1927,7 @@ loop:
 	VFMADD231PS  Z16, Z18, Z13
 	VFMADD231PS  Z17, Z18, Z14
 	ADDQ         $0x00000028, CX
-	ADDQ         $0x00000180, DX
+	LEAQ         (DX)(BX*2), DX
 	SUBQ         $0x02, AX
 	JGE          loop
 
@@ -1914,32 +1959,32 @@ rest:
 	VFMADD231PS  Z17, Z18, Z14
 
 finish:
-	MOVQ   residual+48(FP), AX
+	MOVQ   residual+56(FP), AX
 	TESTQ  AX, AX
 	JZ     activate
 	VADDPS (AX), Z0, Z0
 	VADDPS 64(AX), Z1, Z1
 	VADDPS 128(AX), Z2, Z2
-	ADDQ   SI, AX
+	ADDQ   DI, AX
 	VADDPS (AX), Z3, Z3
 	VADDPS 64(AX), Z4, Z4
 	VADDPS 128(AX), Z5, Z5
-	ADDQ   SI, AX
+	ADDQ   DI, AX
 	VADDPS (AX), Z6, Z6
 	VADDPS 64(AX), Z7, Z7
 	VADDPS 128(AX), Z8, Z8
-	ADDQ   SI, AX
+	ADDQ   DI, AX
 	VADDPS (AX), Z9, Z9
 	VADDPS 64(AX), Z10, Z10
 	VADDPS 128(AX), Z11, Z11
-	ADDQ   SI, AX
+	ADDQ   DI, AX
 	VADDPS (AX), Z12, Z12
 	VADDPS 64(AX), Z13, Z13
 	VADDPS 128(AX), Z14, Z14
 
 activate:
 	VPXORD Z19, Z19, Z19
-	TESTQ  $0x00000002, DI
+	TESTQ  $0x00000002, R8
 	JZ     leaky
 	VMAXPS Z0, Z19, Z0
 	VMAXPS Z1, Z19, Z1
@@ -1959,7 +2004,7 @@ activate:
 	JMP    store
 
 leaky:
-	TESTQ        $0x00000004, DI
+	TESTQ        $0x00000004, R8
 	JZ           store
 	VBROADCASTSS leakySlope<>+0(SB), Z15
 	VMULPS       Z0, Z15, Z16
@@ -1994,69 +2039,72 @@ leaky:
 	VMAXPS       Z14, Z15, Z14
 
 store:
-	MOVQ    BX, AX
+	MOVQ    SI, AX
 	VMOVUPS Z0, (AX)
 	VMOVUPS Z1, 64(AX)
 	VMOVUPS Z2, 128(AX)
-	ADDQ    SI, AX
+	ADDQ    DI, AX
 	VMOVUPS Z3, (AX)
 	VMOVUPS Z4, 64(AX)
 	VMOVUPS Z5, 128(AX)
-	ADDQ    SI, AX
+	ADDQ    DI, AX
 	VMOVUPS Z6, (AX)
 	VMOVUPS Z7, 64(AX)
 	VMOVUPS Z8, 128(AX)
-	ADDQ    SI, AX
+	ADDQ    DI, AX
 	VMOVUPS Z9, (AX)
 	VMOVUPS Z10, 64(AX)
 	VMOVUPS Z11, 128(AX)
-	ADDQ    SI, AX
+	ADDQ    DI, AX
 	VMOVUPS Z12, (AX)
 	VMOVUPS Z13, 64(AX)
 	VMOVUPS Z14, 128(AX)
 	VZEROUPPER
 	RET
 
-// func gemmAVX512_6x1(k int, a *float32, b *float32, c *float32, ldc int, bias *float32, residual *float32, mode int)
-// Requires: AVX, AVX512F
-TEXT ·gemmAVX512_6x1(SB), NOSPLIT, $0-64
+// func gemmAVX512_6x1(k int, a *float32, b *float32, ldb int, c *float32, ldc int, bias *float32, residual *float32, mode int)
+// Requires: AVX, AVX512F, MMX+
+TEXT ·gemmAVX512_6x1(SB), NOSPLIT, $0-72
 	MOVQ         k+0(FP), AX
 	MOVQ         a+8(FP), CX
 	MOVQ         b+16(FP), DX
-	MOVQ         c+24(FP), BX
-	MOVQ         ldc+32(FP), SI
-	SHLQ         $0x02, SI
-	MOVQ         mode+56(FP), DI
-	TESTQ        $0x00000001, DI
+	MOVQ         ldb+24(FP), BX
+	SHLQ         $0x02, BX
+	MOVQ         c+32(FP), SI
+	MOVQ         ldc+40(FP), DI
+	SHLQ         $0x02, DI
+	MOVQ         mode+64(FP), R8
+	TESTQ        $0x00000001, R8
 	JNZ          add
-	MOVQ         bias+40(FP), R8
-	VBROADCASTSS (R8), Z0
-	VBROADCASTSS 4(R8), Z1
-	VBROADCASTSS 8(R8), Z2
-	VBROADCASTSS 12(R8), Z3
-	VBROADCASTSS 16(R8), Z4
-	VBROADCASTSS 20(R8), Z5
+	MOVQ         bias+48(FP), R9
+	VBROADCASTSS (R9), Z0
+	VBROADCASTSS 4(R9), Z1
+	VBROADCASTSS 8(R9), Z2
+	VBROADCASTSS 12(R9), Z3
+	VBROADCASTSS 16(R9), Z4
+	VBROADCASTSS 20(R9), Z5
 	JMP          loops
 
 add:
-	MOVQ    BX, R8
-	VMOVUPS (R8), Z0
-	ADDQ    SI, R8
-	VMOVUPS (R8), Z1
-	ADDQ    SI, R8
-	VMOVUPS (R8), Z2
-	ADDQ    SI, R8
-	VMOVUPS (R8), Z3
-	ADDQ    SI, R8
-	VMOVUPS (R8), Z4
-	ADDQ    SI, R8
-	VMOVUPS (R8), Z5
+	MOVQ    SI, R9
+	VMOVUPS (R9), Z0
+	ADDQ    DI, R9
+	VMOVUPS (R9), Z1
+	ADDQ    DI, R9
+	VMOVUPS (R9), Z2
+	ADDQ    DI, R9
+	VMOVUPS (R9), Z3
+	ADDQ    DI, R9
+	VMOVUPS (R9), Z4
+	ADDQ    DI, R9
+	VMOVUPS (R9), Z5
 
 loops:
 	SUBQ $0x02, AX
 	JLT  rest
 
 loop:
+	PREFETCHT0   1024(CX)
 	VMOVUPS      (DX), Z6
 	VBROADCASTSS (CX), Z7
 	VFMADD231PS  Z6, Z7, Z0
@@ -2070,7 +2118,7 @@ loop:
 	VFMADD231PS  Z6, Z7, Z4
 	VBROADCASTSS 20(CX), Z7
 	VFMADD231PS  Z6, Z7, Z5
-	VMOVUPS      64(DX), Z6
+	VMOVUPS      (DX)(BX*1), Z6
 	VBROADCASTSS 24(CX), Z7
 	VFMADD231PS  Z6, Z7, Z0
 	VBROADCASTSS 28(CX), Z7
@@ -2084,7 +2132,7 @@ loop:
 	VBROADCASTSS 44(CX), Z7
 	VFMADD231PS  Z6, Z7, Z5
 	ADDQ         $0x00000030, CX
-	ADDQ         $0x00000080, DX
+	LEAQ         (DX)(BX*2), DX
 	SUBQ         $0x02, AX
 	JGE          loop
 
@@ -2106,24 +2154,24 @@ rest:
 	VFMADD231PS  Z6, Z7, Z5
 
 finish:
-	MOVQ   residual+48(FP), AX
+	MOVQ   residual+56(FP), AX
 	TESTQ  AX, AX
 	JZ     activate
 	VADDPS (AX), Z0, Z0
-	ADDQ   SI, AX
+	ADDQ   DI, AX
 	VADDPS (AX), Z1, Z1
-	ADDQ   SI, AX
+	ADDQ   DI, AX
 	VADDPS (AX), Z2, Z2
-	ADDQ   SI, AX
+	ADDQ   DI, AX
 	VADDPS (AX), Z3, Z3
-	ADDQ   SI, AX
+	ADDQ   DI, AX
 	VADDPS (AX), Z4, Z4
-	ADDQ   SI, AX
+	ADDQ   DI, AX
 	VADDPS (AX), Z5, Z5
 
 activate:
 	VPXORD Z8, Z8, Z8
-	TESTQ  $0x00000002, DI
+	TESTQ  $0x00000002, R8
 	JZ     leaky
 	VMAXPS Z0, Z8, Z0
 	VMAXPS Z1, Z8, Z1
@@ -2134,7 +2182,7 @@ activate:
 	JMP    store
 
 leaky:
-	TESTQ        $0x00000004, DI
+	TESTQ        $0x00000004, R8
 	JZ           store
 	VBROADCASTSS leakySlope<>+0(SB), Z6
 	VMULPS       Z0, Z6, Z7
@@ -2151,73 +2199,76 @@ leaky:
 	VMAXPS       Z5, Z6, Z5
 
 store:
-	MOVQ    BX, AX
+	MOVQ    SI, AX
 	VMOVUPS Z0, (AX)
-	ADDQ    SI, AX
+	ADDQ    DI, AX
 	VMOVUPS Z1, (AX)
-	ADDQ    SI, AX
+	ADDQ    DI, AX
 	VMOVUPS Z2, (AX)
-	ADDQ    SI, AX
+	ADDQ    DI, AX
 	VMOVUPS Z3, (AX)
-	ADDQ    SI, AX
+	ADDQ    DI, AX
 	VMOVUPS Z4, (AX)
-	ADDQ    SI, AX
+	ADDQ    DI, AX
 	VMOVUPS Z5, (AX)
 	VZEROUPPER
 	RET
 
-// func gemmAVX512_6x2(k int, a *float32, b *float32, c *float32, ldc int, bias *float32, residual *float32, mode int)
-// Requires: AVX, AVX512F
-TEXT ·gemmAVX512_6x2(SB), NOSPLIT, $0-64
+// func gemmAVX512_6x2(k int, a *float32, b *float32, ldb int, c *float32, ldc int, bias *float32, residual *float32, mode int)
+// Requires: AVX, AVX512F, MMX+
+TEXT ·gemmAVX512_6x2(SB), NOSPLIT, $0-72
 	MOVQ         k+0(FP), AX
 	MOVQ         a+8(FP), CX
 	MOVQ         b+16(FP), DX
-	MOVQ         c+24(FP), BX
-	MOVQ         ldc+32(FP), SI
-	SHLQ         $0x02, SI
-	MOVQ         mode+56(FP), DI
-	TESTQ        $0x00000001, DI
+	MOVQ         ldb+24(FP), BX
+	SHLQ         $0x02, BX
+	MOVQ         c+32(FP), SI
+	MOVQ         ldc+40(FP), DI
+	SHLQ         $0x02, DI
+	MOVQ         mode+64(FP), R8
+	TESTQ        $0x00000001, R8
 	JNZ          add
-	MOVQ         bias+40(FP), R8
-	VBROADCASTSS (R8), Z0
+	MOVQ         bias+48(FP), R9
+	VBROADCASTSS (R9), Z0
 	VMOVAPS      Z0, Z1
-	VBROADCASTSS 4(R8), Z2
+	VBROADCASTSS 4(R9), Z2
 	VMOVAPS      Z2, Z3
-	VBROADCASTSS 8(R8), Z4
+	VBROADCASTSS 8(R9), Z4
 	VMOVAPS      Z4, Z5
-	VBROADCASTSS 12(R8), Z6
+	VBROADCASTSS 12(R9), Z6
 	VMOVAPS      Z6, Z7
-	VBROADCASTSS 16(R8), Z8
+	VBROADCASTSS 16(R9), Z8
 	VMOVAPS      Z8, Z9
-	VBROADCASTSS 20(R8), Z10
+	VBROADCASTSS 20(R9), Z10
 	VMOVAPS      Z10, Z11
 	JMP          loops
 
 add:
-	MOVQ    BX, R8
-	VMOVUPS (R8), Z0
-	VMOVUPS 64(R8), Z1
-	ADDQ    SI, R8
-	VMOVUPS (R8), Z2
-	VMOVUPS 64(R8), Z3
-	ADDQ    SI, R8
-	VMOVUPS (R8), Z4
-	VMOVUPS 64(R8), Z5
-	ADDQ    SI, R8
-	VMOVUPS (R8), Z6
-	VMOVUPS 64(R8), Z7
-	ADDQ    SI, R8
-	VMOVUPS (R8), Z8
-	VMOVUPS 64(R8), Z9
-	ADDQ    SI, R8
-	VMOVUPS (R8), Z10
-	VMOVUPS 64(R8), Z11
+	MOVQ    SI, R9
+	VMOVUPS (R9), Z0
+	VMOVUPS 64(R9), Z1
+	ADDQ    DI, R9
+	VMOVUPS (R9), Z2
+	VMOVUPS 64(R9), Z3
+	ADDQ    DI, R9
+	VMOVUPS (R9), Z4
+	VMOVUPS 64(R9), Z5
+	ADDQ    DI, R9
+	VMOVUPS (R9), Z6
+	VMOVUPS 64(R9), Z7
+	ADDQ    DI, R9
+	VMOVUPS (R9), Z8
+	VMOVUPS 64(R9), Z9
+	ADDQ    DI, R9
+	VMOVUPS (R9), Z10
+	VMOVUPS 64(R9), Z11
 
 loops:
 	SUBQ $0x02, AX
 	JLT  rest
 
 loop:
+	PREFETCHT0   1024(CX)
 	VMOVUPS      (DX), Z12
 	VMOVUPS      64(DX), Z13
 	VBROADCASTSS (CX), Z14
@@ -2238,8 +2289,8 @@ loop:
 	VBROADCASTSS 20(CX), Z14
 	VFMADD231PS  Z12, Z14, Z10
 	VFMADD231PS  Z13, Z14, Z11
-	VMOVUPS      128(DX), Z12
-	VMOVUPS      192(DX), Z13
+	VMOVUPS      (DX)(BX*1), Z12
+	VMOVUPS      64(DX)(BX*1), Z13
 	VBROADCASTSS 24(CX), Z14
 	VFMADD231PS  Z12, Z14, Z0
 	VFMADD231PS  Z13, Z14, Z1
@@ -2259,7 +2310,7 @@ loop:
 	VFMADD231PS  Z12, Z14, Z10
 	VFMADD231PS  Z13, Z14, Z11
 	ADDQ         $0x00000030, CX
-	ADDQ         $0x00000100, DX
+	LEAQ         (DX)(BX*2), DX
 	SUBQ         $0x02, AX
 	JGE          loop
 
@@ -2288,30 +2339,30 @@ rest:
 	VFMADD231PS  Z13, Z14, Z11
 
 finish:
-	MOVQ   residual+48(FP), AX
+	MOVQ   residual+56(FP), AX
 	TESTQ  AX, AX
 	JZ     activate
 	VADDPS (AX), Z0, Z0
 	VADDPS 64(AX), Z1, Z1
-	ADDQ   SI, AX
+	ADDQ   DI, AX
 	VADDPS (AX), Z2, Z2
 	VADDPS 64(AX), Z3, Z3
-	ADDQ   SI, AX
+	ADDQ   DI, AX
 	VADDPS (AX), Z4, Z4
 	VADDPS 64(AX), Z5, Z5
-	ADDQ   SI, AX
+	ADDQ   DI, AX
 	VADDPS (AX), Z6, Z6
 	VADDPS 64(AX), Z7, Z7
-	ADDQ   SI, AX
+	ADDQ   DI, AX
 	VADDPS (AX), Z8, Z8
 	VADDPS 64(AX), Z9, Z9
-	ADDQ   SI, AX
+	ADDQ   DI, AX
 	VADDPS (AX), Z10, Z10
 	VADDPS 64(AX), Z11, Z11
 
 activate:
 	VPXORD Z15, Z15, Z15
-	TESTQ  $0x00000002, DI
+	TESTQ  $0x00000002, R8
 	JZ     leaky
 	VMAXPS Z0, Z15, Z0
 	VMAXPS Z1, Z15, Z1
@@ -2328,7 +2379,7 @@ activate:
 	JMP    store
 
 leaky:
-	TESTQ        $0x00000004, DI
+	TESTQ        $0x00000004, R8
 	JZ           store
 	VBROADCASTSS leakySlope<>+0(SB), Z12
 	VMULPS       Z0, Z12, Z13
@@ -2357,91 +2408,94 @@ leaky:
 	VMAXPS       Z11, Z12, Z11
 
 store:
-	MOVQ    BX, AX
+	MOVQ    SI, AX
 	VMOVUPS Z0, (AX)
 	VMOVUPS Z1, 64(AX)
-	ADDQ    SI, AX
+	ADDQ    DI, AX
 	VMOVUPS Z2, (AX)
 	VMOVUPS Z3, 64(AX)
-	ADDQ    SI, AX
+	ADDQ    DI, AX
 	VMOVUPS Z4, (AX)
 	VMOVUPS Z5, 64(AX)
-	ADDQ    SI, AX
+	ADDQ    DI, AX
 	VMOVUPS Z6, (AX)
 	VMOVUPS Z7, 64(AX)
-	ADDQ    SI, AX
+	ADDQ    DI, AX
 	VMOVUPS Z8, (AX)
 	VMOVUPS Z9, 64(AX)
-	ADDQ    SI, AX
+	ADDQ    DI, AX
 	VMOVUPS Z10, (AX)
 	VMOVUPS Z11, 64(AX)
 	VZEROUPPER
 	RET
 
-// func gemmAVX512_6x3(k int, a *float32, b *float32, c *float32, ldc int, bias *float32, residual *float32, mode int)
-// Requires: AVX, AVX512F
-TEXT ·gemmAVX512_6x3(SB), NOSPLIT, $0-64
+// func gemmAVX512_6x3(k int, a *float32, b *float32, ldb int, c *float32, ldc int, bias *float32, residual *float32, mode int)
+// Requires: AVX, AVX512F, MMX+
+TEXT ·gemmAVX512_6x3(SB), NOSPLIT, $0-72
 	MOVQ         k+0(FP), AX
 	MOVQ         a+8(FP), CX
 	MOVQ         b+16(FP), DX
-	MOVQ         c+24(FP), BX
-	MOVQ         ldc+32(FP), SI
-	SHLQ         $0x02, SI
-	MOVQ         mode+56(FP), DI
-	TESTQ        $0x00000001, DI
+	MOVQ         ldb+24(FP), BX
+	SHLQ         $0x02, BX
+	MOVQ         c+32(FP), SI
+	MOVQ         ldc+40(FP), DI
+	SHLQ         $0x02, DI
+	MOVQ         mode+64(FP), R8
+	TESTQ        $0x00000001, R8
 	JNZ          add
-	MOVQ         bias+40(FP), R8
-	VBROADCASTSS (R8), Z0
+	MOVQ         bias+48(FP), R9
+	VBROADCASTSS (R9), Z0
 	VMOVAPS      Z0, Z1
 	VMOVAPS      Z0, Z2
-	VBROADCASTSS 4(R8), Z3
+	VBROADCASTSS 4(R9), Z3
 	VMOVAPS      Z3, Z4
 	VMOVAPS      Z3, Z5
-	VBROADCASTSS 8(R8), Z6
+	VBROADCASTSS 8(R9), Z6
 	VMOVAPS      Z6, Z7
 	VMOVAPS      Z6, Z8
-	VBROADCASTSS 12(R8), Z9
+	VBROADCASTSS 12(R9), Z9
 	VMOVAPS      Z9, Z10
 	VMOVAPS      Z9, Z11
-	VBROADCASTSS 16(R8), Z12
+	VBROADCASTSS 16(R9), Z12
 	VMOVAPS      Z12, Z13
 	VMOVAPS      Z12, Z14
-	VBROADCASTSS 20(R8), Z15
+	VBROADCASTSS 20(R9), Z15
 	VMOVAPS      Z15, Z16
 	VMOVAPS      Z15, Z17
 	JMP          loops
 
 add:
-	MOVQ    BX, R8
-	VMOVUPS (R8), Z0
-	VMOVUPS 64(R8), Z1
-	VMOVUPS 128(R8), Z2
-	ADDQ    SI, R8
-	VMOVUPS (R8), Z3
-	VMOVUPS 64(R8), Z4
-	VMOVUPS 128(R8), Z5
-	ADDQ    SI, R8
-	VMOVUPS (R8), Z6
-	VMOVUPS 64(R8), Z7
-	VMOVUPS 128(R8), Z8
-	ADDQ    SI, R8
-	VMOVUPS (R8), Z9
-	VMOVUPS 64(R8), Z10
-	VMOVUPS 128(R8), Z11
-	ADDQ    SI, R8
-	VMOVUPS (R8), Z12
-	VMOVUPS 64(R8), Z13
-	VMOVUPS 128(R8), Z14
-	ADDQ    SI, R8
-	VMOVUPS (R8), Z15
-	VMOVUPS 64(R8), Z16
-	VMOVUPS 128(R8), Z17
+	MOVQ    SI, R9
+	VMOVUPS (R9), Z0
+	VMOVUPS 64(R9), Z1
+	VMOVUPS 128(R9), Z2
+	ADDQ    DI, R9
+	VMOVUPS (R9), Z3
+	VMOVUPS 64(R9), Z4
+	VMOVUPS 128(R9), Z5
+	ADDQ    DI, R9
+	VMOVUPS (R9), Z6
+	VMOVUPS 64(R9), Z7
+	VMOVUPS 128(R9), Z8
+	ADDQ    DI, R9
+	VMOVUPS (R9), Z9
+	VMOVUPS 64(R9), Z10
+	VMOVUPS 128(R9), Z11
+	ADDQ    DI, R9
+	VMOVUPS (R9), Z12
+	VMOVUPS 64(R9), Z13
+	VMOVUPS 128(R9), Z14
+	ADDQ    DI, R9
+	VMOVUPS (R9), Z15
+	VMOVUPS 64(R9), Z16
+	VMOVUPS 128(R9), Z17
 
 loops:
 	SUBQ $0x02, AX
 	JLT  rest
 
 loop:
+	PREFETCHT0   1024(CX)
 	VMOVUPS      (DX), Z18
 	VMOVUPS      64(DX), Z19
 	VMOVUPS      128(DX), Z20
@@ -2469,9 +2523,9 @@ loop:
 	VFMADD231PS  Z18, Z21, Z15
 	VFMADD231PS  Z19, Z21, Z16
 	VFMADD231PS  Z20, Z21, Z17
-	VMOVUPS      192(DX), Z18
-	VMOVUPS      256(DX), Z19
-	VMOVUPS      320(DX), Z20
+	VMOVUPS      (DX)(BX*1), Z18
+	VMOVUPS      64(DX)(BX*1), Z19
+	VMOVUPS      128(DX)(BX*1), Z20
 	VBROADCASTSS 24(CX), Z21
 	VFMADD231PS  Z18, Z21, Z0
 	VFMADD231PS  Z19, Z21, Z1
@@ -2497,7 +2551,7 @@ loop:
 	VFMADD231PS  Z19, Z21, Z16
 	VFMADD231PS  Z20, Z21, Z17
 	ADDQ         $0x00000030, CX
-	ADDQ         $0x00000180, DX
+	LEAQ         (DX)(BX*2), DX
 	SUBQ         $0x02, AX
 	JGE          loop
 
@@ -2533,36 +2587,36 @@ rest:
 	VFMADD231PS  Z20, Z21, Z17
 
 finish:
-	MOVQ   residual+48(FP), AX
+	MOVQ   residual+56(FP), AX
 	TESTQ  AX, AX
 	JZ     activate
 	VADDPS (AX), Z0, Z0
 	VADDPS 64(AX), Z1, Z1
 	VADDPS 128(AX), Z2, Z2
-	ADDQ   SI, AX
+	ADDQ   DI, AX
 	VADDPS (AX), Z3, Z3
 	VADDPS 64(AX), Z4, Z4
 	VADDPS 128(AX), Z5, Z5
-	ADDQ   SI, AX
+	ADDQ   DI, AX
 	VADDPS (AX), Z6, Z6
 	VADDPS 64(AX), Z7, Z7
 	VADDPS 128(AX), Z8, Z8
-	ADDQ   SI, AX
+	ADDQ   DI, AX
 	VADDPS (AX), Z9, Z9
 	VADDPS 64(AX), Z10, Z10
 	VADDPS 128(AX), Z11, Z11
-	ADDQ   SI, AX
+	ADDQ   DI, AX
 	VADDPS (AX), Z12, Z12
 	VADDPS 64(AX), Z13, Z13
 	VADDPS 128(AX), Z14, Z14
-	ADDQ   SI, AX
+	ADDQ   DI, AX
 	VADDPS (AX), Z15, Z15
 	VADDPS 64(AX), Z16, Z16
 	VADDPS 128(AX), Z17, Z17
 
 activate:
 	VPXORD Z22, Z22, Z22
-	TESTQ  $0x00000002, DI
+	TESTQ  $0x00000002, R8
 	JZ     leaky
 	VMAXPS Z0, Z22, Z0
 	VMAXPS Z1, Z22, Z1
@@ -2585,7 +2639,7 @@ activate:
 	JMP    store
 
 leaky:
-	TESTQ        $0x00000004, DI
+	TESTQ        $0x00000004, R8
 	JZ           store
 	VBROADCASTSS leakySlope<>+0(SB), Z18
 	VMULPS       Z0, Z18, Z19
@@ -2626,76 +2680,79 @@ leaky:
 	VMAXPS       Z17, Z18, Z17
 
 store:
-	MOVQ    BX, AX
+	MOVQ    SI, AX
 	VMOVUPS Z0, (AX)
 	VMOVUPS Z1, 64(AX)
 	VMOVUPS Z2, 128(AX)
-	ADDQ    SI, AX
+	ADDQ    DI, AX
 	VMOVUPS Z3, (AX)
 	VMOVUPS Z4, 64(AX)
 	VMOVUPS Z5, 128(AX)
-	ADDQ    SI, AX
+	ADDQ    DI, AX
 	VMOVUPS Z6, (AX)
 	VMOVUPS Z7, 64(AX)
 	VMOVUPS Z8, 128(AX)
-	ADDQ    SI, AX
+	ADDQ    DI, AX
 	VMOVUPS Z9, (AX)
 	VMOVUPS Z10, 64(AX)
 	VMOVUPS Z11, 128(AX)
-	ADDQ    SI, AX
+	ADDQ    DI, AX
 	VMOVUPS Z12, (AX)
 	VMOVUPS Z13, 64(AX)
 	VMOVUPS Z14, 128(AX)
-	ADDQ    SI, AX
+	ADDQ    DI, AX
 	VMOVUPS Z15, (AX)
 	VMOVUPS Z16, 64(AX)
 	VMOVUPS Z17, 128(AX)
 	VZEROUPPER
 	RET
 
-// func gemmAVX512_7x1(k int, a *float32, b *float32, c *float32, ldc int, bias *float32, residual *float32, mode int)
-// Requires: AVX, AVX512F
-TEXT ·gemmAVX512_7x1(SB), NOSPLIT, $0-64
+// func gemmAVX512_7x1(k int, a *float32, b *float32, ldb int, c *float32, ldc int, bias *float32, residual *float32, mode int)
+// Requires: AVX, AVX512F, MMX+
+TEXT ·gemmAVX512_7x1(SB), NOSPLIT, $0-72
 	MOVQ         k+0(FP), AX
 	MOVQ         a+8(FP), CX
 	MOVQ         b+16(FP), DX
-	MOVQ         c+24(FP), BX
-	MOVQ         ldc+32(FP), SI
-	SHLQ         $0x02, SI
-	MOVQ         mode+56(FP), DI
-	TESTQ        $0x00000001, DI
+	MOVQ         ldb+24(FP), BX
+	SHLQ         $0x02, BX
+	MOVQ         c+32(FP), SI
+	MOVQ         ldc+40(FP), DI
+	SHLQ         $0x02, DI
+	MOVQ         mode+64(FP), R8
+	TESTQ        $0x00000001, R8
 	JNZ          add
-	MOVQ         bias+40(FP), R8
-	VBROADCASTSS (R8), Z0
-	VBROADCASTSS 4(R8), Z1
-	VBROADCASTSS 8(R8), Z2
-	VBROADCASTSS 12(R8), Z3
-	VBROADCASTSS 16(R8), Z4
-	VBROADCASTSS 20(R8), Z5
-	VBROADCASTSS 24(R8), Z6
+	MOVQ         bias+48(FP), R9
+	VBROADCASTSS (R9), Z0
+	VBROADCASTSS 4(R9), Z1
+	VBROADCASTSS 8(R9), Z2
+	VBROADCASTSS 12(R9), Z3
+	VBROADCASTSS 16(R9), Z4
+	VBROADCASTSS 20(R9), Z5
+	VBROADCASTSS 24(R9), Z6
 	JMP          loops
 
 add:
-	MOVQ    BX, R8
-	VMOVUPS (R8), Z0
-	ADDQ    SI, R8
-	VMOVUPS (R8), Z1
-	ADDQ    SI, R8
-	VMOVUPS (R8), Z2
-	ADDQ    SI, R8
-	VMOVUPS (R8), Z3
-	ADDQ    SI, R8
-	VMOVUPS (R8), Z4
-	ADDQ    SI, R8
-	VMOVUPS (R8), Z5
-	ADDQ    SI, R8
-	VMOVUPS (R8), Z6
+	MOVQ    SI, R9
+	VMOVUPS (R9), Z0
+	ADDQ    DI, R9
+	VMOVUPS (R9), Z1
+	ADDQ    DI, R9
+	VMOVUPS (R9), Z2
+	ADDQ    DI, R9
+	VMOVUPS (R9), Z3
+	ADDQ    DI, R9
+	VMOVUPS (R9), Z4
+	ADDQ    DI, R9
+	VMOVUPS (R9), Z5
+	ADDQ    DI, R9
+	VMOVUPS (R9), Z6
 
 loops:
 	SUBQ $0x02, AX
 	JLT  rest
 
 loop:
+	PREFETCHT0   1024(CX)
 	VMOVUPS      (DX), Z7
 	VBROADCASTSS (CX), Z8
 	VFMADD231PS  Z7, Z8, Z0
@@ -2711,7 +2768,7 @@ loop:
 	VFMADD231PS  Z7, Z8, Z5
 	VBROADCASTSS 24(CX), Z8
 	VFMADD231PS  Z7, Z8, Z6
-	VMOVUPS      64(DX), Z7
+	VMOVUPS      (DX)(BX*1), Z7
 	VBROADCASTSS 28(CX), Z8
 	VFMADD231PS  Z7, Z8, Z0
 	VBROADCASTSS 32(CX), Z8
@@ -2727,7 +2784,7 @@ loop:
 	VBROADCASTSS 52(CX), Z8
 	VFMADD231PS  Z7, Z8, Z6
 	ADDQ         $0x00000038, CX
-	ADDQ         $0x00000080, DX
+	LEAQ         (DX)(BX*2), DX
 	SUBQ         $0x02, AX
 	JGE          loop
 
@@ -2751,26 +2808,26 @@ rest:
 	VFMADD231PS  Z7, Z8, Z6
 
 finish:
-	MOVQ   residual+48(FP), AX
+	MOVQ   residual+56(FP), AX
 	TESTQ  AX, AX
 	JZ     activate
 	VADDPS (AX), Z0, Z0
-	ADDQ   SI, AX
+	ADDQ   DI, AX
 	VADDPS (AX), Z1, Z1
-	ADDQ   SI, AX
+	ADDQ   DI, AX
 	VADDPS (AX), Z2, Z2
-	ADDQ   SI, AX
+	ADDQ   DI, AX
 	VADDPS (AX), Z3, Z3
-	ADDQ   SI, AX
+	ADDQ   DI, AX
 	VADDPS (AX), Z4, Z4
-	ADDQ   SI, AX
+	ADDQ   DI, AX
 	VADDPS (AX), Z5, Z5
-	ADDQ   SI, AX
+	ADDQ   DI, AX
 	VADDPS (AX), Z6, Z6
 
 activate:
 	VPXORD Z9, Z9, Z9
-	TESTQ  $0x00000002, DI
+	TESTQ  $0x00000002, R8
 	JZ     leaky
 	VMAXPS Z0, Z9, Z0
 	VMAXPS Z1, Z9, Z1
@@ -2782,7 +2839,7 @@ activate:
 	JMP    store
 
 leaky:
-	TESTQ        $0x00000004, DI
+	TESTQ        $0x00000004, R8
 	JZ           store
 	VBROADCASTSS leakySlope<>+0(SB), Z7
 	VMULPS       Z0, Z7, Z8
@@ -2801,80 +2858,83 @@ leaky:
 	VMAXPS       Z6, Z7, Z6
 
 store:
-	MOVQ    BX, AX
+	MOVQ    SI, AX
 	VMOVUPS Z0, (AX)
-	ADDQ    SI, AX
+	ADDQ    DI, AX
 	VMOVUPS Z1, (AX)
-	ADDQ    SI, AX
+	ADDQ    DI, AX
 	VMOVUPS Z2, (AX)
-	ADDQ    SI, AX
+	ADDQ    DI, AX
 	VMOVUPS Z3, (AX)
-	ADDQ    SI, AX
+	ADDQ    DI, AX
 	VMOVUPS Z4, (AX)
-	ADDQ    SI, AX
+	ADDQ    DI, AX
 	VMOVUPS Z5, (AX)
-	ADDQ    SI, AX
+	ADDQ    DI, AX
 	VMOVUPS Z6, (AX)
 	VZEROUPPER
 	RET
 
-// func gemmAVX512_7x2(k int, a *float32, b *float32, c *float32, ldc int, bias *float32, residual *float32, mode int)
-// Requires: AVX, AVX512F
-TEXT ·gemmAVX512_7x2(SB), NOSPLIT, $0-64
+// func gemmAVX512_7x2(k int, a *float32, b *float32, ldb int, c *float32, ldc int, bias *float32, residual *float32, mode int)
+// Requires: AVX, AVX512F, MMX+
+TEXT ·gemmAVX512_7x2(SB), NOSPLIT, $0-72
 	MOVQ         k+0(FP), AX
 	MOVQ         a+8(FP), CX
 	MOVQ         b+16(FP), DX
-	MOVQ         c+24(FP), BX
-	MOVQ         ldc+32(FP), SI
-	SHLQ         $0x02, SI
-	MOVQ         mode+56(FP), DI
-	TESTQ        $0x00000001, DI
+	MOVQ         ldb+24(FP), BX
+	SHLQ         $0x02, BX
+	MOVQ         c+32(FP), SI
+	MOVQ         ldc+40(FP), DI
+	SHLQ         $0x02, DI
+	MOVQ         mode+64(FP), R8
+	TESTQ        $0x00000001, R8
 	JNZ          add
-	MOVQ         bias+40(FP), R8
-	VBROADCASTSS (R8), Z0
+	MOVQ         bias+48(FP), R9
+	VBROADCASTSS (R9), Z0
 	VMOVAPS      Z0, Z1
-	VBROADCASTSS 4(R8), Z2
+	VBROADCASTSS 4(R9), Z2
 	VMOVAPS      Z2, Z3
-	VBROADCASTSS 8(R8), Z4
+	VBROADCASTSS 8(R9), Z4
 	VMOVAPS      Z4, Z5
-	VBROADCASTSS 12(R8), Z6
+	VBROADCASTSS 12(R9), Z6
 	VMOVAPS      Z6, Z7
-	VBROADCASTSS 16(R8), Z8
+	VBROADCASTSS 16(R9), Z8
 	VMOVAPS      Z8, Z9
-	VBROADCASTSS 20(R8), Z10
+	VBROADCASTSS 20(R9), Z10
 	VMOVAPS      Z10, Z11
-	VBROADCASTSS 24(R8), Z12
+	VBROADCASTSS 24(R9), Z12
 	VMOVAPS      Z12, Z13
 	JMP          loops
 
 add:
-	MOVQ    BX, R8
-	VMOVUPS (R8), Z0
-	VMOVUPS 64(R8), Z1
-	ADDQ    SI, R8
-	VMOVUPS (R8), Z2
-	VMOVUPS 64(R8), Z3
-	ADDQ    SI, R8
-	VMOVUPS (R8), Z4
-	VMOVUPS 64(R8), Z5
-	ADDQ    SI, R8
-	VMOVUPS (R8), Z6
-	VMOVUPS 64(R8), Z7
-	ADDQ    SI, R8
-	VMOVUPS (R8), Z8
-	VMOVUPS 64(R8), Z9
-	ADDQ    SI, R8
-	VMOVUPS (R8), Z10
-	VMOVUPS 64(R8), Z11
-	ADDQ    SI, R8
-	VMOVUPS (R8), Z12
-	VMOVUPS 64(R8), Z13
+	MOVQ    SI, R9
+	VMOVUPS (R9), Z0
+	VMOVUPS 64(R9), Z1
+	ADDQ    DI, R9
+	VMOVUPS (R9), Z2
+	VMOVUPS 64(R9), Z3
+	ADDQ    DI, R9
+	VMOVUPS (R9), Z4
+	VMOVUPS 64(R9), Z5
+	ADDQ    DI, R9
+	VMOVUPS (R9), Z6
+	VMOVUPS 64(R9), Z7
+	ADDQ    DI, R9
+	VMOVUPS (R9), Z8
+	VMOVUPS 64(R9), Z9
+	ADDQ    DI, R9
+	VMOVUPS (R9), Z10
+	VMOVUPS 64(R9), Z11
+	ADDQ    DI, R9
+	VMOVUPS (R9), Z12
+	VMOVUPS 64(R9), Z13
 
 loops:
 	SUBQ $0x02, AX
 	JLT  rest
 
 loop:
+	PREFETCHT0   1024(CX)
 	VMOVUPS      (DX), Z14
 	VMOVUPS      64(DX), Z15
 	VBROADCASTSS (CX), Z16
@@ -2898,8 +2958,8 @@ loop:
 	VBROADCASTSS 24(CX), Z16
 	VFMADD231PS  Z14, Z16, Z12
 	VFMADD231PS  Z15, Z16, Z13
-	VMOVUPS      128(DX), Z14
-	VMOVUPS      192(DX), Z15
+	VMOVUPS      (DX)(BX*1), Z14
+	VMOVUPS      64(DX)(BX*1), Z15
 	VBROADCASTSS 28(CX), Z16
 	VFMADD231PS  Z14, Z16, Z0
 	VFMADD231PS  Z15, Z16, Z1
@@ -2922,7 +2982,7 @@ loop:
 	VFMADD231PS  Z14, Z16, Z12
 	VFMADD231PS  Z15, Z16, Z13
 	ADDQ         $0x00000038, CX
-	ADDQ         $0x00000100, DX
+	LEAQ         (DX)(BX*2), DX
 	SUBQ         $0x02, AX
 	JGE          loop
 
@@ -2954,33 +3014,33 @@ rest:
 	VFMADD231PS  Z15, Z16, Z13
 
 finish:
-	MOVQ   residual+48(FP), AX
+	MOVQ   residual+56(FP), AX
 	TESTQ  AX, AX
 	JZ     activate
 	VADDPS (AX), Z0, Z0
 	VADDPS 64(AX), Z1, Z1
-	ADDQ   SI, AX
+	ADDQ   DI, AX
 	VADDPS (AX), Z2, Z2
 	VADDPS 64(AX), Z3, Z3
-	ADDQ   SI, AX
+	ADDQ   DI, AX
 	VADDPS (AX), Z4, Z4
 	VADDPS 64(AX), Z5, Z5
-	ADDQ   SI, AX
+	ADDQ   DI, AX
 	VADDPS (AX), Z6, Z6
 	VADDPS 64(AX), Z7, Z7
-	ADDQ   SI, AX
+	ADDQ   DI, AX
 	VADDPS (AX), Z8, Z8
 	VADDPS 64(AX), Z9, Z9
-	ADDQ   SI, AX
+	ADDQ   DI, AX
 	VADDPS (AX), Z10, Z10
 	VADDPS 64(AX), Z11, Z11
-	ADDQ   SI, AX
+	ADDQ   DI, AX
 	VADDPS (AX), Z12, Z12
 	VADDPS 64(AX), Z13, Z13
 
 activate:
 	VPXORD Z17, Z17, Z17
-	TESTQ  $0x00000002, DI
+	TESTQ  $0x00000002, R8
 	JZ     leaky
 	VMAXPS Z0, Z17, Z0
 	VMAXPS Z1, Z17, Z1
@@ -2999,7 +3059,7 @@ activate:
 	JMP    store
 
 leaky:
-	TESTQ        $0x00000004, DI
+	TESTQ        $0x00000004, R8
 	JZ           store
 	VBROADCASTSS leakySlope<>+0(SB), Z14
 	VMULPS       Z0, Z14, Z15
@@ -3032,101 +3092,104 @@ leaky:
 	VMAXPS       Z13, Z14, Z13
 
 store:
-	MOVQ    BX, AX
+	MOVQ    SI, AX
 	VMOVUPS Z0, (AX)
 	VMOVUPS Z1, 64(AX)
-	ADDQ    SI, AX
+	ADDQ    DI, AX
 	VMOVUPS Z2, (AX)
 	VMOVUPS Z3, 64(AX)
-	ADDQ    SI, AX
+	ADDQ    DI, AX
 	VMOVUPS Z4, (AX)
 	VMOVUPS Z5, 64(AX)
-	ADDQ    SI, AX
+	ADDQ    DI, AX
 	VMOVUPS Z6, (AX)
 	VMOVUPS Z7, 64(AX)
-	ADDQ    SI, AX
+	ADDQ    DI, AX
 	VMOVUPS Z8, (AX)
 	VMOVUPS Z9, 64(AX)
-	ADDQ    SI, AX
+	ADDQ    DI, AX
 	VMOVUPS Z10, (AX)
 	VMOVUPS Z11, 64(AX)
-	ADDQ    SI, AX
+	ADDQ    DI, AX
 	VMOVUPS Z12, (AX)
 	VMOVUPS Z13, 64(AX)
 	VZEROUPPER
 	RET
 
-// func gemmAVX512_7x3(k int, a *float32, b *float32, c *float32, ldc int, bias *float32, residual *float32, mode int)
-// Requires: AVX, AVX512F
-TEXT ·gemmAVX512_7x3(SB), NOSPLIT, $0-64
+// func gemmAVX512_7x3(k int, a *float32, b *float32, ldb int, c *float32, ldc int, bias *float32, residual *float32, mode int)
+// Requires: AVX, AVX512F, MMX+
+TEXT ·gemmAVX512_7x3(SB), NOSPLIT, $0-72
 	MOVQ         k+0(FP), AX
 	MOVQ         a+8(FP), CX
 	MOVQ         b+16(FP), DX
-	MOVQ         c+24(FP), BX
-	MOVQ         ldc+32(FP), SI
-	SHLQ         $0x02, SI
-	MOVQ         mode+56(FP), DI
-	TESTQ        $0x00000001, DI
+	MOVQ         ldb+24(FP), BX
+	SHLQ         $0x02, BX
+	MOVQ         c+32(FP), SI
+	MOVQ         ldc+40(FP), DI
+	SHLQ         $0x02, DI
+	MOVQ         mode+64(FP), R8
+	TESTQ        $0x00000001, R8
 	JNZ          add
-	MOVQ         bias+40(FP), R8
-	VBROADCASTSS (R8), Z0
+	MOVQ         bias+48(FP), R9
+	VBROADCASTSS (R9), Z0
 	VMOVAPS      Z0, Z1
 	VMOVAPS      Z0, Z2
-	VBROADCASTSS 4(R8), Z3
+	VBROADCASTSS 4(R9), Z3
 	VMOVAPS      Z3, Z4
 	VMOVAPS      Z3, Z5
-	VBROADCASTSS 8(R8), Z6
+	VBROADCASTSS 8(R9), Z6
 	VMOVAPS      Z6, Z7
 	VMOVAPS      Z6, Z8
-	VBROADCASTSS 12(R8), Z9
+	VBROADCASTSS 12(R9), Z9
 	VMOVAPS      Z9, Z10
 	VMOVAPS      Z9, Z11
-	VBROADCASTSS 16(R8), Z12
+	VBROADCASTSS 16(R9), Z12
 	VMOVAPS      Z12, Z13
 	VMOVAPS      Z12, Z14
-	VBROADCASTSS 20(R8), Z15
+	VBROADCASTSS 20(R9), Z15
 	VMOVAPS      Z15, Z16
 	VMOVAPS      Z15, Z17
-	VBROADCASTSS 24(R8), Z18
+	VBROADCASTSS 24(R9), Z18
 	VMOVAPS      Z18, Z19
 	VMOVAPS      Z18, Z20
 	JMP          loops
 
 add:
-	MOVQ    BX, R8
-	VMOVUPS (R8), Z0
-	VMOVUPS 64(R8), Z1
-	VMOVUPS 128(R8), Z2
-	ADDQ    SI, R8
-	VMOVUPS (R8), Z3
-	VMOVUPS 64(R8), Z4
-	VMOVUPS 128(R8), Z5
-	ADDQ    SI, R8
-	VMOVUPS (R8), Z6
-	VMOVUPS 64(R8), Z7
-	VMOVUPS 128(R8), Z8
-	ADDQ    SI, R8
-	VMOVUPS (R8), Z9
-	VMOVUPS 64(R8), Z10
-	VMOVUPS 128(R8), Z11
-	ADDQ    SI, R8
-	VMOVUPS (R8), Z12
-	VMOVUPS 64(R8), Z13
-	VMOVUPS 128(R8), Z14
-	ADDQ    SI, R8
-	VMOVUPS (R8), Z15
-	VMOVUPS 64(R8), Z16
-	VMOVUPS 128(R8), Z17
-	ADDQ    SI, R8
-	VMOVUPS (R8), Z18
-	VMOVUPS 64(R8), Z19
-	VMOVUPS 128(R8), Z20
+	MOVQ    SI, R9
+	VMOVUPS (R9), Z0
+	VMOVUPS 64(R9), Z1
+	VMOVUPS 128(R9), Z2
+	ADDQ    DI, R9
+	VMOVUPS (R9), Z3
+	VMOVUPS 64(R9), Z4
+	VMOVUPS 128(R9), Z5
+	ADDQ    DI, R9
+	VMOVUPS (R9), Z6
+	VMOVUPS 64(R9), Z7
+	VMOVUPS 128(R9), Z8
+	ADDQ    DI, R9
+	VMOVUPS (R9), Z9
+	VMOVUPS 64(R9), Z10
+	VMOVUPS 128(R9), Z11
+	ADDQ    DI, R9
+	VMOVUPS (R9), Z12
+	VMOVUPS 64(R9), Z13
+	VMOVUPS 128(R9), Z14
+	ADDQ    DI, R9
+	VMOVUPS (R9), Z15
+	VMOVUPS 64(R9), Z16
+	VMOVUPS 128(R9), Z17
+	ADDQ    DI, R9
+	VMOVUPS (R9), Z18
+	VMOVUPS 64(R9), Z19
+	VMOVUPS 128(R9), Z20
 
 loops:
 	SUBQ $0x02, AX
 	JLT  rest
 
 loop:
+	PREFETCHT0   1024(CX)
 	VMOVUPS      (DX), Z21
 	VMOVUPS      64(DX), Z22
 	VMOVUPS      128(DX), Z23
@@ -3158,9 +3221,9 @@ loop:
 	VFMADD231PS  Z21, Z24, Z18
 	VFMADD231PS  Z22, Z24, Z19
 	VFMADD231PS  Z23, Z24, Z20
-	VMOVUPS      192(DX), Z21
-	VMOVUPS      256(DX), Z22
-	VMOVUPS      320(DX), Z23
+	VMOVUPS      (DX)(BX*1), Z21
+	VMOVUPS      64(DX)(BX*1), Z22
+	VMOVUPS      128(DX)(BX*1), Z23
 	VBROADCASTSS 28(CX), Z24
 	VFMADD231PS  Z21, Z24, Z0
 	VFMADD231PS  Z22, Z24, Z1
@@ -3190,7 +3253,7 @@ loop:
 	VFMADD231PS  Z22, Z24, Z19
 	VFMADD231PS  Z23, Z24, Z20
 	ADDQ         $0x00000038, CX
-	ADDQ         $0x00000180, DX
+	LEAQ         (DX)(BX*2), DX
 	SUBQ         $0x02, AX
 	JGE          loop
 
@@ -3230,40 +3293,40 @@ rest:
 	VFMADD231PS  Z23, Z24, Z20
 
 finish:
-	MOVQ   residual+48(FP), AX
+	MOVQ   residual+56(FP), AX
 	TESTQ  AX, AX
 	JZ     activate
 	VADDPS (AX), Z0, Z0
 	VADDPS 64(AX), Z1, Z1
 	VADDPS 128(AX), Z2, Z2
-	ADDQ   SI, AX
+	ADDQ   DI, AX
 	VADDPS (AX), Z3, Z3
 	VADDPS 64(AX), Z4, Z4
 	VADDPS 128(AX), Z5, Z5
-	ADDQ   SI, AX
+	ADDQ   DI, AX
 	VADDPS (AX), Z6, Z6
 	VADDPS 64(AX), Z7, Z7
 	VADDPS 128(AX), Z8, Z8
-	ADDQ   SI, AX
+	ADDQ   DI, AX
 	VADDPS (AX), Z9, Z9
 	VADDPS 64(AX), Z10, Z10
 	VADDPS 128(AX), Z11, Z11
-	ADDQ   SI, AX
+	ADDQ   DI, AX
 	VADDPS (AX), Z12, Z12
 	VADDPS 64(AX), Z13, Z13
 	VADDPS 128(AX), Z14, Z14
-	ADDQ   SI, AX
+	ADDQ   DI, AX
 	VADDPS (AX), Z15, Z15
 	VADDPS 64(AX), Z16, Z16
 	VADDPS 128(AX), Z17, Z17
-	ADDQ   SI, AX
+	ADDQ   DI, AX
 	VADDPS (AX), Z18, Z18
 	VADDPS 64(AX), Z19, Z19
 	VADDPS 128(AX), Z20, Z20
 
 activate:
 	VPXORD Z25, Z25, Z25
-	TESTQ  $0x00000002, DI
+	TESTQ  $0x00000002, R8
 	JZ     leaky
 	VMAXPS Z0, Z25, Z0
 	VMAXPS Z1, Z25, Z1
@@ -3289,7 +3352,7 @@ activate:
 	JMP    store
 
 leaky:
-	TESTQ        $0x00000004, DI
+	TESTQ        $0x00000004, R8
 	JZ           store
 	VBROADCASTSS leakySlope<>+0(SB), Z21
 	VMULPS       Z0, Z21, Z22
@@ -3336,83 +3399,86 @@ leaky:
 	VMAXPS       Z20, Z21, Z20
 
 store:
-	MOVQ    BX, AX
+	MOVQ    SI, AX
 	VMOVUPS Z0, (AX)
 	VMOVUPS Z1, 64(AX)
 	VMOVUPS Z2, 128(AX)
-	ADDQ    SI, AX
+	ADDQ    DI, AX
 	VMOVUPS Z3, (AX)
 	VMOVUPS Z4, 64(AX)
 	VMOVUPS Z5, 128(AX)
-	ADDQ    SI, AX
+	ADDQ    DI, AX
 	VMOVUPS Z6, (AX)
 	VMOVUPS Z7, 64(AX)
 	VMOVUPS Z8, 128(AX)
-	ADDQ    SI, AX
+	ADDQ    DI, AX
 	VMOVUPS Z9, (AX)
 	VMOVUPS Z10, 64(AX)
 	VMOVUPS Z11, 128(AX)
-	ADDQ    SI, AX
+	ADDQ    DI, AX
 	VMOVUPS Z12, (AX)
 	VMOVUPS Z13, 64(AX)
 	VMOVUPS Z14, 128(AX)
-	ADDQ    SI, AX
+	ADDQ    DI, AX
 	VMOVUPS Z15, (AX)
 	VMOVUPS Z16, 64(AX)
 	VMOVUPS Z17, 128(AX)
-	ADDQ    SI, AX
+	ADDQ    DI, AX
 	VMOVUPS Z18, (AX)
 	VMOVUPS Z19, 64(AX)
 	VMOVUPS Z20, 128(AX)
 	VZEROUPPER
 	RET
 
-// func gemmAVX512_8x1(k int, a *float32, b *float32, c *float32, ldc int, bias *float32, residual *float32, mode int)
-// Requires: AVX, AVX512F
-TEXT ·gemmAVX512_8x1(SB), NOSPLIT, $0-64
+// func gemmAVX512_8x1(k int, a *float32, b *float32, ldb int, c *float32, ldc int, bias *float32, residual *float32, mode int)
+// Requires: AVX, AVX512F, MMX+
+TEXT ·gemmAVX512_8x1(SB), NOSPLIT, $0-72
 	MOVQ         k+0(FP), AX
 	MOVQ         a+8(FP), CX
 	MOVQ         b+16(FP), DX
-	MOVQ         c+24(FP), BX
-	MOVQ         ldc+32(FP), SI
-	SHLQ         $0x02, SI
-	MOVQ         mode+56(FP), DI
-	TESTQ        $0x00000001, DI
+	MOVQ         ldb+24(FP), BX
+	SHLQ         $0x02, BX
+	MOVQ         c+32(FP), SI
+	MOVQ         ldc+40(FP), DI
+	SHLQ         $0x02, DI
+	MOVQ         mode+64(FP), R8
+	TESTQ        $0x00000001, R8
 	JNZ          add
-	MOVQ         bias+40(FP), R8
-	VBROADCASTSS (R8), Z0
-	VBROADCASTSS 4(R8), Z1
-	VBROADCASTSS 8(R8), Z2
-	VBROADCASTSS 12(R8), Z3
-	VBROADCASTSS 16(R8), Z4
-	VBROADCASTSS 20(R8), Z5
-	VBROADCASTSS 24(R8), Z6
-	VBROADCASTSS 28(R8), Z7
+	MOVQ         bias+48(FP), R9
+	VBROADCASTSS (R9), Z0
+	VBROADCASTSS 4(R9), Z1
+	VBROADCASTSS 8(R9), Z2
+	VBROADCASTSS 12(R9), Z3
+	VBROADCASTSS 16(R9), Z4
+	VBROADCASTSS 20(R9), Z5
+	VBROADCASTSS 24(R9), Z6
+	VBROADCASTSS 28(R9), Z7
 	JMP          loops
 
 add:
-	MOVQ    BX, R8
-	VMOVUPS (R8), Z0
-	ADDQ    SI, R8
-	VMOVUPS (R8), Z1
-	ADDQ    SI, R8
-	VMOVUPS (R8), Z2
-	ADDQ    SI, R8
-	VMOVUPS (R8), Z3
-	ADDQ    SI, R8
-	VMOVUPS (R8), Z4
-	ADDQ    SI, R8
-	VMOVUPS (R8), Z5
-	ADDQ    SI, R8
-	VMOVUPS (R8), Z6
-	ADDQ    SI, R8
-	VMOVUPS (R8), Z7
+	MOVQ    SI, R9
+	VMOVUPS (R9), Z0
+	ADDQ    DI, R9
+	VMOVUPS (R9), Z1
+	ADDQ    DI, R9
+	VMOVUPS (R9), Z2
+	ADDQ    DI, R9
+	VMOVUPS (R9), Z3
+	ADDQ    DI, R9
+	VMOVUPS (R9), Z4
+	ADDQ    DI, R9
+	VMOVUPS (R9), Z5
+	ADDQ    DI, R9
+	VMOVUPS (R9), Z6
+	ADDQ    DI, R9
+	VMOVUPS (R9), Z7
 
 loops:
 	SUBQ $0x02, AX
 	JLT  rest
 
 loop:
+	PREFETCHT0   1024(CX)
 	VMOVUPS      (DX), Z8
 	VBROADCASTSS (CX), Z9
 	VFMADD231PS  Z8, Z9, Z0
@@ -3430,7 +3496,7 @@ loop:
 	VFMADD231PS  Z8, Z9, Z6
 	VBROADCASTSS 28(CX), Z9
 	VFMADD231PS  Z8, Z9, Z7
-	VMOVUPS      64(DX), Z8
+	VMOVUPS      (DX)(BX*1), Z8
 	VBROADCASTSS 32(CX), Z9
 	VFMADD231PS  Z8, Z9, Z0
 	VBROADCASTSS 36(CX), Z9
@@ -3448,7 +3514,7 @@ loop:
 	VBROADCASTSS 60(CX), Z9
 	VFMADD231PS  Z8, Z9, Z7
 	ADDQ         $0x00000040, CX
-	ADDQ         $0x00000080, DX
+	LEAQ         (DX)(BX*2), DX
 	SUBQ         $0x02, AX
 	JGE          loop
 
@@ -3474,28 +3540,28 @@ rest:
 	VFMADD231PS  Z8, Z9, Z7
 
 finish:
-	MOVQ   residual+48(FP), AX
+	MOVQ   residual+56(FP), AX
 	TESTQ  AX, AX
 	JZ     activate
 	VADDPS (AX), Z0, Z0
-	ADDQ   SI, AX
+	ADDQ   DI, AX
 	VADDPS (AX), Z1, Z1
-	ADDQ   SI, AX
+	ADDQ   DI, AX
 	VADDPS (AX), Z2, Z2
-	ADDQ   SI, AX
+	ADDQ   DI, AX
 	VADDPS (AX), Z3, Z3
-	ADDQ   SI, AX
+	ADDQ   DI, AX
 	VADDPS (AX), Z4, Z4
-	ADDQ   SI, AX
+	ADDQ   DI, AX
 	VADDPS (AX), Z5, Z5
-	ADDQ   SI, AX
+	ADDQ   DI, AX
 	VADDPS (AX), Z6, Z6
-	ADDQ   SI, AX
+	ADDQ   DI, AX
 	VADDPS (AX), Z7, Z7
 
 activate:
 	VPXORD Z10, Z10, Z10
-	TESTQ  $0x00000002, DI
+	TESTQ  $0x00000002, R8
 	JZ     leaky
 	VMAXPS Z0, Z10, Z0
 	VMAXPS Z1, Z10, Z1
@@ -3508,7 +3574,7 @@ activate:
 	JMP    store
 
 leaky:
-	TESTQ        $0x00000004, DI
+	TESTQ        $0x00000004, R8
 	JZ           store
 	VBROADCASTSS leakySlope<>+0(SB), Z8
 	VMULPS       Z0, Z8, Z9
@@ -3529,87 +3595,90 @@ leaky:
 	VMAXPS       Z7, Z8, Z7
 
 store:
-	MOVQ    BX, AX
+	MOVQ    SI, AX
 	VMOVUPS Z0, (AX)
-	ADDQ    SI, AX
+	ADDQ    DI, AX
 	VMOVUPS Z1, (AX)
-	ADDQ    SI, AX
+	ADDQ    DI, AX
 	VMOVUPS Z2, (AX)
-	ADDQ    SI, AX
+	ADDQ    DI, AX
 	VMOVUPS Z3, (AX)
-	ADDQ    SI, AX
+	ADDQ    DI, AX
 	VMOVUPS Z4, (AX)
-	ADDQ    SI, AX
+	ADDQ    DI, AX
 	VMOVUPS Z5, (AX)
-	ADDQ    SI, AX
+	ADDQ    DI, AX
 	VMOVUPS Z6, (AX)
-	ADDQ    SI, AX
+	ADDQ    DI, AX
 	VMOVUPS Z7, (AX)
 	VZEROUPPER
 	RET
 
-// func gemmAVX512_8x2(k int, a *float32, b *float32, c *float32, ldc int, bias *float32, residual *float32, mode int)
-// Requires: AVX, AVX512F
-TEXT ·gemmAVX512_8x2(SB), NOSPLIT, $0-64
+// func gemmAVX512_8x2(k int, a *float32, b *float32, ldb int, c *float32, ldc int, bias *float32, residual *float32, mode int)
+// Requires: AVX, AVX512F, MMX+
+TEXT ·gemmAVX512_8x2(SB), NOSPLIT, $0-72
 	MOVQ         k+0(FP), AX
 	MOVQ         a+8(FP), CX
 	MOVQ         b+16(FP), DX
-	MOVQ         c+24(FP), BX
-	MOVQ         ldc+32(FP), SI
-	SHLQ         $0x02, SI
-	MOVQ         mode+56(FP), DI
-	TESTQ        $0x00000001, DI
+	MOVQ         ldb+24(FP), BX
+	SHLQ         $0x02, BX
+	MOVQ         c+32(FP), SI
+	MOVQ         ldc+40(FP), DI
+	SHLQ         $0x02, DI
+	MOVQ         mode+64(FP), R8
+	TESTQ        $0x00000001, R8
 	JNZ          add
-	MOVQ         bias+40(FP), R8
-	VBROADCASTSS (R8), Z0
+	MOVQ         bias+48(FP), R9
+	VBROADCASTSS (R9), Z0
 	VMOVAPS      Z0, Z1
-	VBROADCASTSS 4(R8), Z2
+	VBROADCASTSS 4(R9), Z2
 	VMOVAPS      Z2, Z3
-	VBROADCASTSS 8(R8), Z4
+	VBROADCASTSS 8(R9), Z4
 	VMOVAPS      Z4, Z5
-	VBROADCASTSS 12(R8), Z6
+	VBROADCASTSS 12(R9), Z6
 	VMOVAPS      Z6, Z7
-	VBROADCASTSS 16(R8), Z8
+	VBROADCASTSS 16(R9), Z8
 	VMOVAPS      Z8, Z9
-	VBROADCASTSS 20(R8), Z10
+	VBROADCASTSS 20(R9), Z10
 	VMOVAPS      Z10, Z11
-	VBROADCASTSS 24(R8), Z12
+	VBROADCASTSS 24(R9), Z12
 	VMOVAPS      Z12, Z13
-	VBROADCASTSS 28(R8), Z14
+	VBROADCASTSS 28(R9), Z14
 	VMOVAPS      Z14, Z15
 	JMP          loops
 
 add:
-	MOVQ    BX, R8
-	VMOVUPS (R8), Z0
-	VMOVUPS 64(R8), Z1
-	ADDQ    SI, R8
-	VMOVUPS (R8), Z2
-	VMOVUPS 64(R8), Z3
-	ADDQ    SI, R8
-	VMOVUPS (R8), Z4
-	VMOVUPS 64(R8), Z5
-	ADDQ    SI, R8
-	VMOVUPS (R8), Z6
-	VMOVUPS 64(R8), Z7
-	ADDQ    SI, R8
-	VMOVUPS (R8), Z8
-	VMOVUPS 64(R8), Z9
-	ADDQ    SI, R8
-	VMOVUPS (R8), Z10
-	VMOVUPS 64(R8), Z11
-	ADDQ    SI, R8
-	VMOVUPS (R8), Z12
-	VMOVUPS 64(R8), Z13
-	ADDQ    SI, R8
-	VMOVUPS (R8), Z14
-	VMOVUPS 64(R8), Z15
+	MOVQ    SI, R9
+	VMOVUPS (R9), Z0
+	VMOVUPS 64(R9), Z1
+	ADDQ    DI, R9
+	VMOVUPS (R9), Z2
+	VMOVUPS 64(R9), Z3
+	ADDQ    DI, R9
+	VMOVUPS (R9), Z4
+	VMOVUPS 64(R9), Z5
+	ADDQ    DI, R9
+	VMOVUPS (R9), Z6
+	VMOVUPS 64(R9), Z7
+	ADDQ    DI, R9
+	VMOVUPS (R9), Z8
+	VMOVUPS 64(R9), Z9
+	ADDQ    DI, R9
+	VMOVUPS (R9), Z10
+	VMOVUPS 64(R9), Z11
+	ADDQ    DI, R9
+	VMOVUPS (R9), Z12
+	VMOVUPS 64(R9), Z13
+	ADDQ    DI, R9
+	VMOVUPS (R9), Z14
+	VMOVUPS 64(R9), Z15
 
 loops:
 	SUBQ $0x02, AX
 	JLT  rest
 
 loop:
+	PREFETCHT0   1024(CX)
 	VMOVUPS      (DX), Z16
 	VMOVUPS      64(DX), Z17
 	VBROADCASTSS (CX), Z18
@@ -3636,8 +3705,8 @@ loop:
 	VBROADCASTSS 28(CX), Z18
 	VFMADD231PS  Z16, Z18, Z14
 	VFMADD231PS  Z17, Z18, Z15
-	VMOVUPS      128(DX), Z16
-	VMOVUPS      192(DX), Z17
+	VMOVUPS      (DX)(BX*1), Z16
+	VMOVUPS      64(DX)(BX*1), Z17
 	VBROADCASTSS 32(CX), Z18
 	VFMADD231PS  Z16, Z18, Z0
 	VFMADD231PS  Z17, Z18, Z1
@@ -3663,7 +3732,7 @@ loop:
 	VFMADD231PS  Z16, Z18, Z14
 	VFMADD231PS  Z17, Z18, Z15
 	ADDQ         $0x00000040, CX
-	ADDQ         $0x00000100, DX
+	LEAQ         (DX)(BX*2), DX
 	SUBQ         $0x02, AX
 	JGE          loop
 
@@ -3698,36 +3767,36 @@ rest:
 	VFMADD231PS  Z17, Z18, Z15
 
 finish:
-	MOVQ   residual+48(FP), AX
+	MOVQ   residual+56(FP), AX
 	TESTQ  AX, AX
 	JZ     activate
 	VADDPS (AX), Z0, Z0
 	VADDPS 64(AX), Z1, Z1
-	ADDQ   SI, AX
+	ADDQ   DI, AX
 	VADDPS (AX), Z2, Z2
 	VADDPS 64(AX), Z3, Z3
-	ADDQ   SI, AX
+	ADDQ   DI, AX
 	VADDPS (AX), Z4, Z4
 	VADDPS 64(AX), Z5, Z5
-	ADDQ   SI, AX
+	ADDQ   DI, AX
 	VADDPS (AX), Z6, Z6
 	VADDPS 64(AX), Z7, Z7
-	ADDQ   SI, AX
+	ADDQ   DI, AX
 	VADDPS (AX), Z8, Z8
 	VADDPS 64(AX), Z9, Z9
-	ADDQ   SI, AX
+	ADDQ   DI, AX
 	VADDPS (AX), Z10, Z10
 	VADDPS 64(AX), Z11, Z11
-	ADDQ   SI, AX
+	ADDQ   DI, AX
 	VADDPS (AX), Z12, Z12
 	VADDPS 64(AX), Z13, Z13
-	ADDQ   SI, AX
+	ADDQ   DI, AX
 	VADDPS (AX), Z14, Z14
 	VADDPS 64(AX), Z15, Z15
 
 activate:
 	VPXORD Z19, Z19, Z19
-	TESTQ  $0x00000002, DI
+	TESTQ  $0x00000002, R8
 	JZ     leaky
 	VMAXPS Z0, Z19, Z0
 	VMAXPS Z1, Z19, Z1
@@ -3748,7 +3817,7 @@ activate:
 	JMP    store
 
 leaky:
-	TESTQ        $0x00000004, DI
+	TESTQ        $0x00000004, R8
 	JZ           store
 	VBROADCASTSS leakySlope<>+0(SB), Z16
 	VMULPS       Z0, Z16, Z17
@@ -3785,111 +3854,114 @@ leaky:
 	VMAXPS       Z15, Z16, Z15
 
 store:
-	MOVQ    BX, AX
+	MOVQ    SI, AX
 	VMOVUPS Z0, (AX)
 	VMOVUPS Z1, 64(AX)
-	ADDQ    SI, AX
+	ADDQ    DI, AX
 	VMOVUPS Z2, (AX)
 	VMOVUPS Z3, 64(AX)
-	ADDQ    SI, AX
+	ADDQ    DI, AX
 	VMOVUPS Z4, (AX)
 	VMOVUPS Z5, 64(AX)
-	ADDQ    SI, AX
+	ADDQ    DI, AX
 	VMOVUPS Z6, (AX)
 	VMOVUPS Z7, 64(AX)
-	ADDQ    SI, AX
+	ADDQ    DI, AX
 	VMOVUPS Z8, (AX)
 	VMOVUPS Z9, 64(AX)
-	ADDQ    SI, AX
+	ADDQ    DI, AX
 	VMOVUPS Z10, (AX)
 	VMOVUPS Z11, 64(AX)
-	ADDQ    SI, AX
+	ADDQ    DI, AX
 	VMOVUPS Z12, (AX)
 	VMOVUPS Z13, 64(AX)
-	ADDQ    SI, AX
+	ADDQ    DI, AX
 	VMOVUPS Z14, (AX)
 	VMOVUPS Z15, 64(AX)
 	VZEROUPPER
 	RET
 
-// func gemmAVX512_8x3(k int, a *float32, b *float32, c *float32, ldc int, bias *float32, residual *float32, mode int)
-// Requires: AVX, AVX512F
-TEXT ·gemmAVX512_8x3(SB), NOSPLIT, $0-64
+// func gemmAVX512_8x3(k int, a *float32, b *float32, ldb int, c *float32, ldc int, bias *float32, residual *float32, mode int)
+// Requires: AVX, AVX512F, MMX+
+TEXT ·gemmAVX512_8x3(SB), NOSPLIT, $0-72
 	MOVQ         k+0(FP), AX
 	MOVQ         a+8(FP), CX
 	MOVQ         b+16(FP), DX
-	MOVQ         c+24(FP), BX
-	MOVQ         ldc+32(FP), SI
-	SHLQ         $0x02, SI
-	MOVQ         mode+56(FP), DI
-	TESTQ        $0x00000001, DI
+	MOVQ         ldb+24(FP), BX
+	SHLQ         $0x02, BX
+	MOVQ         c+32(FP), SI
+	MOVQ         ldc+40(FP), DI
+	SHLQ         $0x02, DI
+	MOVQ         mode+64(FP), R8
+	TESTQ        $0x00000001, R8
 	JNZ          add
-	MOVQ         bias+40(FP), R8
-	VBROADCASTSS (R8), Z0
+	MOVQ         bias+48(FP), R9
+	VBROADCASTSS (R9), Z0
 	VMOVAPS      Z0, Z1
 	VMOVAPS      Z0, Z2
-	VBROADCASTSS 4(R8), Z3
+	VBROADCASTSS 4(R9), Z3
 	VMOVAPS      Z3, Z4
 	VMOVAPS      Z3, Z5
-	VBROADCASTSS 8(R8), Z6
+	VBROADCASTSS 8(R9), Z6
 	VMOVAPS      Z6, Z7
 	VMOVAPS      Z6, Z8
-	VBROADCASTSS 12(R8), Z9
+	VBROADCASTSS 12(R9), Z9
 	VMOVAPS      Z9, Z10
 	VMOVAPS      Z9, Z11
-	VBROADCASTSS 16(R8), Z12
+	VBROADCASTSS 16(R9), Z12
 	VMOVAPS      Z12, Z13
 	VMOVAPS      Z12, Z14
-	VBROADCASTSS 20(R8), Z15
+	VBROADCASTSS 20(R9), Z15
 	VMOVAPS      Z15, Z16
 	VMOVAPS      Z15, Z17
-	VBROADCASTSS 24(R8), Z18
+	VBROADCASTSS 24(R9), Z18
 	VMOVAPS      Z18, Z19
 	VMOVAPS      Z18, Z20
-	VBROADCASTSS 28(R8), Z21
+	VBROADCASTSS 28(R9), Z21
 	VMOVAPS      Z21, Z22
 	VMOVAPS      Z21, Z23
 	JMP          loops
 
 add:
-	MOVQ    BX, R8
-	VMOVUPS (R8), Z0
-	VMOVUPS 64(R8), Z1
-	VMOVUPS 128(R8), Z2
-	ADDQ    SI, R8
-	VMOVUPS (R8), Z3
-	VMOVUPS 64(R8), Z4
-	VMOVUPS 128(R8), Z5
-	ADDQ    SI, R8
-	VMOVUPS (R8), Z6
-	VMOVUPS 64(R8), Z7
-	VMOVUPS 128(R8), Z8
-	ADDQ    SI, R8
-	VMOVUPS (R8), Z9
-	VMOVUPS 64(R8), Z10
-	VMOVUPS 128(R8), Z11
-	ADDQ    SI, R8
-	VMOVUPS (R8), Z12
-	VMOVUPS 64(R8), Z13
-	VMOVUPS 128(R8), Z14
-	ADDQ    SI, R8
-	VMOVUPS (R8), Z15
-	VMOVUPS 64(R8), Z16
-	VMOVUPS 128(R8), Z17
-	ADDQ    SI, R8
-	VMOVUPS (R8), Z18
-	VMOVUPS 64(R8), Z19
-	VMOVUPS 128(R8), Z20
-	ADDQ    SI, R8
-	VMOVUPS (R8), Z21
-	VMOVUPS 64(R8), Z22
-	VMOVUPS 128(R8), Z23
+	MOVQ    SI, R9
+	VMOVUPS (R9), Z0
+	VMOVUPS 64(R9), Z1
+	VMOVUPS 128(R9), Z2
+	ADDQ    DI, R9
+	VMOVUPS (R9), Z3
+	VMOVUPS 64(R9), Z4
+	VMOVUPS 128(R9), Z5
+	ADDQ    DI, R9
+	VMOVUPS (R9), Z6
+	VMOVUPS 64(R9), Z7
+	VMOVUPS 128(R9), Z8
+	ADDQ    DI, R9
+	VMOVUPS (R9), Z9
+	VMOVUPS 64(R9), Z10
+	VMOVUPS 128(R9), Z11
+	ADDQ    DI, R9
+	VMOVUPS (R9), Z12
+	VMOVUPS 64(R9), Z13
+	VMOVUPS 128(R9), Z14
+	ADDQ    DI, R9
+	VMOVUPS (R9), Z15
+	VMOVUPS 64(R9), Z16
+	VMOVUPS 128(R9), Z17
+	ADDQ    DI, R9
+	VMOVUPS (R9), Z18
+	VMOVUPS 64(R9), Z19
+	VMOVUPS 128(R9), Z20
+	ADDQ    DI, R9
+	VMOVUPS (R9), Z21
+	VMOVUPS 64(R9), Z22
+	VMOVUPS 128(R9), Z23
 
 loops:
 	SUBQ $0x02, AX
 	JLT  rest
 
 loop:
+	PREFETCHT0   1024(CX)
 	VMOVUPS      (DX), Z24
 	VMOVUPS      64(DX), Z25
 	VMOVUPS      128(DX), Z26
@@ -3925,9 +3997,9 @@ loop:
 	VFMADD231PS  Z24, Z27, Z21
 	VFMADD231PS  Z25, Z27, Z22
 	VFMADD231PS  Z26, Z27, Z23
-	VMOVUPS      192(DX), Z24
-	VMOVUPS      256(DX), Z25
-	VMOVUPS      320(DX), Z26
+	VMOVUPS      (DX)(BX*1), Z24
+	VMOVUPS      64(DX)(BX*1), Z25
+	VMOVUPS      128(DX)(BX*1), Z26
 	VBROADCASTSS 32(CX), Z27
 	VFMADD231PS  Z24, Z27, Z0
 	VFMADD231PS  Z25, Z27, Z1
@@ -3961,7 +4033,7 @@ loop:
 	VFMADD231PS  Z25, Z27, Z22
 	VFMADD231PS  Z26, Z27, Z23
 	ADDQ         $0x00000040, CX
-	ADDQ         $0x00000180, DX
+	LEAQ         (DX)(BX*2), DX
 	SUBQ         $0x02, AX
 	JGE          loop
 
@@ -4005,44 +4077,44 @@ rest:
 	VFMADD231PS  Z26, Z27, Z23
 
 finish:
-	MOVQ   residual+48(FP), AX
+	MOVQ   residual+56(FP), AX
 	TESTQ  AX, AX
 	JZ     activate
 	VADDPS (AX), Z0, Z0
 	VADDPS 64(AX), Z1, Z1
 	VADDPS 128(AX), Z2, Z2
-	ADDQ   SI, AX
+	ADDQ   DI, AX
 	VADDPS (AX), Z3, Z3
 	VADDPS 64(AX), Z4, Z4
 	VADDPS 128(AX), Z5, Z5
-	ADDQ   SI, AX
+	ADDQ   DI, AX
 	VADDPS (AX), Z6, Z6
 	VADDPS 64(AX), Z7, Z7
 	VADDPS 128(AX), Z8, Z8
-	ADDQ   SI, AX
+	ADDQ   DI, AX
 	VADDPS (AX), Z9, Z9
 	VADDPS 64(AX), Z10, Z10
 	VADDPS 128(AX), Z11, Z11
-	ADDQ   SI, AX
+	ADDQ   DI, AX
 	VADDPS (AX), Z12, Z12
 	VADDPS 64(AX), Z13, Z13
 	VADDPS 128(AX), Z14, Z14
-	ADDQ   SI, AX
+	ADDQ   DI, AX
 	VADDPS (AX), Z15, Z15
 	VADDPS 64(AX), Z16, Z16
 	VADDPS 128(AX), Z17, Z17
-	ADDQ   SI, AX
+	ADDQ   DI, AX
 	VADDPS (AX), Z18, Z18
 	VADDPS 64(AX), Z19, Z19
 	VADDPS 128(AX), Z20, Z20
-	ADDQ   SI, AX
+	ADDQ   DI, AX
 	VADDPS (AX), Z21, Z21
 	VADDPS 64(AX), Z22, Z22
 	VADDPS 128(AX), Z23, Z23
 
 activate:
 	VPXORD Z28, Z28, Z28
-	TESTQ  $0x00000002, DI
+	TESTQ  $0x00000002, R8
 	JZ     leaky
 	VMAXPS Z0, Z28, Z0
 	VMAXPS Z1, Z28, Z1
@@ -4071,7 +4143,7 @@ activate:
 	JMP    store
 
 leaky:
-	TESTQ        $0x00000004, DI
+	TESTQ        $0x00000004, R8
 	JZ           store
 	VBROADCASTSS leakySlope<>+0(SB), Z24
 	VMULPS       Z0, Z24, Z25
@@ -4124,74 +4196,77 @@ leaky:
 	VMAXPS       Z23, Z24, Z23
 
 store:
-	MOVQ    BX, AX
+	MOVQ    SI, AX
 	VMOVUPS Z0, (AX)
 	VMOVUPS Z1, 64(AX)
 	VMOVUPS Z2, 128(AX)
-	ADDQ    SI, AX
+	ADDQ    DI, AX
 	VMOVUPS Z3, (AX)
 	VMOVUPS Z4, 64(AX)
 	VMOVUPS Z5, 128(AX)
-	ADDQ    SI, AX
+	ADDQ    DI, AX
 	VMOVUPS Z6, (AX)
 	VMOVUPS Z7, 64(AX)
 	VMOVUPS Z8, 128(AX)
-	ADDQ    SI, AX
+	ADDQ    DI, AX
 	VMOVUPS Z9, (AX)
 	VMOVUPS Z10, 64(AX)
 	VMOVUPS Z11, 128(AX)
-	ADDQ    SI, AX
+	ADDQ    DI, AX
 	VMOVUPS Z12, (AX)
 	VMOVUPS Z13, 64(AX)
 	VMOVUPS Z14, 128(AX)
-	ADDQ    SI, AX
+	ADDQ    DI, AX
 	VMOVUPS Z15, (AX)
 	VMOVUPS Z16, 64(AX)
 	VMOVUPS Z17, 128(AX)
-	ADDQ    SI, AX
+	ADDQ    DI, AX
 	VMOVUPS Z18, (AX)
 	VMOVUPS Z19, 64(AX)
 	VMOVUPS Z20, 128(AX)
-	ADDQ    SI, AX
+	ADDQ    DI, AX
 	VMOVUPS Z21, (AX)
 	VMOVUPS Z22, 64(AX)
 	VMOVUPS Z23, 128(AX)
 	VZEROUPPER
 	RET
 
-// func gemmAVX2_1x1(k int, a *float32, b *float32, c *float32, ldc int, bias *float32, residual *float32, mode int)
-// Requires: AVX, FMA3
-TEXT ·gemmAVX2_1x1(SB), NOSPLIT, $0-64
+// func gemmAVX2_1x1(k int, a *float32, b *float32, ldb int, c *float32, ldc int, bias *float32, residual *float32, mode int)
+// Requires: AVX, FMA3, MMX+
+TEXT ·gemmAVX2_1x1(SB), NOSPLIT, $0-72
 	MOVQ         k+0(FP), AX
 	MOVQ         a+8(FP), CX
 	MOVQ         b+16(FP), DX
-	MOVQ         c+24(FP), BX
-	MOVQ         ldc+32(FP), SI
-	SHLQ         $0x02, SI
-	MOVQ         mode+56(FP), SI
-	TESTQ        $0x00000001, SI
+	MOVQ         ldb+24(FP), BX
+	SHLQ         $0x02, BX
+	MOVQ         c+32(FP), SI
+	MOVQ         ldc+40(FP), DI
+	SHLQ         $0x02, DI
+	MOVQ         mode+64(FP), DI
+	TESTQ        $0x00000001, DI
 	JNZ          add
-	MOVQ         bias+40(FP), DI
-	VBROADCASTSS (DI), Y0
+	MOVQ         bias+48(FP), R8
+	VBROADCASTSS (R8), Y0
 	JMP          loops
 
 add:
-	MOVQ    BX, DI
-	VMOVUPS (DI), Y0
+	MOVQ    SI, R8
+	VMOVUPS (R8), Y0
 
 loops:
 	SUBQ $0x02, AX
 	JLT  rest
 
 loop:
+	PREFETCHT0   1024(CX)
 	VMOVUPS      (DX), Y1
 	VBROADCASTSS (CX), Y2
 	VFMADD231PS  Y1, Y2, Y0
-	VMOVUPS      32(DX), Y1
+	VMOVUPS      (DX)(BX*1), Y1
 	VBROADCASTSS 4(CX), Y2
 	VFMADD231PS  Y1, Y2, Y0
 	ADDQ         $0x00000008, CX
-	ADDQ         $0x00000040, DX
+	LEAQ         (DX)(BX*2), DX
 	SUBQ         $0x02, AX
 	JGE          loop
 
@@ -4203,70 +4278,73 @@ rest:
 	VFMADD231PS  Y1, Y2, Y0
 
 finish:
-	MOVQ   residual+48(FP), AX
+	MOVQ   residual+56(FP), AX
 	TESTQ  AX, AX
 	JZ     activate
 	VADDPS (AX), Y0, Y0
 
 activate:
 	VXORPS Y1, Y1, Y1
-	TESTQ  $0x00000002, SI
+	TESTQ  $0x00000002, DI
 	JZ     leaky
 	VMAXPS Y0, Y1, Y0
 	JMP    store
 
 leaky:
-	TESTQ        $0x00000004, SI
+	TESTQ        $0x00000004, DI
 	JZ           store
 	VBROADCASTSS leakySlope<>+0(SB), Y1
 	VMULPS       Y0, Y1, Y1
 	VMAXPS       Y0, Y1, Y0
 
 store:
-	MOVQ    BX, AX
+	MOVQ    SI, AX
 	VMOVUPS Y0, (AX)
 	VZEROUPPER
 	RET
 
-// func gemmAVX2_1x2(k int, a *float32, b *float32, c *float32, ldc int, bias *float32, residual *float32, mode int)
-// Requires: AVX, FMA3
-TEXT ·gemmAVX2_1x2(SB), NOSPLIT, $0-64
+// func gemmAVX2_1x2(k int, a *float32, b *float32, ldb int, c *float32, ldc int, bias *float32, residual *float32, mode int)
+// Requires: AVX, FMA3, MMX+
+TEXT ·gemmAVX2_1x2(SB), NOSPLIT, $0-72
 	MOVQ         k+0(FP), AX
 	MOVQ         a+8(FP), CX
 	MOVQ         b+16(FP), DX
-	MOVQ         c+24(FP), BX
-	MOVQ         ldc+32(FP), SI
-	SHLQ         $0x02, SI
-	MOVQ         mode+56(FP), SI
-	TESTQ        $0x00000001, SI
+	MOVQ         ldb+24(FP), BX
+	SHLQ         $0x02, BX
+	MOVQ         c+32(FP), SI
+	MOVQ         ldc+40(FP), DI
+	SHLQ         $0x02, DI
+	MOVQ         mode+64(FP), DI
+	TESTQ        $0x00000001, DI
 	JNZ          add
-	MOVQ         bias+40(FP), DI
-	VBROADCASTSS (DI), Y0
+	MOVQ         bias+48(FP), R8
+	VBROADCASTSS (R8), Y0
 	VMOVAPS      Y0, Y1
 	JMP          loops
 
 add:
-	MOVQ    BX, DI
-	VMOVUPS (DI), Y0
-	VMOVUPS 32(DI), Y1
+	MOVQ    SI, R8
+	VMOVUPS (R8), Y0
+	VMOVUPS 32(R8), Y1
 
 loops:
 	SUBQ $0x02, AX
 	JLT  rest
 
 loop:
+	PREFETCHT0   1024(CX)
 	VMOVUPS      (DX), Y2
 	VMOVUPS      32(DX), Y3
 	VBROADCASTSS (CX), Y4
 	VFMADD231PS  Y2, Y4, Y0
 	VFMADD231PS  Y3, Y4, Y1
-	VMOVUPS      64(DX), Y2
-	VMOVUPS      96(DX), Y3
+	VMOVUPS      (DX)(BX*1), Y2
+	VMOVUPS      32(DX)(BX*1), Y3
 	VBROADCASTSS 4(CX), Y4
 	VFMADD231PS  Y2, Y4, Y0
 	VFMADD231PS  Y3, Y4, Y1
 	ADDQ         $0x00000008, CX
-	ADDQ         $0x00000080, DX
+	LEAQ         (DX)(BX*2), DX
 	SUBQ         $0x02, AX
 	JGE          loop
 
@@ -4280,95 +4358,11 @@ rest:
 	VFMADD231PS  Y3, Y4, Y1
 
 finish:
-	MOVQ   residual+48(FP), AX
+	MOVQ   residual+56(FP), AX
 	TESTQ  AX, AX
 	JZ     activate
 	VADDPS (AX), Y0, Y0
 	VADDPS 32(AX), Y1, Y1
-
-activate:
-	VXORPS Y2, Y2, Y2
-	TESTQ  $0x00000002, SI
-	JZ     leaky
-	VMAXPS Y0, Y2, Y0
-	VMAXPS Y1, Y2, Y1
-	JMP    store
-
-leaky:
-	TESTQ        $0x00000004, SI
-	JZ           store
-	VBROADCASTSS leakySlope<>+0(SB), Y2
-	VMULPS       Y0, Y2, Y3
-	VMAXPS       Y0, Y3, Y0
-	VMULPS       Y1, Y2, Y2
-	VMAXPS       Y1, Y2, Y1
-
-store:
-	MOVQ    BX, AX
-	VMOVUPS Y0, (AX)
-	VMOVUPS Y1, 32(AX)
-	VZEROUPPER
-	RET
-
-// func gemmAVX2_2x1(k int, a *float32, b *float32, c *float32, ldc int, bias *float32, residual *float32, mode int)
-// Requires: AVX, FMA3
-TEXT ·gemmAVX2_2x1(SB), NOSPLIT, $0-64
-	MOVQ         k+0(FP), AX
-	MOVQ         a+8(FP), CX
-	MOVQ         b+16(FP), DX
-	MOVQ         c+24(FP), BX
-	MOVQ         ldc+32(FP), SI
-	SHLQ         $0x02, SI
-	MOVQ         mode+56(FP), DI
-	TESTQ        $0x00000001, DI
-	JNZ          add
-	MOVQ         bias+40(FP), R8
-	VBROADCASTSS (R8), Y0
-	VBROADCASTSS 4(R8), Y1
-	JMP          loops
-
-add:
-	MOVQ    BX, R8
-	VMOVUPS (R8), Y0
-	ADDQ    SI, R8
-	VMOVUPS (R8), Y1
-
-loops:
-	SUBQ $0x02, AX
-	JLT  rest
-
-loop:
-	VMOVUPS      (DX), Y2
-	VBROADCASTSS (CX), Y3
-	VFMADD231PS  Y2, Y3, Y0
-	VBROADCASTSS 4(CX), Y3
-	VFMADD231PS  Y2, Y3, Y1
-	VMOVUPS      32(DX), Y2
-	VBROADCASTSS 8(CX), Y3
-	VFMADD231PS  Y2, Y3, Y0
-	VBROADCASTSS 12(CX), Y3
-	VFMADD231PS  Y2, Y3, Y1
-	ADDQ         $0x00000010, CX
-	ADDQ         $0x00000040, DX
-	SUBQ         $0x02, AX
-	JGE          loop
-
-rest:
-	ADDQ         $0x02, AX
-	JZ           finish
-	VMOVUPS      (DX), Y2
-	VBROADCASTSS (CX), Y3
-	VFMADD231PS  Y2, Y3, Y0
-	VBROADCASTSS 4(CX), Y3
-	VFMADD231PS  Y2, Y3, Y1
-
-finish:
-	MOVQ   residual+48(FP), AX
-	TESTQ  AX, AX
-	JZ     activate
-	VADDPS (AX), Y0, Y0
-	ADDQ   SI, AX
-	VADDPS (AX), Y1, Y1
 
 activate:
 	VXORPS Y2, Y2, Y2
@@ -4388,45 +4382,135 @@ leaky:
 	VMAXPS       Y1, Y2, Y1
 
 store:
-	MOVQ    BX, AX
+	MOVQ    SI, AX
 	VMOVUPS Y0, (AX)
-	ADDQ    SI, AX
-	VMOVUPS Y1, (AX)
+	VMOVUPS Y1, 32(AX)
 	VZEROUPPER
 	RET
 
-// func gemmAVX2_2x2(k int, a *float32, b *float32, c *float32, ldc int, bias *float32, residual *float32, mode int)
-// Requires: AVX, FMA3
-TEXT ·gemmAVX2_2x2(SB), NOSPLIT, $0-64
+// func gemmAVX2_2x1(k int, a *float32, b *float32, ldb int, c *float32, ldc int, bias *float32, residual *float32, mode int)
+// Requires: AVX, FMA3, MMX+
+TEXT ·gemmAVX2_2x1(SB), NOSPLIT, $0-72
 	MOVQ         k+0(FP), AX
 	MOVQ         a+8(FP), CX
 	MOVQ         b+16(FP), DX
-	MOVQ         c+24(FP), BX
-	MOVQ         ldc+32(FP), SI
-	SHLQ         $0x02, SI
-	MOVQ         mode+56(FP), DI
-	TESTQ        $0x00000001, DI
+	MOVQ         ldb+24(FP), BX
+	SHLQ         $0x02, BX
+	MOVQ         c+32(FP), SI
+	MOVQ         ldc+40(FP), DI
+	SHLQ         $0x02, DI
+	MOVQ         mode+64(FP), R8
+	TESTQ        $0x00000001, R8
 	JNZ          add
-	MOVQ         bias+40(FP), R8
-	VBROADCASTSS (R8), Y0
-	VMOVAPS      Y0, Y1
-	VBROADCASTSS 4(R8), Y2
-	VMOVAPS      Y2, Y3
+	MOVQ         bias+48(FP), R9
+	VBROADCASTSS (R9), Y0
+	VBROADCASTSS 4(R9), Y1
 	JMP          loops
 
 add:
-	MOVQ    BX, R8
-	VMOVUPS (R8), Y0
-	VMOVUPS 32(R8), Y1
-	ADDQ    SI, R8
-	VMOVUPS (R8), Y2
-	VMOVUPS 32(R8), Y3
+	MOVQ    SI, R9
+	VMOVUPS (R9), Y0
+	ADDQ    DI, R9
+	VMOVUPS (R9), Y1
 
 loops:
 	SUBQ $0x02, AX
 	JLT  rest
 
 loop:
+	PREFETCHT0   1024(CX)
+	VMOVUPS      (DX), Y2
+	VBROADCASTSS (CX), Y3
+	VFMADD231PS  Y2, Y3, Y0
+	VBROADCASTSS 4(CX), Y3
+	VFMADD231PS  Y2, Y3, Y1
+	VMOVUPS      (DX)(BX*1), Y2
+	VBROADCASTSS 8(CX), Y3
+	VFMADD231PS  Y2, Y3, Y0
+	VBROADCASTSS 12(CX), Y3
+	VFMADD231PS  Y2, Y3, Y1
+	ADDQ         $0x00000010, CX
+	LEAQ         (DX)(BX*2), DX
+	SUBQ         $0x02, AX
+	JGE          loop
+
+rest:
+	ADDQ         $0x02, AX
+	JZ           finish
+	VMOVUPS      (DX), Y2
+	VBROADCASTSS (CX), Y3
+	VFMADD231PS  Y2, Y3, Y0
+	VBROADCASTSS 4(CX), Y3
+	VFMADD231PS  Y2, Y3, Y1
+
+finish:
+	MOVQ   residual+56(FP), AX
+	TESTQ  AX, AX
+	JZ     activate
+	VADDPS (AX), Y0, Y0
+	ADDQ   DI, AX
+	VADDPS (AX), Y1, Y1
+
+activate:
+	VXORPS Y2, Y2, Y2
+	TESTQ  $0x00000002, R8
+	JZ     leaky
+	VMAXPS Y0, Y2, Y0
+	VMAXPS Y1, Y2, Y1
+	JMP    store
+
+leaky:
+	TESTQ        $0x00000004, R8
+	JZ           store
+	VBROADCASTSS leakySlope<>+0(SB), Y2
+	VMULPS       Y0, Y2, Y3
+	VMAXPS       Y0, Y3, Y0
+	VMULPS       Y1, Y2, Y2
+	VMAXPS       Y1, Y2, Y1
+
+store:
+	MOVQ    SI, AX
+	VMOVUPS Y0, (AX)
+	ADDQ    DI, AX
+	VMOVUPS Y1, (AX)
+	VZEROUPPER
+	RET
+
+// func gemmAVX2_2x2(k int, a *float32, b *float32, ldb int, c *float32, ldc int, bias *float32, residual *float32, mode int)
+// Requires: AVX, FMA3, MMX+
+TEXT ·gemmAVX2_2x2(SB), NOSPLIT, $0-72
+	MOVQ         k+0(FP), AX
+	MOVQ         a+8(FP), CX
+	MOVQ         b+16(FP), DX
+	MOVQ         ldb+24(FP), BX
+	SHLQ         $0x02, BX
+	MOVQ         c+32(FP), SI
+	MOVQ         ldc+40(FP), DI
+	SHLQ         $0x02, DI
+	MOVQ         mode+64(FP), R8
+	TESTQ        $0x00000001, R8
+	JNZ          add
+	MOVQ         bias+48(FP), R9
+	VBROADCASTSS (R9), Y0
+	VMOVAPS      Y0, Y1
+	VBROADCASTSS 4(R9), Y2
+	VMOVAPS      Y2, Y3
+	JMP          loops
+
+add:
+	MOVQ    SI, R9
+	VMOVUPS (R9), Y0
+	VMOVUPS 32(R9), Y1
+	ADDQ    DI, R9
+	VMOVUPS (R9), Y2
+	VMOVUPS 32(R9), Y3
+
+loops:
+	SUBQ $0x02, AX
+	JLT  rest
+
+loop:
+	PREFETCHT0   1024(CX)
 	VMOVUPS      (DX), Y4
 	VMOVUPS      32(DX), Y5
 	VBROADCASTSS (CX), Y6
@@ -4435,8 +4519,8 @@ loop:
 	VBROADCASTSS 4(CX), Y6
 	VFMADD231PS  Y4, Y6, Y2
 	VFMADD231PS  Y5, Y6, Y3
-	VMOVUPS      64(DX), Y4
-	VMOVUPS      96(DX), Y5
+	VMOVUPS      (DX)(BX*1), Y4
+	VMOVUPS      32(DX)(BX*1), Y5
 	VBROADCASTSS 8(CX), Y6
 	VFMADD231PS  Y4, Y6, Y0
 	VFMADD231PS  Y5, Y6, Y1
@@ -4444,7 +4528,7 @@ loop:
 	VFMADD231PS  Y4, Y6, Y2
 	VFMADD231PS  Y5, Y6, Y3
 	ADDQ         $0x00000010, CX
-	ADDQ         $0x00000080, DX
+	LEAQ         (DX)(BX*2), DX
 	SUBQ         $0x02, AX
 	JGE          loop
 
@@ -4461,18 +4545,18 @@ rest:
 	VFMADD231PS  Y5, Y6, Y3
 
 finish:
-	MOVQ   residual+48(FP), AX
+	MOVQ   residual+56(FP), AX
 	TESTQ  AX, AX
 	JZ     activate
 	VADDPS (AX), Y0, Y0
 	VADDPS 32(AX), Y1, Y1
-	ADDQ   SI, AX
+	ADDQ   DI, AX
 	VADDPS (AX), Y2, Y2
 	VADDPS 32(AX), Y3, Y3
 
 activate:
 	VXORPS Y4, Y4, Y4
-	TESTQ  $0x00000002, DI
+	TESTQ  $0x00000002, R8
 	JZ     leaky
 	VMAXPS Y0, Y4, Y0
 	VMAXPS Y1, Y4, Y1
@@ -4481,7 +4565,7 @@ activate:
 	JMP    store
 
 leaky:
-	TESTQ        $0x00000004, DI
+	TESTQ        $0x00000004, R8
 	JZ           store
 	VBROADCASTSS leakySlope<>+0(SB), Y4
 	VMULPS       Y0, Y4, Y5
@@ -4494,46 +4578,49 @@ leaky:
 	VMAXPS       Y3, Y4, Y3
 
 store:
-	MOVQ    BX, AX
+	MOVQ    SI, AX
 	VMOVUPS Y0, (AX)
 	VMOVUPS Y1, 32(AX)
-	ADDQ    SI, AX
+	ADDQ    DI, AX
 	VMOVUPS Y2, (AX)
 	VMOVUPS Y3, 32(AX)
 	VZEROUPPER
 	RET
 
-// func gemmAVX2_3x1(k int, a *float32, b *float32, c *float32, ldc int, bias *float32, residual *float32, mode int)
-// Requires: AVX, FMA3
-TEXT ·gemmAVX2_3x1(SB), NOSPLIT, $0-64
+// func gemmAVX2_3x1(k int, a *float32, b *float32, ldb int, c *float32, ldc int, bias *float32, residual *float32, mode int)
+// Requires: AVX, FMA3, MMX+
+TEXT ·gemmAVX2_3x1(SB), NOSPLIT, $0-72
 	MOVQ         k+0(FP), AX
 	MOVQ         a+8(FP), CX
 	MOVQ         b+16(FP), DX
-	MOVQ         c+24(FP), BX
-	MOVQ         ldc+32(FP), SI
-	SHLQ         $0x02, SI
-	MOVQ         mode+56(FP), DI
-	TESTQ        $0x00000001, DI
+	MOVQ         ldb+24(FP), BX
+	SHLQ         $0x02, BX
+	MOVQ         c+32(FP), SI
+	MOVQ         ldc+40(FP), DI
+	SHLQ         $0x02, DI
+	MOVQ         mode+64(FP), R8
+	TESTQ        $0x00000001, R8
 	JNZ          add
-	MOVQ         bias+40(FP), R8
-	VBROADCASTSS (R8), Y0
-	VBROADCASTSS 4(R8), Y1
-	VBROADCASTSS 8(R8), Y2
+	MOVQ         bias+48(FP), R9
+	VBROADCASTSS (R9), Y0
+	VBROADCASTSS 4(R9), Y1
+	VBROADCASTSS 8(R9), Y2
 	JMP          loops
 
 add:
-	MOVQ    BX, R8
-	VMOVUPS (R8), Y0
-	ADDQ    SI, R8
-	VMOVUPS (R8), Y1
-	ADDQ    SI, R8
-	VMOVUPS (R8), Y2
+	MOVQ    SI, R9
+	VMOVUPS (R9), Y0
+	ADDQ    DI, R9
+	VMOVUPS (R9), Y1
+	ADDQ    DI, R9
+	VMOVUPS (R9), Y2
 
 loops:
 	SUBQ $0x02, AX
 	JLT  rest
 
 loop:
+	PREFETCHT0   1024(CX)
 	VMOVUPS      (DX), Y3
 	VBROADCASTSS (CX), Y4
 	VFMADD231PS  Y3, Y4, Y0
@@ -4541,7 +4628,7 @@ loop:
 	VFMADD231PS  Y3, Y4, Y1
 	VBROADCASTSS 8(CX), Y4
 	VFMADD231PS  Y3, Y4, Y2
-	VMOVUPS      32(DX), Y3
+	VMOVUPS      (DX)(BX*1), Y3
 	VBROADCASTSS 12(CX), Y4
 	VFMADD231PS  Y3, Y4, Y0
 	VBROADCASTSS 16(CX), Y4
@@ -4549,7 +4636,7 @@ loop:
 	VBROADCASTSS 20(CX), Y4
 	VFMADD231PS  Y3, Y4, Y2
 	ADDQ         $0x00000018, CX
-	ADDQ         $0x00000040, DX
+	LEAQ         (DX)(BX*2), DX
 	SUBQ         $0x02, AX
 	JGE          loop
 
@@ -4565,18 +4652,18 @@ rest:
 	VFMADD231PS  Y3, Y4, Y2
 
 finish:
-	MOVQ   residual+48(FP), AX
+	MOVQ   residual+56(FP), AX
 	TESTQ  AX, AX
 	JZ     activate
 	VADDPS (AX), Y0, Y0
-	ADDQ   SI, AX
+	ADDQ   DI, AX
 	VADDPS (AX), Y1, Y1
-	ADDQ   SI, AX
+	ADDQ   DI, AX
 	VADDPS (AX), Y2, Y2
 
 activate:
 	VXORPS Y3, Y3, Y3
-	TESTQ  $0x00000002, DI
+	TESTQ  $0x00000002, R8
 	JZ     leaky
 	VMAXPS Y0, Y3, Y0
 	VMAXPS Y1, Y3, Y1
@@ -4584,7 +4671,7 @@ activate:
 	JMP    store
 
 leaky:
-	TESTQ        $0x00000004, DI
+	TESTQ        $0x00000004, R8
 	JZ           store
 	VBROADCASTSS leakySlope<>+0(SB), Y3
 	VMULPS       Y0, Y3, Y4
@@ -4595,52 +4682,55 @@ leaky:
 	VMAXPS       Y2, Y3, Y2
 
 store:
-	MOVQ    BX, AX
+	MOVQ    SI, AX
 	VMOVUPS Y0, (AX)
-	ADDQ    SI, AX
+	ADDQ    DI, AX
 	VMOVUPS Y1, (AX)
-	ADDQ    SI, AX
+	ADDQ    DI, AX
 	VMOVUPS Y2, (AX)
 	VZEROUPPER
 	RET
 
-// func gemmAVX2_3x2(k int, a *float32, b *float32, c *float32, ldc int, bias *float32, residual *float32, mode int)
-// Requires: AVX, FMA3
-TEXT ·gemmAVX2_3x2(SB), NOSPLIT, $0-64
+// func gemmAVX2_3x2(k int, a *float32, b *float32, ldb int, c *float32, ldc int, bias *float32, residual *float32, mode int)
+// Requires: AVX, FMA3, MMX+
+TEXT ·gemmAVX2_3x2(SB), NOSPLIT, $0-72
 	MOVQ         k+0(FP), AX
 	MOVQ         a+8(FP), CX
 	MOVQ         b+16(FP), DX
-	MOVQ         c+24(FP), BX
-	MOVQ         ldc+32(FP), SI
-	SHLQ         $0x02, SI
-	MOVQ         mode+56(FP), DI
-	TESTQ        $0x00000001, DI
+	MOVQ         ldb+24(FP), BX
+	SHLQ         $0x02, BX
+	MOVQ         c+32(FP), SI
+	MOVQ         ldc+40(FP), DI
+	SHLQ         $0x02, DI
+	MOVQ         mode+64(FP), R8
+	TESTQ        $0x00000001, R8
 	JNZ          add
-	MOVQ         bias+40(FP), R8
-	VBROADCASTSS (R8), Y0
+	MOVQ         bias+48(FP), R9
+	VBROADCASTSS (R9), Y0
 	VMOVAPS      Y0, Y1
-	VBROADCASTSS 4(R8), Y2
+	VBROADCASTSS 4(R9), Y2
 	VMOVAPS      Y2, Y3
-	VBROADCASTSS 8(R8), Y4
+	VBROADCASTSS 8(R9), Y4
 	VMOVAPS      Y4, Y5
 	JMP          loops
 
 add:
-	MOVQ    BX, R8
-	VMOVUPS (R8), Y0
-	VMOVUPS 32(R8), Y1
-	ADDQ    SI, R8
-	VMOVUPS (R8), Y2
-	VMOVUPS 32(R8), Y3
-	ADDQ    SI, R8
-	VMOVUPS (R8), Y4
-	VMOVUPS 32(R8), Y5
+	MOVQ    SI, R9
+	VMOVUPS (R9), Y0
+	VMOVUPS 32(R9), Y1
+	ADDQ    DI, R9
+	VMOVUPS (R9), Y2
+	VMOVUPS 32(R9), Y3
+	ADDQ    DI, R9
+	VMOVUPS (R9), Y4
+	VMOVUPS 32(R9), Y5
 
 loops:
 	SUBQ $0x02, AX
 	JLT  rest
 
 loop:
+	PREFETCHT0   1024(CX)
 	VMOVUPS      (DX), Y6
 	VMOVUPS      32(DX), Y7
 	VBROADCASTSS (CX), Y8
@@ -4652,8 +4742,8 @@ loop:
 	VBROADCASTSS 8(CX), Y8
 	VFMADD231PS  Y6, Y8, Y4
 	VFMADD231PS  Y7, Y8, Y5
-	VMOVUPS      64(DX), Y6
-	VMOVUPS      96(DX), Y7
+	VMOVUPS      (DX)(BX*1), Y6
+	VMOVUPS      32(DX)(BX*1), Y7
 	VBROADCASTSS 12(CX), Y8
 	VFMADD231PS  Y6, Y8, Y0
 	VFMADD231PS  Y7, Y8, Y1
@@ -4664,7 +4754,7 @@ loop:
 	VFMADD231PS  Y6, Y8, Y4
 	VFMADD231PS  Y7, Y8, Y5
 	ADDQ         $0x00000018, CX
-	ADDQ         $0x00000080, DX
+	LEAQ         (DX)(BX*2), DX
 	SUBQ         $0x02, AX
 	JGE          loop
 
@@ -4684,21 +4774,21 @@ rest:
 	VFMADD231PS  Y7, Y8, Y5
 
 finish:
-	MOVQ   residual+48(FP), AX
+	MOVQ   residual+56(FP), AX
 	TESTQ  AX, AX
 	JZ     activate
 	VADDPS (AX), Y0, Y0
 	VADDPS 32(AX), Y1, Y1
-	ADDQ   SI, AX
+	ADDQ   DI, AX
 	VADDPS (AX), Y2, Y2
 	VADDPS 32(AX), Y3, Y3
-	ADDQ   SI, AX
+	ADDQ   DI, AX
 	VADDPS (AX), Y4, Y4
 	VADDPS 32(AX), Y5, Y5
 
 activate:
 	VXORPS Y6, Y6, Y6
-	TESTQ  $0x00000002, DI
+	TESTQ  $0x00000002, R8
 	JZ     leaky
 	VMAXPS Y0, Y6, Y0
 	VMAXPS Y1, Y6, Y1
@@ -4709,7 +4799,7 @@ activate:
 	JMP    store
 
 leaky:
-	TESTQ        $0x00000004, DI
+	TESTQ        $0x00000004, R8
 	JZ           store
 	VBROADCASTSS leakySlope<>+0(SB), Y6
 	VMULPS       Y0, Y6, Y7
@@ -4726,52 +4816,55 @@ leaky:
 	VMAXPS       Y5, Y6, Y5
 
 store:
-	MOVQ    BX, AX
+	MOVQ    SI, AX
 	VMOVUPS Y0, (AX)
 	VMOVUPS Y1, 32(AX)
-	ADDQ    SI, AX
+	ADDQ    DI, AX
 	VMOVUPS Y2, (AX)
 	VMOVUPS Y3, 32(AX)
-	ADDQ    SI, AX
+	ADDQ    DI, AX
 	VMOVUPS Y4, (AX)
 	VMOVUPS Y5, 32(AX)
 	VZEROUPPER
 	RET
 
-// func gemmAVX2_4x1(k int, a *float32, b *float32, c *float32, ldc int, bias *float32, residual *float32, mode int)
-// Requires: AVX, FMA3
-TEXT ·gemmAVX2_4x1(SB), NOSPLIT, $0-64
+// func gemmAVX2_4x1(k int, a *float32, b *float32, ldb int, c *float32, ldc int, bias *float32, residual *float32, mode int)
+// Requires: AVX, FMA3, MMX+
+TEXT ·gemmAVX2_4x1(SB), NOSPLIT, $0-72
 	MOVQ         k+0(FP), AX
 	MOVQ         a+8(FP), CX
 	MOVQ         b+16(FP), DX
-	MOVQ         c+24(FP), BX
-	MOVQ         ldc+32(FP), SI
-	SHLQ         $0x02, SI
-	MOVQ         mode+56(FP), DI
-	TESTQ        $0x00000001, DI
+	MOVQ         ldb+24(FP), BX
+	SHLQ         $0x02, BX
+	MOVQ         c+32(FP), SI
+	MOVQ         ldc+40(FP), DI
+	SHLQ         $0x02, DI
+	MOVQ         mode+64(FP), R8
+	TESTQ        $0x00000001, R8
 	JNZ          add
-	MOVQ         bias+40(FP), R8
-	VBROADCASTSS (R8), Y0
-	VBROADCASTSS 4(R8), Y1
-	VBROADCASTSS 8(R8), Y2
-	VBROADCASTSS 12(R8), Y3
+	MOVQ         bias+48(FP), R9
+	VBROADCASTSS (R9), Y0
+	VBROADCASTSS 4(R9), Y1
+	VBROADCASTSS 8(R9), Y2
+	VBROADCASTSS 12(R9), Y3
 	JMP          loops
 
 add:
-	MOVQ    BX, R8
-	VMOVUPS (R8), Y0
-	ADDQ    SI, R8
-	VMOVUPS (R8), Y1
-	ADDQ    SI, R8
-	VMOVUPS (R8), Y2
-	ADDQ    SI, R8
-	VMOVUPS (R8), Y3
+	MOVQ    SI, R9
+	VMOVUPS (R9), Y0
+	ADDQ    DI, R9
+	VMOVUPS (R9), Y1
+	ADDQ    DI, R9
+	VMOVUPS (R9), Y2
+	ADDQ    DI, R9
+	VMOVUPS (R9), Y3
 
 loops:
 	SUBQ $0x02, AX
 	JLT  rest
 
 loop:
+	PREFETCHT0   1024(CX)
 	VMOVUPS      (DX), Y4
 	VBROADCASTSS (CX), Y5
 	VFMADD231PS  Y4, Y5, Y0
@@ -4781,7 +4874,7 @@ loop:
 	VFMADD231PS  Y4, Y5, Y2
 	VBROADCASTSS 12(CX), Y5
 	VFMADD231PS  Y4, Y5, Y3
-	VMOVUPS      32(DX), Y4
+	VMOVUPS      (DX)(BX*1), Y4
 	VBROADCASTSS 16(CX), Y5
 	VFMADD231PS  Y4, Y5, Y0
 	VBROADCASTSS 20(CX), Y5
@@ -4791,7 +4884,7 @@ loop:
 	VBROADCASTSS 28(CX), Y5
 	VFMADD231PS  Y4, Y5, Y3
 	ADDQ         $0x00000020, CX
-	ADDQ         $0x00000040, DX
+	LEAQ         (DX)(BX*2), DX
 	SUBQ         $0x02, AX
 	JGE          loop
 
@@ -4809,20 +4902,20 @@ rest:
 	VFMADD231PS  Y4, Y5, Y3
 
 finish:
-	MOVQ   residual+48(FP), AX
+	MOVQ   residual+56(FP), AX
 	TESTQ  AX, AX
 	JZ     activate
 	VADDPS (AX), Y0, Y0
-	ADDQ   SI, AX
+	ADDQ   DI, AX
 	VADDPS (AX), Y1, Y1
-	ADDQ   SI, AX
+	ADDQ   DI, AX
 	VADDPS (AX), Y2, Y2
-	ADDQ   SI, AX
+	ADDQ   DI, AX
 	VADDPS (AX), Y3, Y3
 
 activate:
 	VXORPS Y4, Y4, Y4
-	TESTQ  $0x00000002, DI
+	TESTQ  $0x00000002, R8
 	JZ     leaky
 	VMAXPS Y0, Y4, Y0
 	VMAXPS Y1, Y4, Y1
@@ -4831,7 +4924,7 @@ activate:
 	JMP    store
 
 leaky:
-	TESTQ        $0x00000004, DI
+	TESTQ        $0x00000004, R8
 	JZ           store
 	VBROADCASTSS leakySlope<>+0(SB), Y4
 	VMULPS       Y0, Y4, Y5
@@ -4844,59 +4937,62 @@ leaky:
 	VMAXPS       Y3, Y4, Y3
 
 store:
-	MOVQ    BX, AX
+	MOVQ    SI, AX
 	VMOVUPS Y0, (AX)
-	ADDQ    SI, AX
+	ADDQ    DI, AX
 	VMOVUPS Y1, (AX)
-	ADDQ    SI, AX
+	ADDQ    DI, AX
 	VMOVUPS Y2, (AX)
-	ADDQ    SI, AX
+	ADDQ    DI, AX
 	VMOVUPS Y3, (AX)
 	VZEROUPPER
 	RET
 
-// func gemmAVX2_4x2(k int, a *float32, b *float32, c *float32, ldc int, bias *float32, residual *float32, mode int)
-// Requires: AVX, FMA3
-TEXT ·gemmAVX2_4x2(SB), NOSPLIT, $0-64
+// func gemmAVX2_4x2(k int, a *float32, b *float32, ldb int, c *float32, ldc int, bias *float32, residual *float32, mode int)
+// Requires: AVX, FMA3, MMX+
+TEXT ·gemmAVX2_4x2(SB), NOSPLIT, $0-72
 	MOVQ         k+0(FP), AX
 	MOVQ         a+8(FP), CX
 	MOVQ         b+16(FP), DX
-	MOVQ         c+24(FP), BX
-	MOVQ         ldc+32(FP), SI
-	SHLQ         $0x02, SI
-	MOVQ         mode+56(FP), DI
-	TESTQ        $0x00000001, DI
+	MOVQ         ldb+24(FP), BX
+	SHLQ         $0x02, BX
+	MOVQ         c+32(FP), SI
+	MOVQ         ldc+40(FP), DI
+	SHLQ         $0x02, DI
+	MOVQ         mode+64(FP), R8
+	TESTQ        $0x00000001, R8
 	JNZ          add
-	MOVQ         bias+40(FP), R8
-	VBROADCASTSS (R8), Y0
+	MOVQ         bias+48(FP), R9
+	VBROADCASTSS (R9), Y0
 	VMOVAPS      Y0, Y1
-	VBROADCASTSS 4(R8), Y2
+	VBROADCASTSS 4(R9), Y2
 	VMOVAPS      Y2, Y3
-	VBROADCASTSS 8(R8), Y4
+	VBROADCASTSS 8(R9), Y4
 	VMOVAPS      Y4, Y5
-	VBROADCASTSS 12(R8), Y6
+	VBROADCASTSS 12(R9), Y6
 	VMOVAPS      Y6, Y7
 	JMP          loops
 
 add:
-	MOVQ    BX, R8
-	VMOVUPS (R8), Y0
-	VMOVUPS 32(R8), Y1
-	ADDQ    SI, R8
-	VMOVUPS (R8), Y2
-	VMOVUPS 32(R8), Y3
-	ADDQ    SI, R8
-	VMOVUPS (R8), Y4
-	VMOVUPS 32(R8), Y5
-	ADDQ    SI, R8
-	VMOVUPS (R8), Y6
-	VMOVUPS 32(R8), Y7
+	MOVQ    SI, R9
+	VMOVUPS (R9), Y0
+	VMOVUPS 32(R9), Y1
+	ADDQ    DI, R9
+	VMOVUPS (R9), Y2
+	VMOVUPS 32(R9), Y3
+	ADDQ    DI, R9
+	VMOVUPS (R9), Y4
+	VMOVUPS 32(R9), Y5
+	ADDQ    DI, R9
+	VMOVUPS (R9), Y6
+	VMOVUPS 32(R9), Y7
 
 loops:
 	SUBQ $0x02, AX
 	JLT  rest
 
 loop:
+	PREFETCHT0   1024(CX)
 	VMOVUPS      (DX), Y8
 	VMOVUPS      32(DX), Y9
 	VBROADCASTSS (CX), Y10
@@ -4911,8 +5007,8 @@ loop:
 	VBROADCASTSS 12(CX), Y10
 	VFMADD231PS  Y8, Y10, Y6
 	VFMADD231PS  Y9, Y10, Y7
-	VMOVUPS      64(DX), Y8
-	VMOVUPS      96(DX), Y9
+	VMOVUPS      (DX)(BX*1), Y8
+	VMOVUPS      32(DX)(BX*1), Y9
 	VBROADCASTSS 16(CX), Y10
 	VFMADD231PS  Y8, Y10, Y0
 	VFMADD231PS  Y9, Y10, Y1
@@ -4926,7 +5022,7 @@ loop:
 	VFMADD231PS  Y8, Y10, Y6
 	VFMADD231PS  Y9, Y10, Y7
 	ADDQ         $0x00000020, CX
-	ADDQ         $0x00000080, DX
+	LEAQ         (DX)(BX*2), DX
 	SUBQ         $0x02, AX
 	JGE          loop
 
@@ -4949,24 +5045,24 @@ rest:
 	VFMADD231PS  Y9, Y10, Y7
 
 finish:
-	MOVQ   residual+48(FP), AX
+	MOVQ   residual+56(FP), AX
 	TESTQ  AX, AX
 	JZ     activate
 	VADDPS (AX), Y0, Y0
 	VADDPS 32(AX), Y1, Y1
-	ADDQ   SI, AX
+	ADDQ   DI, AX
 	VADDPS (AX), Y2, Y2
 	VADDPS 32(AX), Y3, Y3
-	ADDQ   SI, AX
+	ADDQ   DI, AX
 	VADDPS (AX), Y4, Y4
 	VADDPS 32(AX), Y5, Y5
-	ADDQ   SI, AX
+	ADDQ   DI, AX
 	VADDPS (AX), Y6, Y6
 	VADDPS 32(AX), Y7, Y7
 
 activate:
 	VXORPS Y8, Y8, Y8
-	TESTQ  $0x00000002, DI
+	TESTQ  $0x00000002, R8
 	JZ     leaky
 	VMAXPS Y0, Y8, Y0
 	VMAXPS Y1, Y8, Y1
@@ -4979,7 +5075,7 @@ activate:
 	JMP    store
 
 leaky:
-	TESTQ        $0x00000004, DI
+	TESTQ        $0x00000004, R8
 	JZ           store
 	VBROADCASTSS leakySlope<>+0(SB), Y8
 	VMULPS       Y0, Y8, Y9
@@ -5000,58 +5096,61 @@ leaky:
 	VMAXPS       Y7, Y8, Y7
 
 store:
-	MOVQ    BX, AX
+	MOVQ    SI, AX
 	VMOVUPS Y0, (AX)
 	VMOVUPS Y1, 32(AX)
-	ADDQ    SI, AX
+	ADDQ    DI, AX
 	VMOVUPS Y2, (AX)
 	VMOVUPS Y3, 32(AX)
-	ADDQ    SI, AX
+	ADDQ    DI, AX
 	VMOVUPS Y4, (AX)
 	VMOVUPS Y5, 32(AX)
-	ADDQ    SI, AX
+	ADDQ    DI, AX
 	VMOVUPS Y6, (AX)
 	VMOVUPS Y7, 32(AX)
 	VZEROUPPER
 	RET
 
-// func gemmAVX2_5x1(k int, a *float32, b *float32, c *float32, ldc int, bias *float32, residual *float32, mode int)
-// Requires: AVX, FMA3
-TEXT ·gemmAVX2_5x1(SB), NOSPLIT, $0-64
+// func gemmAVX2_5x1(k int, a *float32, b *float32, ldb int, c *float32, ldc int, bias *float32, residual *float32, mode int)
+// Requires: AVX, FMA3, MMX+
+TEXT ·gemmAVX2_5x1(SB), NOSPLIT, $0-72
 	MOVQ         k+0(FP), AX
 	MOVQ         a+8(FP), CX
 	MOVQ         b+16(FP), DX
-	MOVQ         c+24(FP), BX
-	MOVQ         ldc+32(FP), SI
-	SHLQ         $0x02, SI
-	MOVQ         mode+56(FP), DI
-	TESTQ        $0x00000001, DI
+	MOVQ         ldb+24(FP), BX
+	SHLQ         $0x02, BX
+	MOVQ         c+32(FP), SI
+	MOVQ         ldc+40(FP), DI
+	SHLQ         $0x02, DI
+	MOVQ         mode+64(FP), R8
+	TESTQ        $0x00000001, R8
 	JNZ          add
-	MOVQ         bias+40(FP), R8
-	VBROADCASTSS (R8), Y0
-	VBROADCASTSS 4(R8), Y1
-	VBROADCASTSS 8(R8), Y2
-	VBROADCASTSS 12(R8), Y3
-	VBROADCASTSS 16(R8), Y4
+	MOVQ         bias+48(FP), R9
+	VBROADCASTSS (R9), Y0
+	VBROADCASTSS 4(R9), Y1
+	VBROADCASTSS 8(R9), Y2
+	VBROADCASTSS 12(R9), Y3
+	VBROADCASTSS 16(R9), Y4
 	JMP          loops
 
 add:
-	MOVQ    BX, R8
-	VMOVUPS (R8), Y0
-	ADDQ    SI, R8
-	VMOVUPS (R8), Y1
-	ADDQ    SI, R8
-	VMOVUPS (R8), Y2
-	ADDQ    SI, R8
-	VMOVUPS (R8), Y3
-	ADDQ    SI, R8
-	VMOVUPS (R8), Y4
+	MOVQ    SI, R9
+	VMOVUPS (R9), Y0
+	ADDQ    DI, R9
+	VMOVUPS (R9), Y1
+	ADDQ    DI, R9
+	VMOVUPS (R9), Y2
+	ADDQ    DI, R9
+	VMOVUPS (R9), Y3
+	ADDQ    DI, R9
+	VMOVUPS (R9), Y4
 
 loops:
 	SUBQ $0x02, AX
 	JLT  rest
 
 loop:
+	PREFETCHT0   1024(CX)
 	VMOVUPS      (DX), Y5
 	VBROADCASTSS (CX), Y6
 	VFMADD231PS  Y5, Y6, Y0
@@ -5063,7 +5162,7 @@ loop:
 	VFMADD231PS  Y5, Y6, Y3
 	VBROADCASTSS 16(CX), Y6
 	VFMADD231PS  Y5, Y6, Y4
-	VMOVUPS      32(DX), Y5
+	VMOVUPS      (DX)(BX*1), Y5
 	VBROADCASTSS 20(CX), Y6
 	VFMADD231PS  Y5, Y6, Y0
 	VBROADCASTSS 24(CX), Y6
@@ -5075,7 +5174,7 @@ loop:
 	VBROADCASTSS 36(CX), Y6
 	VFMADD231PS  Y5, Y6, Y4
 	ADDQ         $0x00000028, CX
-	ADDQ         $0x00000040, DX
+	LEAQ         (DX)(BX*2), DX
 	SUBQ         $0x02, AX
 	JGE          loop
 
@@ -5095,22 +5194,22 @@ rest:
 	VFMADD231PS  Y5, Y6, Y4
 
 finish:
-	MOVQ   residual+48(FP), AX
+	MOVQ   residual+56(FP), AX
 	TESTQ  AX, AX
 	JZ     activate
 	VADDPS (AX), Y0, Y0
-	ADDQ   SI, AX
+	ADDQ   DI, AX
 	VADDPS (AX), Y1, Y1
-	ADDQ   SI, AX
+	ADDQ   DI, AX
 	VADDPS (AX), Y2, Y2
-	ADDQ   SI, AX
+	ADDQ   DI, AX
 	VADDPS (AX), Y3, Y3
-	ADDQ   SI, AX
+	ADDQ   DI, AX
 	VADDPS (AX), Y4, Y4
 
 activate:
 	VXORPS Y5, Y5, Y5
-	TESTQ  $0x00000002, DI
+	TESTQ  $0x00000002, R8
 	JZ     leaky
 	VMAXPS Y0, Y5, Y0
 	VMAXPS Y1, Y5, Y1
@@ -5120,7 +5219,7 @@ activate:
 	JMP    store
 
 leaky:
-	TESTQ        $0x00000004, DI
+	TESTQ        $0x00000004, R8
 	JZ           store
 	VBROADCASTSS leakySlope<>+0(SB), Y5
 	VMULPS       Y0, Y5, Y6
@@ -5135,66 +5234,69 @@ leaky:
 	VMAXPS       Y4, Y5, Y4
 
 store:
-	MOVQ    BX, AX
+	MOVQ    SI, AX
 	VMOVUPS Y0, (AX)
-	ADDQ    SI, AX
+	ADDQ    DI, AX
 	VMOVUPS Y1, (AX)
-	ADDQ    SI, AX
+	ADDQ    DI, AX
 	VMOVUPS Y2, (AX)
-	ADDQ    SI, AX
+	ADDQ    DI, AX
 	VMOVUPS Y3, (AX)
-	ADDQ    SI, AX
+	ADDQ    DI, AX
 	VMOVUPS Y4, (AX)
 	VZEROUPPER
 	RET
 
-// func gemmAVX2_5x2(k int, a *float32, b *float32, c *float32, ldc int, bias *float32, residual *float32, mode int)
-// Requires: AVX, FMA3
-TEXT ·gemmAVX2_5x2(SB), NOSPLIT, $0-64
+// func gemmAVX2_5x2(k int, a *float32, b *float32, ldb int, c *float32, ldc int, bias *float32, residual *float32, mode int)
+// Requires: AVX, FMA3, MMX+
+TEXT ·gemmAVX2_5x2(SB), NOSPLIT, $0-72
 	MOVQ         k+0(FP), AX
 	MOVQ         a+8(FP), CX
 	MOVQ         b+16(FP), DX
-	MOVQ         c+24(FP), BX
-	MOVQ         ldc+32(FP), SI
-	SHLQ         $0x02, SI
-	MOVQ         mode+56(FP), DI
-	TESTQ        $0x00000001, DI
+	MOVQ         ldb+24(FP), BX
+	SHLQ         $0x02, BX
+	MOVQ         c+32(FP), SI
+	MOVQ         ldc+40(FP), DI
+	SHLQ         $0x02, DI
+	MOVQ         mode+64(FP), R8
+	TESTQ        $0x00000001, R8
 	JNZ          add
-	MOVQ         bias+40(FP), R8
-	VBROADCASTSS (R8), Y0
+	MOVQ         bias+48(FP), R9
+	VBROADCASTSS (R9), Y0
 	VMOVAPS      Y0, Y1
-	VBROADCASTSS 4(R8), Y2
+	VBROADCASTSS 4(R9), Y2
 	VMOVAPS      Y2, Y3
-	VBROADCASTSS 8(R8), Y4
+	VBROADCASTSS 8(R9), Y4
 	VMOVAPS      Y4, Y5
-	VBROADCASTSS 12(R8), Y6
+	VBROADCASTSS 12(R9), Y6
 	VMOVAPS      Y6, Y7
-	VBROADCASTSS 16(R8), Y8
+	VBROADCASTSS 16(R9), Y8
 	VMOVAPS      Y8, Y9
 	JMP          loops
 
 add:
-	MOVQ    BX, R8
-	VMOVUPS (R8), Y0
-	VMOVUPS 32(R8), Y1
-	ADDQ    SI, R8
-	VMOVUPS (R8), Y2
-	VMOVUPS 32(R8), Y3
-	ADDQ    SI, R8
-	VMOVUPS (R8), Y4
-	VMOVUPS 32(R8), Y5
-	ADDQ    SI, R8
-	VMOVUPS (R8), Y6
-	VMOVUPS 32(R8), Y7
-	ADDQ    SI, R8
-	VMOVUPS (R8), Y8
-	VMOVUPS 32(R8), Y9
+	MOVQ    SI, R9
+	VMOVUPS (R9), Y0
+	VMOVUPS 32(R9), Y1
+	ADDQ    DI, R9
+	VMOVUPS (R9), Y2
+	VMOVUPS 32(R9), Y3
+	ADDQ    DI, R9
+	VMOVUPS (R9), Y4
+	VMOVUPS 32(R9), Y5
+	ADDQ    DI, R9
+	VMOVUPS (R9), Y6
+	VMOVUPS 32(R9), Y7
+	ADDQ    DI, R9
+	VMOVUPS (R9), Y8
+	VMOVUPS 32(R9), Y9
 
 loops:
 	SUBQ $0x02, AX
 	JLT  rest
 
 loop:
+	PREFETCHT0   1024(CX)
 	VMOVUPS      (DX), Y10
 	VMOVUPS      32(DX), Y11
 	VBROADCASTSS (CX), Y12
@@ -5212,8 +5314,8 @@ loop:
 	VBROADCASTSS 16(CX), Y12
 	VFMADD231PS  Y10, Y12, Y8
 	VFMADD231PS  Y11, Y12, Y9
-	VMOVUPS      64(DX), Y10
-	VMOVUPS      96(DX), Y11
+	VMOVUPS      (DX)(BX*1), Y10
+	VMOVUPS      32(DX)(BX*1), Y11
 	VBROADCASTSS 20(CX), Y12
 	VFMADD231PS  Y10, Y12, Y0
 	VFMADD231PS  Y11, Y12, Y1
@@ -5230,7 +5332,7 @@ loop:
 	VFMADD231PS  Y10, Y12, Y8
 	VFMADD231PS  Y11, Y12, Y9
 	ADDQ         $0x00000028, CX
-	ADDQ         $0x00000080, DX
+	LEAQ         (DX)(BX*2), DX
 	SUBQ         $0x02, AX
 	JGE          loop
 
@@ -5256,27 +5358,27 @@ rest:
 	VFMADD231PS  Y11, Y12, Y9
 
 finish:
-	MOVQ   residual+48(FP), AX
+	MOVQ   residual+56(FP), AX
 	TESTQ  AX, AX
 	JZ     activate
 	VADDPS (AX), Y0, Y0
 	VADDPS 32(AX), Y1, Y1
-	ADDQ   SI, AX
+	ADDQ   DI, AX
 	VADDPS (AX), Y2, Y2
 	VADDPS 32(AX), Y3, Y3
-	ADDQ   SI, AX
+	ADDQ   DI, AX
 	VADDPS (AX), Y4, Y4
 	VADDPS 32(AX), Y5, Y5
-	ADDQ   SI, AX
+	ADDQ   DI, AX
 	VADDPS (AX), Y6, Y6
 	VADDPS 32(AX), Y7, Y7
-	ADDQ   SI, AX
+	ADDQ   DI, AX
 	VADDPS (AX), Y8, Y8
 	VADDPS 32(AX), Y9, Y9
 
 activate:
 	VXORPS Y10, Y10, Y10
-	TESTQ  $0x00000002, DI
+	TESTQ  $0x00000002, R8
 	JZ     leaky
 	VMAXPS Y0, Y10, Y0
 	VMAXPS Y1, Y10, Y1
@@ -5291,7 +5393,7 @@ activate:
 	JMP    store
 
 leaky:
-	TESTQ        $0x00000004, DI
+	TESTQ        $0x00000004, R8
 	JZ           store
 	VBROADCASTSS leakySlope<>+0(SB), Y10
 	VMULPS       Y0, Y10, Y11
@@ -5316,64 +5418,67 @@ leaky:
 	VMAXPS       Y9, Y10, Y9
 
 store:
-	MOVQ    BX, AX
+	MOVQ    SI, AX
 	VMOVUPS Y0, (AX)
 	VMOVUPS Y1, 32(AX)
-	ADDQ    SI, AX
+	ADDQ    DI, AX
 	VMOVUPS Y2, (AX)
 	VMOVUPS Y3, 32(AX)
-	ADDQ    SI, AX
+	ADDQ    DI, AX
 	VMOVUPS Y4, (AX)
 	VMOVUPS Y5, 32(AX)
-	ADDQ    SI, AX
+	ADDQ    DI, AX
 	VMOVUPS Y6, (AX)
 	VMOVUPS Y7, 32(AX)
-	ADDQ    SI, AX
+	ADDQ    DI, AX
 	VMOVUPS Y8, (AX)
 	VMOVUPS Y9, 32(AX)
 	VZEROUPPER
 	RET
 
-// func gemmAVX2_6x1(k int, a *float32, b *float32, c *float32, ldc int, bias *float32, residual *float32, mode int)
-// Requires: AVX, FMA3
-TEXT ·gemmAVX2_6x1(SB), NOSPLIT, $0-64
+// func gemmAVX2_6x1(k int, a *float32, b *float32, ldb int, c *float32, ldc int, bias *float32, residual *float32, mode int)
+// Requires: AVX, FMA3, MMX+
+TEXT ·gemmAVX2_6x1(SB), NOSPLIT, $0-72
 	MOVQ         k+0(FP), AX
 	MOVQ         a+8(FP), CX
 	MOVQ         b+16(FP), DX
-	MOVQ         c+24(FP), BX
-	MOVQ         ldc+32(FP), SI
-	SHLQ         $0x02, SI
-	MOVQ         mode+56(FP), DI
-	TESTQ        $0x00000001, DI
+	MOVQ         ldb+24(FP), BX
+	SHLQ         $0x02, BX
+	MOVQ         c+32(FP), SI
+	MOVQ         ldc+40(FP), DI
+	SHLQ         $0x02, DI
+	MOVQ         mode+64(FP), R8
+	TESTQ        $0x00000001, R8
 	JNZ          add
-	MOVQ         bias+40(FP), R8
-	VBROADCASTSS (R8), Y0
-	VBROADCASTSS 4(R8), Y1
-	VBROADCASTSS 8(R8), Y2
-	VBROADCASTSS 12(R8), Y3
-	VBROADCASTSS 16(R8), Y4
-	VBROADCASTSS 20(R8), Y5
+	MOVQ         bias+48(FP), R9
+	VBROADCASTSS (R9), Y0
+	VBROADCASTSS 4(R9), Y1
+	VBROADCASTSS 8(R9), Y2
+	VBROADCASTSS 12(R9), Y3
+	VBROADCASTSS 16(R9), Y4
+	VBROADCASTSS 20(R9), Y5
 	JMP          loops
 
 add:
-	MOVQ    BX, R8
-	VMOVUPS (R8), Y0
-	ADDQ    SI, R8
-	VMOVUPS (R8), Y1
-	ADDQ    SI, R8
-	VMOVUPS (R8), Y2
-	ADDQ    SI, R8
-	VMOVUPS (R8), Y3
-	ADDQ    SI, R8
-	VMOVUPS (R8), Y4
-	ADDQ    SI, R8
-	VMOVUPS (R8), Y5
+	MOVQ    SI, R9
+	VMOVUPS (R9), Y0
+	ADDQ    DI, R9
+	VMOVUPS (R9), Y1
+	ADDQ    DI, R9
+	VMOVUPS (R9), Y2
+	ADDQ    DI, R9
+	VMOVUPS (R9), Y3
+	ADDQ    DI, R9
+	VMOVUPS (R9), Y4
+	ADDQ    DI, R9
+	VMOVUPS (R9), Y5
 
 loops:
 	SUBQ $0x02, AX
 	JLT  rest
 
 loop:
+	PREFETCHT0   1024(CX)
 	VMOVUPS      (DX), Y6
 	VBROADCASTSS (CX), Y7
 	VFMADD231PS  Y6, Y7, Y0
@@ -5387,7 +5492,7 @@ loop:
 	VFMADD231PS  Y6, Y7, Y4
 	VBROADCASTSS 20(CX), Y7
 	VFMADD231PS  Y6, Y7, Y5
-	VMOVUPS      32(DX), Y6
+	VMOVUPS      (DX)(BX*1), Y6
 	VBROADCASTSS 24(CX), Y7
 	VFMADD231PS  Y6, Y7, Y0
 	VBROADCASTSS 28(CX), Y7
@@ -5401,7 +5506,7 @@ loop:
 	VBROADCASTSS 44(CX), Y7
 	VFMADD231PS  Y6, Y7, Y5
 	ADDQ         $0x00000030, CX
-	ADDQ         $0x00000040, DX
+	LEAQ         (DX)(BX*2), DX
 	SUBQ         $0x02, AX
 	JGE          loop
 
@@ -5423,24 +5528,24 @@ rest:
 	VFMADD231PS  Y6, Y7, Y5
 
 finish:
-	MOVQ   residual+48(FP), AX
+	MOVQ   residual+56(FP), AX
 	TESTQ  AX, AX
 	JZ     activate
 	VADDPS (AX), Y0, Y0
-	ADDQ   SI, AX
+	ADDQ   DI, AX
 	VADDPS (AX), Y1, Y1
-	ADDQ   SI, AX
+	ADDQ   DI, AX
 	VADDPS (AX), Y2, Y2
-	ADDQ   SI, AX
+	ADDQ   DI, AX
 	VADDPS (AX), Y3, Y3
-	ADDQ   SI, AX
+	ADDQ   DI, AX
 	VADDPS (AX), Y4, Y4
-	ADDQ   SI, AX
+	ADDQ   DI, AX
 	VADDPS (AX), Y5, Y5
 
 activate:
 	VXORPS Y6, Y6, Y6
-	TESTQ  $0x00000002, DI
+	TESTQ  $0x00000002, R8
 	JZ     leaky
 	VMAXPS Y0, Y6, Y0
 	VMAXPS Y1, Y6, Y1
@@ -5451,7 +5556,7 @@ activate:
 	JMP    store
 
 leaky:
-	TESTQ        $0x00000004, DI
+	TESTQ        $0x00000004, R8
 	JZ           store
 	VBROADCASTSS leakySlope<>+0(SB), Y6
 	VMULPS       Y0, Y6, Y7
@@ -5468,73 +5573,76 @@ leaky:
 	VMAXPS       Y5, Y6, Y5
 
 store:
-	MOVQ    BX, AX
+	MOVQ    SI, AX
 	VMOVUPS Y0, (AX)
-	ADDQ    SI, AX
+	ADDQ    DI, AX
 	VMOVUPS Y1, (AX)
-	ADDQ    SI, AX
+	ADDQ    DI, AX
 	VMOVUPS Y2, (AX)
-	ADDQ    SI, AX
+	ADDQ    DI, AX
 	VMOVUPS Y3, (AX)
-	ADDQ    SI, AX
+	ADDQ    DI, AX
 	VMOVUPS Y4, (AX)
-	ADDQ    SI, AX
+	ADDQ    DI, AX
 	VMOVUPS Y5, (AX)
 	VZEROUPPER
 	RET
 
-// func gemmAVX2_6x2(k int, a *float32, b *float32, c *float32, ldc int, bias *float32, residual *float32, mode int)
-// Requires: AVX, FMA3
-TEXT ·gemmAVX2_6x2(SB), NOSPLIT, $0-64
+// func gemmAVX2_6x2(k int, a *float32, b *float32, ldb int, c *float32, ldc int, bias *float32, residual *float32, mode int)
+// Requires: AVX, FMA3, MMX+
+TEXT ·gemmAVX2_6x2(SB), NOSPLIT, $0-72
 	MOVQ         k+0(FP), AX
 	MOVQ         a+8(FP), CX
 	MOVQ         b+16(FP), DX
-	MOVQ         c+24(FP), BX
-	MOVQ         ldc+32(FP), SI
-	SHLQ         $0x02, SI
-	MOVQ         mode+56(FP), DI
-	TESTQ        $0x00000001, DI
+	MOVQ         ldb+24(FP), BX
+	SHLQ         $0x02, BX
+	MOVQ         c+32(FP), SI
+	MOVQ         ldc+40(FP), DI
+	SHLQ         $0x02, DI
+	MOVQ         mode+64(FP), R8
+	TESTQ        $0x00000001, R8
 	JNZ          add
-	MOVQ         bias+40(FP), R8
-	VBROADCASTSS (R8), Y0
+	MOVQ         bias+48(FP), R9
+	VBROADCASTSS (R9), Y0
 	VMOVAPS      Y0, Y1
-	VBROADCASTSS 4(R8), Y2
+	VBROADCASTSS 4(R9), Y2
 	VMOVAPS      Y2, Y3
-	VBROADCASTSS 8(R8), Y4
+	VBROADCASTSS 8(R9), Y4
 	VMOVAPS      Y4, Y5
-	VBROADCASTSS 12(R8), Y6
+	VBROADCASTSS 12(R9), Y6
 	VMOVAPS      Y6, Y7
-	VBROADCASTSS 16(R8), Y8
+	VBROADCASTSS 16(R9), Y8
 	VMOVAPS      Y8, Y9
-	VBROADCASTSS 20(R8), Y10
+	VBROADCASTSS 20(R9), Y10
 	VMOVAPS      Y10, Y11
 	JMP          loops
 
 add:
-	MOVQ    BX, R8
-	VMOVUPS (R8), Y0
-	VMOVUPS 32(R8), Y1
-	ADDQ    SI, R8
-	VMOVUPS (R8), Y2
-	VMOVUPS 32(R8), Y3
-	ADDQ    SI, R8
-	VMOVUPS (R8), Y4
-	VMOVUPS 32(R8), Y5
-	ADDQ    SI, R8
-	VMOVUPS (R8), Y6
-	VMOVUPS 32(R8), Y7
-	ADDQ    SI, R8
-	VMOVUPS (R8), Y8
-	VMOVUPS 32(R8), Y9
-	ADDQ    SI, R8
-	VMOVUPS (R8), Y10
-	VMOVUPS 32(R8), Y11
+	MOVQ    SI, R9
+	VMOVUPS (R9), Y0
+	VMOVUPS 32(R9), Y1
+	ADDQ    DI, R9
+	VMOVUPS (R9), Y2
+	VMOVUPS 32(R9), Y3
+	ADDQ    DI, R9
+	VMOVUPS (R9), Y4
+	VMOVUPS 32(R9), Y5
+	ADDQ    DI, R9
+	VMOVUPS (R9), Y6
+	VMOVUPS 32(R9), Y7
+	ADDQ    DI, R9
+	VMOVUPS (R9), Y8
+	VMOVUPS 32(R9), Y9
+	ADDQ    DI, R9
+	VMOVUPS (R9), Y10
+	VMOVUPS 32(R9), Y11
 
 loops:
 	SUBQ $0x02, AX
 	JLT  rest
 
 loop:
+	PREFETCHT0   1024(CX)
 	VMOVUPS      (DX), Y12
 	VMOVUPS      32(DX), Y13
 	VBROADCASTSS (CX), Y14
@@ -5555,8 +5663,8 @@ loop:
 	VBROADCASTSS 20(CX), Y14
 	VFMADD231PS  Y12, Y14, Y10
 	VFMADD231PS  Y13, Y14, Y11
-	VMOVUPS      64(DX), Y12
-	VMOVUPS      96(DX), Y13
+	VMOVUPS      (DX)(BX*1), Y12
+	VMOVUPS      32(DX)(BX*1), Y13
 	VBROADCASTSS 24(CX), Y14
 	VFMADD231PS  Y12, Y14, Y0
 	VFMADD231PS  Y13, Y14, Y1
@@ -5576,7 +5684,7 @@ loop:
 	VFMADD231PS  Y12, Y14, Y10
 	VFMADD231PS  Y13, Y14, Y11
 	ADDQ         $0x00000030, CX
-	ADDQ         $0x00000080, DX
+	LEAQ         (DX)(BX*2), DX
 	SUBQ         $0x02, AX
 	JGE          loop
 
@@ -5605,30 +5713,30 @@ rest:
 	VFMADD231PS  Y13, Y14, Y11
 
 finish:
-	MOVQ   residual+48(FP), AX
+	MOVQ   residual+56(FP), AX
 	TESTQ  AX, AX
 	JZ     activate
 	VADDPS (AX), Y0, Y0
 	VADDPS 32(AX), Y1, Y1
-	ADDQ   SI, AX
+	ADDQ   DI, AX
 	VADDPS (AX), Y2, Y2
 	VADDPS 32(AX), Y3, Y3
-	ADDQ   SI, AX
+	ADDQ   DI, AX
 	VADDPS (AX), Y4, Y4
 	VADDPS 32(AX), Y5, Y5
-	ADDQ   SI, AX
+	ADDQ   DI, AX
 	VADDPS (AX), Y6, Y6
 	VADDPS 32(AX), Y7, Y7
-	ADDQ   SI, AX
+	ADDQ   DI, AX
 	VADDPS (AX), Y8, Y8
 	VADDPS 32(AX), Y9, Y9
-	ADDQ   SI, AX
+	ADDQ   DI, AX
 	VADDPS (AX), Y10, Y10
 	VADDPS 32(AX), Y11, Y11
 
 activate:
 	VXORPS Y12, Y12, Y12
-	TESTQ  $0x00000002, DI
+	TESTQ  $0x00000002, R8
 	JZ     leaky
 	VMAXPS Y0, Y12, Y0
 	VMAXPS Y1, Y12, Y1
@@ -5645,7 +5753,7 @@ activate:
 	JMP    store
 
 leaky:
-	TESTQ        $0x00000004, DI
+	TESTQ        $0x00000004, R8
 	JZ           store
 	VBROADCASTSS leakySlope<>+0(SB), Y12
 	VMULPS       Y0, Y12, Y13
@@ -5674,22 +5782,22 @@ leaky:
 	VMAXPS       Y11, Y12, Y11
 
 store:
-	MOVQ    BX, AX
+	MOVQ    SI, AX
 	VMOVUPS Y0, (AX)
 	VMOVUPS Y1, 32(AX)
-	ADDQ    SI, AX
+	ADDQ    DI, AX
 	VMOVUPS Y2, (AX)
 	VMOVUPS Y3, 32(AX)
-	ADDQ    SI, AX
+	ADDQ    DI, AX
 	VMOVUPS Y4, (AX)
 	VMOVUPS Y5, 32(AX)
-	ADDQ    SI, AX
+	ADDQ    DI, AX
 	VMOVUPS Y6, (AX)
 	VMOVUPS Y7, 32(AX)
-	ADDQ    SI, AX
+	ADDQ    DI, AX
 	VMOVUPS Y8, (AX)
 	VMOVUPS Y9, 32(AX)
-	ADDQ    SI, AX
+	ADDQ    DI, AX
 	VMOVUPS Y10, (AX)
 	VMOVUPS Y11, 32(AX)
 	VZEROUPPER

@@ -8,6 +8,10 @@ var generic = newGeneric()
 
 func newGeneric() *Kernels {
 	k := &Kernels{Name: "generic", Lanes: 8, Rows: 4, Vecs: 4, CopyRows: copyStep(1), CopyEven: copyStep(2), Turn: turn, Vector: genericVector}
+	for _, d := range winogradDilations {
+		k.winogradInput = append(k.winogradInput, winogradInput(d))
+		k.winogradOutput = append(k.winogradOutput, winogradOutput(d))
+	}
 	for rows := 1; rows <= k.Rows; rows++ {
 		var gemms []GEMM
 		var outers []Outer
@@ -27,7 +31,7 @@ func at(p *float32, offset, n int) []float32 {
 }
 
 func gemm(rows, cols int) GEMM {
-	return func(k int, a, b, c *float32, ldc int, bias, residual *float32, mode int) {
+	return func(k int, a, b *float32, ldb int, c *float32, ldc int, bias, residual *float32, mode int) {
 		for i := range rows {
 			acc := at(c, i*ldc, cols)
 			if mode&Add == 0 {
@@ -39,11 +43,11 @@ func gemm(rows, cols int) GEMM {
 			q := 0
 			for ; q+4 <= k; q += 4 {
 				l := at(a, q*rows, 3*rows+i+1)
-				axpy4(acc, at(b, q*cols, 4*cols), l[i], l[rows+i], l[2*rows+i], l[3*rows+i])
+				axpy4(acc, at(b, q*ldb, 3*ldb+cols), ldb, l[i], l[rows+i], l[2*rows+i], l[3*rows+i])
 			}
 			for ; q < k; q++ {
 				v := at(a, q*rows+i, 1)[0]
-				for j, r := range at(b, q*cols, cols) {
+				for j, r := range at(b, q*ldb, cols) {
 					acc[j] += v * r
 				}
 			}
@@ -67,9 +71,9 @@ func gemm(rows, cols int) GEMM {
 }
 
 // axpy4 adds four multiples of the rows of b to acc, in order.
-func axpy4(acc, b []float32, v0, v1, v2, v3 float32) {
+func axpy4(acc, b []float32, ldb int, v0, v1, v2, v3 float32) {
 	n := len(acc)
-	b0, b1, b2, b3 := b[:n], b[n:][:n], b[2*n:][:n], b[3*n:][:n]
+	b0, b1, b2, b3 := b[:n], b[ldb:][:n], b[2*ldb:][:n], b[3*ldb:][:n]
 	for j, s := range acc {
 		s += v0 * b0[j]
 		s += v1 * b1[j]

@@ -17,6 +17,7 @@ import (
 //go:generate go run ./asm -family outer -out outer_amd64.s -stubs outer_amd64.go -pkg simd
 //go:generate go run ./asm -family pack -out pack_amd64.s -stubs pack_amd64.go -pkg simd
 //go:generate go run ./asm -family vector -out vector_amd64.s -stubs vector_amd64.go -pkg simd
+//go:generate go run ./asm -family winograd -out winograd_amd64.s -stubs winograd_amd64.go -pkg simd
 //go:generate go run ./asm -family tables -out tables_amd64.go
 
 // Bits of the mode of a GEMM: what to do before and after the product.
@@ -31,9 +32,10 @@ type (
 	//
 	//	c = act(bias + a b + residual)  or, with Add,  act(c + a b + residual)
 	//
-	// from a packed as (k, rows) and b as (k, cols). residual has the layout of
-	// c, or is nil. Each element is one chain of k additions in order.
-	GEMM func(k int, a, b, c *float32, ldc int, bias, residual *float32, mode int)
+	// from a packed as (k, rows) and b as k rows of cols, ldb apart. residual has
+	// the layout of c, or is nil. Each element is one chain of k additions in
+	// order.
+	GEMM func(k int, a, b *float32, ldb int, c *float32, ldc int, bias, residual *float32, mode int)
 
 	// Outer adds the sum of outer products over lines of count steps (both at
 	// least 1) to a block c of rows x cols with rows ldc apart. In each step
@@ -60,6 +62,10 @@ type Kernels struct {
 	CopyRows Copy // up to Cols columns
 	CopyEven Copy // every second element, up to Lanes columns
 	Turn     Copy // transposed, up to Lanes rows and columns
+
+	// At index log2 of the dilation.
+	winogradInput  []func(*uintptr)
+	winogradOutput []func(*uintptr)
 
 	Vector
 }

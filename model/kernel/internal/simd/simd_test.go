@@ -34,8 +34,8 @@ func TestGEMM(t *testing.T) {
 		r := rand.New(rand.NewPCG(1, uint64(rows*100+cols)))
 		for _, k := range []int{0, 1, 2, 3, 4, 5, 18, 31} {
 			for mode := range 2 * Leaky {
-				checkGEMM(t, kernels, r, rows, cols, k, cols+r.IntN(5), mode, false)
-				checkGEMM(t, kernels, r, rows, cols, k, cols+r.IntN(5), mode, true)
+				checkGEMM(t, kernels, r, rows, cols, k, cols+r.IntN(5), cols+r.IntN(5), mode, false)
+				checkGEMM(t, kernels, r, rows, cols, k, cols+r.IntN(5), cols+r.IntN(5), mode, true)
 			}
 		}
 	})
@@ -46,17 +46,17 @@ func FuzzGEMM(f *testing.F) {
 		for _, kernels := range All() {
 			cols := (1 + int(vecs)%kernels.Vecs) * kernels.Lanes
 			r := rand.New(rand.NewPCG(seed, 0))
-			checkGEMM(t, kernels, r, 1+int(rows)%kernels.Rows, cols, int(k), cols+int(slack), int(mode)%(2*Leaky), seed%2 == 0)
+			checkGEMM(t, kernels, r, 1+int(rows)%kernels.Rows, cols, int(k), cols+int(slack)/16, cols+int(slack)%16, int(mode)%(2*Leaky), seed%2 == 0)
 		}
 	})
 }
 
-func checkGEMM(t *testing.T, kernels *Kernels, r *rand.Rand, rows, cols, k, ldc, mode int, withResidual bool) {
+func checkGEMM(t *testing.T, kernels *Kernels, r *rand.Rand, rows, cols, k, ldb, ldc, mode int, withResidual bool) {
 	t.Helper()
 	if mode&ReLU != 0 && mode&Leaky != 0 {
 		return
 	}
-	a, b := fill(r, guarded(t, max(k*rows, 1))), fill(r, guarded(t, max(k*cols, 1)))
+	a, b := fill(r, guarded(t, max(k*rows, 1))), fill(r, guarded(t, max((k-1)*ldb+cols, 1)))
 	bias := fill(r, guarded(t, rows))
 	c := fill(r, guarded(t, (rows-1)*ldc+cols))
 	var residual []float32
@@ -65,15 +65,15 @@ func checkGEMM(t *testing.T, kernels *Kernels, r *rand.Rand, rows, cols, k, ldc,
 		residual = fill(r, guarded(t, len(c)))
 		residualAt = &residual[0]
 	}
-	want := wantGEMM(k, a, b, c, ldc, bias, residual, mode, rows, cols)
-	kernels.GEMM[rows-1][cols/kernels.Lanes-1](k, &a[0], &b[0], &c[0], ldc, &bias[0], residualAt, mode)
+	want := wantGEMM(k, a, b, ldb, c, ldc, bias, residual, mode, rows, cols)
+	kernels.GEMM[rows-1][cols/kernels.Lanes-1](k, &a[0], &b[0], ldb, &c[0], ldc, &bias[0], residualAt, mode)
 	if d := cmp.Diff(want, c); d != "" {
-		t.Fatalf("%s %d x %d: k=%d ldc=%d mode=%d residual=%v:\n%s", kernels.Name, rows, cols, k, ldc, mode, withResidual, d)
+		t.Fatalf("%s %d x %d: k=%d ldb=%d ldc=%d mode=%d residual=%v:\n%s", kernels.Name, rows, cols, k, ldb, ldc, mode, withResidual, d)
 	}
 }
 
 // wantGEMM is the definition of a GEMM.
-func wantGEMM(k int, a, b, c []float32, ldc int, bias, residual []float32, mode, rows, cols int) []float32 {
+func wantGEMM(k int, a, b []float32, ldb int, c []float32, ldc int, bias, residual []float32, mode, rows, cols int) []float32 {
 	want := append([]float32(nil), c...)
 	for i := range rows {
 		for j := range cols {
@@ -83,7 +83,7 @@ func wantGEMM(k int, a, b, c []float32, ldc int, bias, residual []float32, mode,
 				s = c[at]
 			}
 			for q := range k {
-				s += a[q*rows+i] * b[q*cols+j]
+				s += a[q*rows+i] * b[q*ldb+j]
 			}
 			if residual != nil {
 				s += residual[at]
@@ -218,7 +218,7 @@ func BenchmarkGEMM(b *testing.B) {
 			c, bias := make([]float32, rows*cols), make([]float32, rows)
 			f := k.GEMM[rows-1][k.Vecs-1]
 			for b.Loop() {
-				f(depth, &left[0], &right[0], &c[0], cols, &bias[0], nil, 0)
+				f(depth, &left[0], &right[0], cols, &c[0], cols, &bias[0], nil, 0)
 			}
 			b.ReportMetric(2*depth*float64(rows*cols)*float64(b.N)/b.Elapsed().Seconds()/1e9, "GFLOP/s")
 		})

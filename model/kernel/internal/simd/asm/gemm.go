@@ -18,6 +18,10 @@ const (
 // unroll is how many steps of the reduction one turn of the loop takes.
 const unroll = 2
 
+// ahead is how many bytes before their use the left operand's elements are asked
+// for: they are often a layer's weights, which come from memory once an image.
+const ahead = 1024
+
 func gemms(s isa) {
 	for rows := 1; rows <= s.rows; rows++ {
 		for vecs := 1; vecs <= s.vecs; vecs++ {
@@ -56,11 +60,13 @@ func (acc accumulators) each(s isa, base, stride reg.Register, f func(v reg.VecV
 
 func gemm(s isa, rows, vecs int) {
 	TEXT(fmt.Sprintf("gemm%s_%dx%d", s.name, rows, vecs), NOSPLIT,
-		"func(k int, a, b, c *float32, ldc int, bias, residual *float32, mode int)")
+		"func(k int, a, b *float32, ldb int, c *float32, ldc int, bias, residual *float32, mode int)")
 	Pragma("noescape")
 	k := Load(Param("k"), GP64())
 	a := Load(Param("a"), GP64())
 	b := Load(Param("b"), GP64())
+	ldb := Load(Param("ldb"), GP64())
+	SHLQ(Imm(2), ldb)
 	c := Load(Param("c"), GP64())
 	ldc := Load(Param("ldc"), GP64())
 	SHLQ(Imm(2), ldc)
@@ -85,7 +91,11 @@ func gemm(s isa, rows, vecs int) {
 		right := make([]reg.VecVirtual, vecs)
 		for j := range right {
 			right[j] = s.vec()
-			VMOVUPS(Mem{Base: b, Disp: (u*vecs + j) * s.bytes()}, right[j])
+			at := Mem{Base: b, Disp: j * s.bytes()}
+			if u == 1 {
+				at.Index, at.Scale = ldb, 1
+			}
+			VMOVUPS(at, right[j])
 		}
 		for i := range acc {
 			left := s.vec()
@@ -98,11 +108,12 @@ func gemm(s isa, rows, vecs int) {
 	SUBQ(Imm(unroll), k)
 	JLT(LabelRef("rest"))
 	Label("loop")
+	PREFETCHT0(Mem{Base: a, Disp: ahead})
 	for u := range unroll {
 		step(u)
 	}
 	ADDQ(U32(unroll*4*rows), a)
-	ADDQ(U32(unroll*vecs*s.bytes()), b)
+	LEAQ(Mem{Base: b, Index: ldb, Scale: unroll}, b)
 	SUBQ(Imm(unroll), k)
 	JGE(LabelRef("loop"))
 	Label("rest")
@@ -116,17 +127,28 @@ func gemm(s isa, rows, vecs int) {
 	JZ(LabelRef("activate"))
 	acc.each(s, residual, ldc, func(v reg.VecVirtual, at Mem) { VADDPS(at, v, v) })
 
-	// MAX returns its last operand (here the first written) when either is NaN,
-	// so the accumulator stands there: NaN stays visible.
 	Label("activate")
+	var all []reg.VecVirtual
+	for i := range acc {
+		all = append(all, acc[i]...)
+	}
+	s.activate(mode, all)
+	acc.each(s, c, ldc, func(v reg.VecVirtual, at Mem) { VMOVUPS(v, at) })
+	VZEROUPPER()
+	RET()
+}
+
+// activate applies the activation of a mode.
+//
+// MAX returns its last operand (here the first written) when either is NaN, so
+// the value stands there: NaN stays visible.
+func (s isa) activate(mode reg.Register, values []reg.VecVirtual) {
 	zero := s.vec()
 	s.zero(zero)
 	TESTQ(U32(modeReLU), mode)
 	JZ(LabelRef("leaky"))
-	for i := range acc {
-		for _, v := range acc[i] {
-			VMAXPS(v, zero, v)
-		}
+	for _, v := range values {
+		VMAXPS(v, zero, v)
 	}
 	JMP(LabelRef("store"))
 	Label("leaky")
@@ -134,15 +156,10 @@ func gemm(s isa, rows, vecs int) {
 	JZ(LabelRef("store"))
 	slope := s.vec()
 	VBROADCASTSS(float("leakySlope", 0.2), slope)
-	for i := range acc {
-		for _, v := range acc[i] {
-			scaled := s.vec()
-			VMULPS(v, slope, scaled)
-			VMAXPS(v, scaled, v)
-		}
+	for _, v := range values {
+		scaled := s.vec()
+		VMULPS(v, slope, scaled)
+		VMAXPS(v, scaled, v)
 	}
 	Label("store")
-	acc.each(s, c, ldc, func(v reg.VecVirtual, at Mem) { VMOVUPS(v, at) })
-	VZEROUPPER()
-	RET()
 }

@@ -32,7 +32,15 @@ func tables() []byte {
 			}
 			b.WriteString("},\n")
 		}
-		fmt.Fprintf(&b, "CopyRows: copyRows%s,\nCopyEven: copyEven%s,\nTurn: turn%s,\nVector: Vector{\n", s.name, s.name, s.name)
+		fmt.Fprintf(&b, "CopyRows: copyRows%s,\nCopyEven: copyEven%s,\nTurn: turn%s,\n", s.name, s.name, s.name)
+		for _, f := range []string{"Input", "Output"} {
+			fmt.Fprintf(&b, "winograd%s: []func(*uintptr){", f)
+			for _, d := range dilations {
+				fmt.Fprintf(&b, "winograd%s%s_%d, ", f, s.name, d)
+			}
+			b.WriteString("},\n")
+		}
+		b.WriteString("Vector: Vector{\n")
 		for _, f := range vectorNames {
 			fmt.Fprintf(&b, "%s: %s%s,\n", f, strings.ToLower(f[:1])+f[1:], s.name)
 		}

@@ -1,0 +1,144 @@
+package simd
+
+import (
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"testing"
+)
+
+// tiles is the work of one row of tiles with memory that ends at a guard.
+type tiles struct {
+	d, count, width, lanes int
+	freq, channel          int
+	x, v, m, y, residual   []float32
+	bias                   []float32
+	rows                   [6]int
+	left, lines, mode      int
+}
+
+func newTiles(t *testing.T, r *rand.Rand, d int, lanes int) *tiles {
+	s := &tiles{d: d, count: 1 + r.IntN(3), lanes: lanes, left: -r.IntN(2*d + 1), lines: 1 + r.IntN(4), mode: []int{0, ReLU, Leaky}[r.IntN(3)]}
+	// Lines that end within the last tile.
+	start := func(q int) int { return q/d*4*d + q%d }
+	s.width = start(lanes-1) + 1 + r.IntN(start(lanes)-start(lanes-1))
+	for i := range s.rows {
+		s.rows[i] = r.IntN(8)*s.width - s.width
+		if s.rows[i] < 0 {
+			s.rows[i] = -1
+		}
+	}
+	normal := func(s []float32) []float32 {
+		for i := range s {
+			s[i] = float32(r.NormFloat64())
+		}
+		return s
+	}
+	s.channel = lanes + 16 + r.IntN(3)
+	s.freq = s.count*s.channel + r.IntN(3)
+	s.x = normal(guarded(t, s.count*7*s.width))
+	s.v = normal(make([]float32, 35*s.freq+(s.count-1)*s.channel+lanes+15))
+	s.m = normal(guarded(t, len(s.v)))
+	s.y = normal(make([]float32, s.count*4*s.width-(4-s.lines)*s.width))
+	s.residual = normal(guarded(t, len(s.y)))
+	s.bias = normal(make([]float32, s.count))
+	return s
+}
+
+func (s *tiles) input(k *Kernels, t *testing.T) []float32 {
+	v := guarded(t, len(s.v))
+	copy(v, s.v)
+	k.WinogradInput(s.d, &WinogradInput{
+		X: &s.x[0], Plane: 7 * s.width, Rows: s.rows, Width: s.width, Left: s.left, Lanes: s.lanes, Count: s.count,
+		V: &v[0], Freq: s.freq, Channel: s.channel, Tmp: &guarded(t, WinogradTmp*k.Lanes)[0],
+	})
+	// What lies beyond the tiles is of no interest.
+	for at := range v {
+		if at/s.freq < 36 && (at%s.freq)%s.channel >= s.lanes && (at%s.freq)/s.channel < s.count {
+			v[at] = 0
+		}
+	}
+	return append([]float32(nil), v...)
+}
+
+func (s *tiles) output(k *Kernels, t *testing.T, residual bool) []float32 {
+	y := guarded(t, len(s.y))
+	copy(y, s.y)
+	a := &WinogradOutput{
+		M: &s.m[0], Freq: s.freq, Channel: s.channel, Y: &y[0], Plane: 4 * s.width, Step: s.width, Rows: s.lines, Width: s.width,
+		Lanes: s.lanes, Count: s.count, Bias: &s.bias[0], Mode: s.mode, Tmp: &guarded(t, WinogradTmp*k.Lanes)[0],
+	}
+	if residual {
+		a.Residual = &s.residual[0]
+	}
+	k.WinogradOutput(s.d, a)
+	return append([]float32(nil), y...)
+}
+
+func nearAll(t *testing.T, name string, got, want []float32) {
+	t.Helper()
+	for i, w := range want {
+		if math.Abs(float64(got[i]-w)) > 2e-5*(1+math.Abs(float64(w))) {
+			t.Fatalf("%s: element %d is %v, want %v", name, i, got[i], w)
+		}
+	}
+}
+
+func TestWinogradTransforms(t *testing.T) {
+	for _, k := range All() {
+		for _, d := range winogradDilations {
+			t.Run(fmt.Sprintf("%s/%d", k.Name, d), func(t *testing.T) {
+				for lanes := 1; lanes <= 40; lanes++ {
+					s := newTiles(t, rand.New(rand.NewPCG(7, uint64(lanes))), d, lanes)
+					nearAll(t, "input", s.input(k, t), s.input(generic, t))
+					nearAll(t, "output", s.output(k, t, false), s.output(generic, t, false))
+					nearAll(t, "output with residual", s.output(k, t, true), s.output(generic, t, true))
+				}
+			})
+		}
+	}
+}
+
+func FuzzWinogradTransforms(f *testing.F) {
+	f.Add(uint64(1), uint8(0), uint8(16))
+	f.Add(uint64(2), uint8(1), uint8(11))
+	f.Add(uint64(3), uint8(2), uint8(33))
+	f.Fuzz(func(t *testing.T, seed uint64, dilation, lanes uint8) {
+		d := winogradDilations[int(dilation)%len(winogradDilations)]
+		for _, k := range All() {
+			s := newTiles(t, rand.New(rand.NewPCG(seed, 3)), d, 1+int(lanes)%80)
+			nearAll(t, "input", s.input(k, t), s.input(generic, t))
+			nearAll(t, "output", s.output(k, t, true), s.output(generic, t, true))
+		}
+	})
+}
+
+// The three transforms together are a correlation.
+func TestWinogradIsCorrelation(t *testing.T) {
+	r := rand.New(rand.NewPCG(9, 9))
+	for range 20 {
+		var x [36]float32
+		var g [9]float32
+		for i := range x {
+			x[i] = float32(r.NormFloat64())
+		}
+		for i := range g {
+			g[i] = float32(r.NormFloat64())
+		}
+		var u, v, m [36]float32
+		var y, want [16]float32
+		var tmp [WinogradTmp * 8]float32
+		WinogradWeights(&u, &g)
+		generic.WinogradInput(1, &WinogradInput{X: &x[0], Rows: [6]int{0, 6, 12, 18, 24, 30}, Width: 6, Lanes: 1, Count: 1, V: &v[0], Freq: 1, Tmp: &tmp[0]})
+		for i := range m {
+			m[i] = u[i] * v[i]
+		}
+		generic.WinogradOutput(1, &WinogradOutput{M: &m[0], Freq: 1, Y: &y[0], Step: 4, Rows: 4, Width: 4, Lanes: 1, Count: 1, Bias: new(float32), Tmp: &tmp[0]})
+		for i := range want {
+			for j, w := range g {
+				want[i] += w * x[(i/4+j/3)*6+i%4+j%3]
+			}
+		}
+		nearAll(t, "result", y[:], want[:])
+	}
+}

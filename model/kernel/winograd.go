@@ -1,0 +1,314 @@
+package kernel
+
+import "github.com/advseg/advseg/model/kernel/internal/simd"
+
+// Winograd's F(4x4, 3x3) for 3 x 3 convolutions of stride 1 and dilation 1, 2 or
+// 4 (package simd has the formulas): the inputs of all tiles are transformed, 36
+// products of (Out, In) and (In, tiles) matrices follow, and their results are
+// transformed back. It does a quarter of the direct method's multiplications.
+//
+// Tiles are numbered along rows of tiles, the rows of a batch one after the
+// other; some rows at a time (a block) are worked on.
+
+// winograd are transformed weights, packed for the GEMM micro-kernels: (36,
+// panels, In, rows of a panel), with panels as in type panels.
+type winograd struct {
+	spec    ConvSpec
+	kernels *simd.Kernels
+	count   int // panels
+	data    []float32
+	bias    []float32 // Out
+}
+
+// winogradElements is the number of products of a tile.
+const winogradElements = 36
+
+// hasWinograd tells whether the method knows the shape.
+func (s ConvSpec) hasWinograd() bool {
+	return s.KH == 3 && s.KW == 3 && s.Stride == 1 && simd.HasWinograd(s.Dilation) && s.Pad <= 2*s.Dilation
+}
+
+func (s ConvSpec) winogradWeights() int { return winogradElements * s.In * s.Out }
+
+// usualSide is the side of the maps for which weights are packed that serve any
+// size.
+const usualSide = 40
+
+// winogradPays tells whether the method is expected to be faster than the direct
+// one for n images with results of oh x ow, of which it counts the cycles. ready
+// says that the weights are transformed already.
+func (s ConvSpec) winogradPays(k *simd.Kernels, n, oh, ow int, ready bool) bool {
+	if forced := method.Load(); !s.hasWinograd() || forced != methodByCost {
+		return s.hasWinograd() && forced == methodWinograd
+	}
+	const (
+		fmas      = 2    // of a cycle
+		direct    = 0.80 // share of them that is reached
+		products  = 0.75
+		transform = 130 // cycles for a vector of tiles of one channel
+		weights   = 150 // cycles for one kernel
+	)
+	in, out, lanes := float64(s.In), float64(s.Out), float64(k.Lanes)
+	tiles := float64(n * tilesAcross(oh, s.Dilation) * tilesAcross(ow, s.Dilation))
+	cost := winogradElements*in*out*tiles/(lanes*fmas*products) + transform*(in+out)*tiles/lanes
+	if !ready {
+		cost += weights * in * out
+	}
+	return cost < 9*in*out*float64(n*oh*ow)/(lanes*fmas*direct)
+}
+
+// packWinograd transforms weights into data, which has winogradWeights elements.
+// With flip the kernel is turned by 180 degrees. bias is kept, not copied.
+func (s ConvSpec) packWinograd(p *Pool, k *simd.Kernels, data, weight, bias []float32, at weightLayout, flip bool) *winograd {
+	w := &winograd{spec: s, kernels: k, count: panelCount(k, s.Out), data: data, bias: bias}
+	p.Run(w.count, func(i int) {
+		from, to := w.span(i)
+		rows := to - from
+		var u [winogradElements]float32
+		var g [9]float32
+		for c := range s.In {
+			for row := range rows {
+				src := weight[(from+row)*at.rowStep+c*at.channelStep:][:9]
+				for t, v := range src {
+					if flip {
+						t = 8 - t
+					}
+					g[t] = v
+				}
+				simd.WinogradWeights(&u, &g)
+				o := from*s.In + c*rows + row
+				for f, v := range u {
+					w.data[f*s.In*s.Out+o] = v
+				}
+			}
+		}
+	})
+	return w
+}
+
+func (w *winograd) span(i int) (from, to int) {
+	return i * w.spec.Out / w.count, (i + 1) * w.spec.Out / w.count
+}
+
+const (
+	// ownedWeights is how many bytes of transformed weights may pass for each
+	// block of one worker: they stay in the second-level cache then. With more,
+	// all workers share a block, so that the weights pass fewer times.
+	ownedWeights = 3 << 20
+	// ownedTiles is about how many tiles a worker's own block has.
+	ownedTiles = 96
+	// sharedBytes is about what the transformed inputs and results of a shared
+	// block take.
+	sharedBytes = 32 << 20
+)
+
+// winogradPlan is how the tiles of a batch are worked on.
+type winogradPlan struct {
+	lanes int // tiles of a row of tiles
+	lines int // rows of tiles of an image
+	rows  int // of a batch
+	block int // rows of tiles of a block
+	ld    int // tiles of a block, with what the transforms touch beyond
+	owned bool
+}
+
+// winogradPlan divides n images with results of oh x ow.
+func (s ConvSpec) winogradPlan(k *simd.Kernels, n, oh, ow, threads int) winogradPlan {
+	p := winogradPlan{lanes: tilesAcross(ow, s.Dilation), lines: tilesAcross(oh, s.Dilation)}
+	p.rows = n * p.lines
+	p.owned = 4*s.winogradWeights() <= ownedWeights
+	tiles := sharedBytes / (4 * winogradElements * (s.In + s.Out))
+	if p.owned {
+		tiles = ownedTiles
+	}
+	blocks := (p.rows*p.lanes + tiles - 1) / tiles
+	if p.owned && blocks%threads != 0 {
+		blocks += threads - blocks%threads
+	}
+	blocks = min(blocks, p.rows)
+	p.block = (p.rows + blocks - 1) / blocks
+	// An odd number of cache lines spreads the rows of the matrices over the
+	// sets of a cache.
+	p.ld = lines(p.block*p.lanes + k.Lanes)
+	if p.ld/cacheLine%2 == 0 {
+		p.ld += cacheLine
+	}
+	return p
+}
+
+// tilesAcross is the number of tiles that cover n results: tile q begins at
+// q/d 4d + q%d.
+func tilesAcross(n, d int) int {
+	whole, rest := n/(4*d), n%(4*d)
+	return whole*d + min(rest, d)
+}
+
+// matrices is the number of float32s of the transformed inputs and results.
+func (p *winogradPlan) matrices(s ConvSpec) int { return winogradElements * (s.In + s.Out) * p.ld }
+
+func winogradTmp(k *simd.Kernels) int { return lines(simd.WinogradTmp * k.Lanes) }
+
+// winogradScratch is what run needs on so many threads.
+func (s ConvSpec) winogradScratch(k *simd.Kernels, n, oh, ow, threads int) int {
+	p := s.winogradPlan(k, n, oh, ow, threads)
+	copies := 1
+	if p.owned {
+		copies = max(threads, 1)
+	}
+	return cacheLine + copies*p.matrices(s) + max(threads, 1)*winogradTmp(k)
+}
+
+// winogradRun is one convolution of a batch.
+type winogradRun struct {
+	*winograd
+	winogradPlan
+	x, y, residual []float32
+	h, w, oh, ow   int
+	act            Act
+}
+
+// run computes the convolution for n images. scratch has winogradScratch
+// elements.
+func (w *winograd) run(p *Pool, y, x, residual []float32, act Act, n, h, width, oh, ow int, scratch []float32) {
+	scratch = aligned(scratch)
+	r := winogradRun{winograd: w, x: x, y: y, residual: residual, act: act, h: h, w: width, oh: oh, ow: ow}
+	threads := p.Threads()
+	r.winogradPlan = w.spec.winogradPlan(w.kernels, n, oh, ow, threads)
+	own := make([]winogradBlock, threads)
+	for i := range own {
+		own[i].tmp = scratch[:winogradTmp(w.kernels)]
+		scratch = scratch[len(own[i].tmp):]
+	}
+	size := r.matrices(w.spec)
+	blocks := (r.rows + r.block - 1) / r.block
+	if r.owned {
+		p.run(blocks, func(worker, i int) {
+			b := &own[worker]
+			b.winogradRun, b.matrices = &r, scratch[worker*size:][:size]
+			b.from, b.to = r.divide(i, blocks)
+			b.input(0, w.spec.In)
+			for f := range winogradElements {
+				b.multiply(f, 0, w.count)
+			}
+			b.output(0, w.spec.Out)
+		})
+		return
+	}
+	for i := range blocks {
+		from, to := r.divide(i, blocks)
+		on := func(tasks int, f func(b *winogradBlock, i int)) {
+			p.run(tasks, func(worker, i int) {
+				b := &own[worker]
+				b.winogradRun, b.matrices, b.from, b.to = &r, scratch[:size], from, to
+				f(b, i)
+			})
+		}
+		// Many tasks even out what other work on the cores takes.
+		const channels = 16
+		ins, outs := (w.spec.In+channels-1)/channels, (w.spec.Out+channels-1)/channels
+		on(ins, func(b *winogradBlock, i int) { b.input(i*w.spec.In/ins, (i+1)*w.spec.In/ins) })
+		splits := min(w.count, max(1, threads/2))
+		on(winogradElements*splits, func(b *winogradBlock, i int) {
+			f, split := i/splits, i%splits
+			b.multiply(f, split*w.count/splits, (split+1)*w.count/splits)
+		})
+		on(outs, func(b *winogradBlock, i int) { b.output(i*w.spec.Out/outs, (i+1)*w.spec.Out/outs) })
+	}
+}
+
+func (r *winogradRun) divide(i, blocks int) (from, to int) {
+	return i * r.rows / blocks, (i + 1) * r.rows / blocks
+}
+
+// winogradBlock is one worker's view of a block: rows of tiles [from, to).
+type winogradBlock struct {
+	*winogradRun
+	from, to int
+	matrices []float32 // (36, In, ld) transformed inputs, then (36, Out, ld) products
+	tmp      []float32
+	in       simd.WinogradInput
+	out      simd.WinogradOutput
+}
+
+// place is the image of a row of tiles, its first line there, and its first tile
+// in the block.
+func (b *winogradBlock) place(row int) (image, line, tile int) {
+	d, at := b.spec.Dilation, row%b.lines
+	return row / b.lines, at/d*4*d + at%d, (row - b.from) * b.lanes
+}
+
+// input transforms channels [from, to).
+func (b *winogradBlock) input(from, to int) {
+	s := b.spec
+	plane := b.h * b.w
+	for row := b.from; row < b.to; row++ {
+		image, line, tile := b.place(row)
+		b.in = simd.WinogradInput{
+			X: &b.x[(image*s.In+from)*plane], Plane: plane, Width: b.w, Left: -s.Pad, Lanes: b.lanes, Count: to - from,
+			V: &b.matrices[from*b.ld+tile], Freq: s.In * b.ld, Channel: b.ld, Tmp: &b.tmp[0],
+		}
+		for i := range b.in.Rows {
+			b.in.Rows[i] = -1
+			if y := line + i*s.Dilation - s.Pad; y >= 0 && y < b.h {
+				b.in.Rows[i] = y * b.w
+			}
+		}
+		b.kernels.WinogradInput(s.Dilation, &b.in)
+	}
+}
+
+// zeroBias starts products from nothing.
+var zeroBias [16]float32
+
+// multiply computes the products of element f for panels [first, last) of the
+// weights.
+func (b *winogradBlock) multiply(f, first, last int) {
+	s, k := b.spec, b.kernels
+	weights := b.data[f*s.In*s.Out:][:s.In*s.Out]
+	v := b.matrices[f*s.In*b.ld:][:s.In*b.ld]
+	m := b.matrices[(winogradElements*s.In+f*s.Out)*b.ld:][:s.Out*b.ld]
+	tiles := (b.to - b.from) * b.lanes
+	chunks := (s.In + chunkDepth(k) - 1) / chunkDepth(k)
+	for at := 0; at < tiles; at += k.Cols() {
+		vecs := min(k.Vecs, (tiles-at+k.Lanes-1)/k.Lanes)
+		for chunk := range chunks {
+			c, end := chunk*s.In/chunks, (chunk+1)*s.In/chunks
+			mode := 0
+			if chunk > 0 {
+				mode = simd.Add
+			}
+			for i := first; i < last; i++ {
+				lo, hi := b.span(i)
+				k.GEMM[hi-lo-1][vecs-1](end-c, &weights[lo*s.In+c*(hi-lo)], &v[c*b.ld+at], b.ld, &m[lo*b.ld+at], b.ld, &zeroBias[0], nil, mode)
+			}
+		}
+	}
+}
+
+// output makes the results of channels [from, to).
+func (b *winogradBlock) output(from, to int) {
+	s := b.spec
+	plane := b.oh * b.ow
+	for row := b.from; row < b.to; row++ {
+		image, line, tile := b.place(row)
+		at := (image*s.Out+from)*plane + line*b.ow
+		b.out = simd.WinogradOutput{
+			M: &b.matrices[(winogradElements*s.In+from)*b.ld+tile], Freq: s.Out * b.ld, Channel: b.ld,
+			Y: &b.y[at], Plane: plane, Step: s.Dilation * b.ow, Rows: min(4, (b.oh-line+s.Dilation-1)/s.Dilation), Width: b.ow,
+			Lanes: b.lanes, Count: to - from, Bias: &b.bias[from], Mode: b.act.mode(), Tmp: &b.tmp[0],
+		}
+		if b.residual != nil {
+			b.out.Residual = &b.residual[at]
+		}
+		b.kernels.WinogradOutput(s.Dilation, &b.out)
+	}
+}
+
+// winogradOnce computes a convolution with weights as they are, laid out as at
+// says.
+func (s ConvSpec) winogradOnce(p *Pool, k *simd.Kernels, y, x, weight, bias []float32, at weightLayout, flip bool, n, h, w, oh, ow int) {
+	scratch, packed := borrow(s.winogradScratch(k, n, oh, ow, p.Threads())), borrow(s.winogradWeights())
+	defer release(scratch)
+	defer release(packed)
+	s.packWinograd(p, k, *packed, weight, bias, at, flip).run(p, y, x, nil, ActNone, n, h, w, oh, ow, *scratch)
+}
