@@ -33,6 +33,10 @@ func ConvBackwardWeight(p *Pool, spec ConvSpec, gw, x, gy []float32, n, h, w int
 	if err != nil {
 		return err
 	}
+	if spec.winogradGradPays(k, n, z.oh, z.ow) {
+		spec.winogradGrad(p, k, gw, x, gy, n, h, w, z.oh, z.ow)
+		return nil
+	}
 	m := weightgrad{spec: spec, kernels: k, gw: gw, gy: gy, n: n, h: h, w: w, oh: z.oh, ow: z.ow, taps: 1, wide: w}
 	if spec.Dilation == 1 {
 		m.taps = spec.KW

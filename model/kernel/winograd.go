@@ -34,27 +34,69 @@ func (s ConvSpec) winogradWeights() int { return winogradElements * s.In * s.Out
 // size.
 const usualSide = 40
 
+// The costs of convolutions are counted in cycles of one core.
+const (
+	fmaRate       = 2    // vector multiply-adds of a cycle
+	directShare   = 0.80 // of that is reached by the direct method
+	outerShare    = 0.65 // by its gradient of the weights
+	productsShare = 0.75 // by Winograd's products
+	tileCycles    = 130  // a transform of a vector of tiles of one channel
+	kernelCycles  = 30   // a transform of one kernel
+)
+
 // winogradPays tells whether the method is expected to be faster than the direct
-// one for n images with results of oh x ow, of which it counts the cycles. ready
-// says that the weights are transformed already.
+// one for n images with results of oh x ow. ready says that the weights are
+// transformed already.
 func (s ConvSpec) winogradPays(k *simd.Kernels, n, oh, ow int, ready bool) bool {
+	cost := s.winogradCycles(k, n, oh, ow)
+	if !ready {
+		cost += kernelCycles * float64(s.In*s.Out)
+	}
+	return s.prefersWinograd(cost, s.directCycles(k, n, oh, ow)/directShare)
+}
+
+// winogradGradPays is winogradPays for the gradient of the weights.
+func (s ConvSpec) winogradGradPays(k *simd.Kernels, n, oh, ow int) bool {
+	cost := s.winogradCycles(k, n, oh, ow) + kernelCycles*float64(s.In*s.Out)
+	return s.prefersWinograd(cost, s.directCycles(k, n, oh, ow)/outerShare)
+}
+
+func (s ConvSpec) prefersWinograd(cost, direct float64) bool {
 	if forced := method.Load(); !s.hasWinograd() || forced != methodByCost {
 		return s.hasWinograd() && forced == methodWinograd
 	}
-	const (
-		fmas      = 2    // of a cycle
-		direct    = 0.80 // share of them that is reached
-		products  = 0.75
-		transform = 130 // cycles for a vector of tiles of one channel
-		weights   = 150 // cycles for one kernel
-	)
+	return cost < direct
+}
+
+// directCycles is the direct method's work at full speed.
+func (s ConvSpec) directCycles(k *simd.Kernels, n, oh, ow int) float64 {
+	return float64(s.weights()) * float64(n*oh*ow) / float64(k.Lanes*fmaRate)
+}
+
+// winogradCycles is the work on the tiles.
+func (s ConvSpec) winogradCycles(k *simd.Kernels, n, oh, ow int) float64 {
 	in, out, lanes := float64(s.In), float64(s.Out), float64(k.Lanes)
 	tiles := float64(n * tilesAcross(oh, s.Dilation) * tilesAcross(ow, s.Dilation))
-	cost := winogradElements*in*out*tiles/(lanes*fmas*products) + transform*(in+out)*tiles/lanes
-	if !ready {
-		cost += weights * in * out
+	return winogradElements*in*out*tiles/(lanes*fmaRate*productsShare) + tileCycles*(in+out)*tiles/lanes
+}
+
+const (
+	maxRows = 8 // of a panel
+	// kernelsAtOnce is how many kernels of each row of a panel are transformed
+	// together.
+	kernelsAtOnce = 32
+)
+
+// turnKernels turns 3 x 3 kernels, (kernels, 9, rows), by 180 degrees.
+func turnKernels(g []float32, rows int) {
+	for ; len(g) > 0; g = g[9*rows:] {
+		for t := range 4 {
+			for i := range rows {
+				a, b := &g[t*rows+i], &g[(8-t)*rows+i]
+				*a, *b = *b, *a
+			}
+		}
 	}
-	return cost < 9*in*out*float64(n*oh*ow)/(lanes*fmas*direct)
 }
 
 // packWinograd transforms weights into data, which has winogradWeights elements.
@@ -64,23 +106,19 @@ func (s ConvSpec) packWinograd(p *Pool, k *simd.Kernels, data, weight, bias []fl
 	p.Run(w.count, func(i int) {
 		from, to := w.span(i)
 		rows := to - from
-		var u [winogradElements]float32
-		var g [9]float32
-		for c := range s.In {
-			for row := range rows {
-				src := weight[(from+row)*at.rowStep+c*at.channelStep:][:9]
-				for t, v := range src {
-					if flip {
-						t = 8 - t
-					}
-					g[t] = v
-				}
-				simd.WinogradWeights(&u, &g)
-				o := from*s.In + c*rows + row
-				for f, v := range u {
-					w.data[f*s.In*s.Out+o] = v
+		var turned [kernelsAtOnce*9*maxRows + 8]float32 // (kernels, 9, rows)
+		for c := 0; c < s.In; c += kernelsAtOnce {
+			count := min(kernelsAtOnce, s.In-c)
+			for j := range count {
+				src := from*at.rowStep + (c+j)*at.channelStep
+				for t := 0; t < 9; t += k.Lanes {
+					k.Turn(&turned[(j*9+t)*rows], rows, &weight[src+t], at.rowStep, rows, min(k.Lanes, 9-t))
 				}
 			}
+			if flip {
+				turnKernels(turned[:count*9*rows], rows)
+			}
+			k.WinogradWeights(&w.data[from*s.In+c*rows], s.In*s.Out, &turned[0], rows, count)
 		}
 	})
 	return w
@@ -112,11 +150,13 @@ type winogradPlan struct {
 	owned bool
 }
 
+// ownsBlocks tells whether each worker has blocks of its own.
+func (s ConvSpec) ownsBlocks() bool { return 4*s.winogradWeights() <= ownedWeights }
+
 // winogradPlan divides n images with results of oh x ow.
-func (s ConvSpec) winogradPlan(k *simd.Kernels, n, oh, ow, threads int) winogradPlan {
-	p := winogradPlan{lanes: tilesAcross(ow, s.Dilation), lines: tilesAcross(oh, s.Dilation)}
+func (s ConvSpec) winogradPlan(k *simd.Kernels, n, oh, ow, threads int, owned bool) winogradPlan {
+	p := winogradPlan{lanes: tilesAcross(ow, s.Dilation), lines: tilesAcross(oh, s.Dilation), owned: owned}
 	p.rows = n * p.lines
-	p.owned = 4*s.winogradWeights() <= ownedWeights
 	tiles := sharedBytes / (4 * winogradElements * (s.In + s.Out))
 	if p.owned {
 		tiles = ownedTiles
@@ -150,7 +190,7 @@ func winogradTmp(k *simd.Kernels) int { return lines(simd.WinogradTmp * k.Lanes)
 
 // winogradScratch is what run needs on so many threads.
 func (s ConvSpec) winogradScratch(k *simd.Kernels, n, oh, ow, threads int) int {
-	p := s.winogradPlan(k, n, oh, ow, threads)
+	p := s.winogradPlan(k, n, oh, ow, threads, s.ownsBlocks())
 	copies := 1
 	if p.owned {
 		copies = max(threads, 1)
@@ -173,7 +213,7 @@ func (w *winograd) run(p *Pool, y, x, residual []float32, act Act, n, h, width, 
 	scratch = aligned(scratch)
 	r := winogradRun{winograd: w, x: x, y: y, residual: residual, act: act, h: h, w: width, oh: oh, ow: ow}
 	threads := p.Threads()
-	r.winogradPlan = w.spec.winogradPlan(w.kernels, n, oh, ow, threads)
+	r.winogradPlan = w.spec.winogradPlan(w.kernels, n, oh, ow, threads, w.spec.ownsBlocks())
 	own := make([]winogradBlock, threads)
 	for i := range own {
 		own[i].tmp = scratch[:winogradTmp(w.kernels)]

@@ -7,9 +7,10 @@ import "unsafe"
 var generic = newGeneric()
 
 func newGeneric() *Kernels {
-	k := &Kernels{Name: "generic", Lanes: 8, Rows: 4, Vecs: 4, CopyRows: copyStep(1), CopyEven: copyStep(2), Turn: turn, Vector: genericVector}
+	k := &Kernels{Name: "generic", Lanes: 8, Rows: 4, Vecs: 4, CopyRows: copyStep(1), CopyEven: copyStep(2), Turn: turn, WinogradWeights: winogradWeights, WinogradKernels: winogradKernels, Vector: genericVector}
 	for _, d := range winogradDilations {
 		k.winogradInput = append(k.winogradInput, winogradInput(d))
+		k.winogradGradient = append(k.winogradGradient, winogradGradient(d))
 		k.winogradOutput = append(k.winogradOutput, winogradOutput(d))
 	}
 	for rows := 1; rows <= k.Rows; rows++ {

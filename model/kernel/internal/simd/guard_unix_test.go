@@ -11,7 +11,7 @@ import (
 // guards are blocks of memory with a page behind that must not be touched, used
 // in turn: a test has fewer than so many at a time.
 var (
-	guards   [16][]byte
+	guards   [24][]byte
 	guardsAt int
 )
 

@@ -70,6 +70,13 @@ func (k *Kernels) WinogradInput(dilation int, a *WinogradInput) {
 	k.winogradInput[dilation/2]((*uintptr)(unsafe.Pointer(a)))
 }
 
+// WinogradGradient is the adjoint of WinogradOutput without bias, residual and
+// activation: it transforms gradients of results, that is the first four Rows of
+// the tiles, each from column Left = 0 on.
+func (k *Kernels) WinogradGradient(dilation int, a *WinogradInput) {
+	k.winogradGradient[dilation/2]((*uintptr)(unsafe.Pointer(a)))
+}
+
 // WinogradOutput makes results for a dilation that HasWinograd.
 func (k *Kernels) WinogradOutput(dilation int, a *WinogradOutput) {
 	k.winogradOutput[dilation/2]((*uintptr)(unsafe.Pointer(a)))
@@ -83,26 +90,33 @@ const (
 	pointB = math.Sqrt2
 )
 
-// WinogradWeights computes u = G g G^T, 36 numbers of a 3 x 3 kernel.
-func WinogradWeights(u *[36]float32, g *[9]float32) {
+// winogradWeights is the definition in Go.
+func winogradWeights(u *float32, freq int, g *float32, rows, count int) {
+	for c := range count {
+		for row := range rows {
+			taps := at(g, c*9*rows+row, 8*rows+1)
+			var t [3][6]float32
+			for i := range t {
+				t[i] = winogradKernel([3]float32{taps[3*i*rows], taps[(3*i+1)*rows], taps[(3*i+2)*rows]})
+			}
+			for j := range 6 {
+				for i, v := range winogradKernel([3]float32{t[0][j], t[1][j], t[2][j]}) {
+					at(u, (6*i+j)*freq+c*rows+row, 1)[0] = v
+				}
+			}
+		}
+	}
+}
+
+// winogradKernel is G g.
+func winogradKernel(g [3]float32) [6]float32 {
 	const (
 		a2, b2 = pointA * pointA, pointB * pointB
 		na, nb = 1 / (2 * a2 * (a2 - b2)), 1 / (2 * b2 * (b2 - a2))
 	)
-	line := func(g0, g1, g2 float64) [6]float64 {
-		evenA, oddA := na*(g0+a2*g2), na*pointA*g1
-		evenB, oddB := nb*(g0+b2*g2), nb*pointB*g1
-		return [6]float64{g0 / (a2 * b2), evenA + oddA, evenA - oddA, evenB + oddB, evenB - oddB, g2}
-	}
-	var rows [3][6]float64
-	for i := range rows {
-		rows[i] = line(float64(g[3*i]), float64(g[3*i+1]), float64(g[3*i+2]))
-	}
-	for j := range 6 {
-		for i, v := range line(rows[0][j], rows[1][j], rows[2][j]) {
-			u[6*i+j] = float32(v)
-		}
-	}
+	evenA, oddA := na*g[0]+na*a2*g[2], na*pointA*g[1]
+	evenB, oddB := nb*g[0]+nb*b2*g[2], nb*pointB*g[1]
+	return [6]float32{g[0], evenA + oddA, evenA - oddA, evenB + oddB, evenB - oddB, g[2]}
 }
 
 // winogradForward is B^T d.
@@ -130,30 +144,73 @@ func winogradBackward(m [6]float32) [4]float32 {
 	}
 }
 
+// winogradAdjoint is A y, of the first four elements.
+func winogradAdjoint(y [6]float32) [6]float32 {
+	const a2, b2 = float32(pointA * pointA), float32(pointB * pointB)
+	evenA, oddA := y[0]+a2*y[2], pointA*y[1]+pointA*a2*y[3]
+	evenB, oddB := y[0]+b2*y[2], pointB*y[1]+pointB*b2*y[3]
+	return [6]float32{y[0], evenA + oddA, evenA - oddA, evenB + oddB, evenB - oddB, y[3]}
+}
+
 // winogradInput is the definition in Go for dilation d.
-func winogradInput(d int) func(*uintptr) {
+func winogradInput(d int) func(*uintptr) { return winogradTiles(d, 6, winogradForward) }
+
+// winogradGradient is the definition in Go for dilation d.
+func winogradGradient(d int) func(*uintptr) { return winogradTiles(d, 4, winogradAdjoint) }
+
+// winogradTiles transforms tiles of the given number of lines and columns.
+func winogradTiles(d, size int, transform func([6]float32) [6]float32) func(*uintptr) {
 	return func(args *uintptr) {
 		a := (*WinogradInput)(unsafe.Pointer(args))
 		for c := range a.Count {
 			for q := range a.Lanes {
 				var t [6][6]float32
-				for i, row := range a.Rows {
+				for i, row := range a.Rows[:size] {
 					if row < 0 {
 						continue
 					}
 					var in [6]float32
-					for j := range in {
+					for j := range size {
 						if x := a.Left + q/d*4*d + q%d + j*d; x >= 0 && x < a.Width {
 							in[j] = at(a.X, c*a.Plane+row+x, 1)[0]
 						}
 					}
-					t[i] = winogradForward(in)
+					t[i] = transform(in)
 				}
 				for j := range 6 {
-					for i, v := range winogradForward([6]float32{t[0][j], t[1][j], t[2][j], t[3][j], t[4][j], t[5][j]}) {
+					for i, v := range transform([6]float32{t[0][j], t[1][j], t[2][j], t[3][j], t[4][j], t[5][j]}) {
 						at(a.V, (6*i+j)*a.Freq+c*a.Channel+q, 1)[0] = v
 					}
 				}
+			}
+		}
+	}
+}
+
+// winogradKernels is the definition in Go.
+func winogradKernels(kernels *float32, ld int, u *float32, freq, count int) {
+	const (
+		a2, b2 = pointA * pointA, pointB * pointB
+		na, nb = 1 / (2 * a2 * (a2 - b2)), 1 / (2 * b2 * (b2 - a2))
+	)
+	adjoint := func(u [6]float32) [3]float32 {
+		sa, da, sb, db := u[1]+u[2], u[1]-u[2], u[3]+u[4], u[3]-u[4]
+		return [3]float32{u[0] + na*sa + nb*sb, na*pointA*da + nb*pointB*db, u[5] + na*a2*sa + nb*b2*sb}
+	}
+	for n := range count {
+		var t [3][6]float32
+		for j := range 6 {
+			var column [6]float32
+			for i := range column {
+				column[i] = at(u, (6*i+j)*freq+n, 1)[0]
+			}
+			for i, v := range adjoint(column) {
+				t[i][j] = v
+			}
+		}
+		for i := range t {
+			for j, v := range adjoint(t[i]) {
+				at(kernels, (3*i+j)*ld+n, 1)[0] = v
 			}
 		}
 	}

@@ -5,7 +5,16 @@
 package simd
 
 //go:noescape
+func winogradKernelsAVX512(kernels *float32, ld int, u *float32, freq int, count int)
+
+//go:noescape
+func winogradWeightsAVX512(u *float32, freq int, kernels *float32, rows int, count int)
+
+//go:noescape
 func winogradInputAVX512_1(a *uintptr)
+
+//go:noescape
+func winogradGradientAVX512_1(a *uintptr)
 
 //go:noescape
 func winogradOutputAVX512_1(a *uintptr)
@@ -14,16 +23,31 @@ func winogradOutputAVX512_1(a *uintptr)
 func winogradInputAVX512_2(a *uintptr)
 
 //go:noescape
+func winogradGradientAVX512_2(a *uintptr)
+
+//go:noescape
 func winogradOutputAVX512_2(a *uintptr)
 
 //go:noescape
 func winogradInputAVX512_4(a *uintptr)
 
 //go:noescape
+func winogradGradientAVX512_4(a *uintptr)
+
+//go:noescape
 func winogradOutputAVX512_4(a *uintptr)
 
 //go:noescape
+func winogradKernelsAVX2(kernels *float32, ld int, u *float32, freq int, count int)
+
+//go:noescape
+func winogradWeightsAVX2(u *float32, freq int, kernels *float32, rows int, count int)
+
+//go:noescape
 func winogradInputAVX2_1(a *uintptr)
+
+//go:noescape
+func winogradGradientAVX2_1(a *uintptr)
 
 //go:noescape
 func winogradOutputAVX2_1(a *uintptr)
@@ -32,10 +56,16 @@ func winogradOutputAVX2_1(a *uintptr)
 func winogradInputAVX2_2(a *uintptr)
 
 //go:noescape
+func winogradGradientAVX2_2(a *uintptr)
+
+//go:noescape
 func winogradOutputAVX2_2(a *uintptr)
 
 //go:noescape
 func winogradInputAVX2_4(a *uintptr)
+
+//go:noescape
+func winogradGradientAVX2_4(a *uintptr)
 
 //go:noescape
 func winogradOutputAVX2_4(a *uintptr)

@@ -4,6 +4,820 @@
 
 #include "textflag.h"
 
+// func winogradKernelsAVX512(kernels *float32, ld int, u *float32, freq int, count int)
+// Requires: AVX, AVX512F
+TEXT ·winogradKernelsAVX512(SB), $1152-40
+	MOVQ kernels+0(FP), AX
+	MOVQ ld+8(FP), CX
+	SHLQ $0x02, CX
+	MOVQ u+16(FP), DX
+	MOVQ freq+24(FP), BX
+	SHLQ $0x02, BX
+	MOVQ count+32(FP), SI
+
+block:
+	LEAQ        (BX)(BX*2), DI
+	SHLQ        $0x01, DI
+	MOVQ        DX, R8
+	LEAQ        (DI)(DI*2), R9
+	ADDQ        R8, R9
+	VMOVUPS     (R8)(DI*1), Z1
+	VMOVUPS     (R8)(DI*2), Z2
+	VADDPS      Z2, Z1, Z0
+	VSUBPS      Z2, Z1, Z1
+	VMOVUPS     (R9), Z3
+	VMOVUPS     (R9)(DI*1), Z4
+	VADDPS      Z4, Z3, Z2
+	VSUBPS      Z4, Z3, Z3
+	VMOVUPS     (R8), Z4
+	VMOVAPS     Z4, Z4
+	VFMADD231PS winoNA<>+0(SB), Z0, Z4
+	VFMADD231PS winoNB<>+0(SB), Z2, Z4
+	VMOVUPS     Z4, (SP)
+	VMULPS      winoNOA<>+0(SB), Z1, Z1
+	VFMADD231PS winoNOB<>+0(SB), Z3, Z1
+	VMOVUPS     Z1, 384(SP)
+	VMOVUPS     (R9)(DI*2), Z1
+	VMOVAPS     Z1, Z1
+	VFMADD231PS winoN2A<>+0(SB), Z0, Z1
+	VFMADD231PS winoN2B<>+0(SB), Z2, Z1
+	VMOVUPS     Z1, 768(SP)
+	ADDQ        BX, R8
+	LEAQ        (DI)(DI*2), R9
+	ADDQ        R8, R9
+	VMOVUPS     (R8)(DI*1), Z1
+	VMOVUPS     (R8)(DI*2), Z2
+	VADDPS      Z2, Z1, Z0
+	VSUBPS      Z2, Z1, Z1
+	VMOVUPS     (R9), Z3
+	VMOVUPS     (R9)(DI*1), Z4
+	VADDPS      Z4, Z3, Z2
+	VSUBPS      Z4, Z3, Z3
+	VMOVUPS     (R8), Z4
+	VMOVAPS     Z4, Z4
+	VFMADD231PS winoNA<>+0(SB), Z0, Z4
+	VFMADD231PS winoNB<>+0(SB), Z2, Z4
+	VMOVUPS     Z4, 64(SP)
+	VMULPS      winoNOA<>+0(SB), Z1, Z1
+	VFMADD231PS winoNOB<>+0(SB), Z3, Z1
+	VMOVUPS     Z1, 448(SP)
+	VMOVUPS     (R9)(DI*2), Z1
+	VMOVAPS     Z1, Z1
+	VFMADD231PS winoN2A<>+0(SB), Z0, Z1
+	VFMADD231PS winoN2B<>+0(SB), Z2, Z1
+	VMOVUPS     Z1, 832(SP)
+	ADDQ        BX, R8
+	LEAQ        (DI)(DI*2), R9
+	ADDQ        R8, R9
+	VMOVUPS     (R8)(DI*1), Z1
+	VMOVUPS     (R8)(DI*2), Z2
+	VADDPS      Z2, Z1, Z0
+	VSUBPS      Z2, Z1, Z1
+	VMOVUPS     (R9), Z3
+	VMOVUPS     (R9)(DI*1), Z4
+	VADDPS      Z4, Z3, Z2
+	VSUBPS      Z4, Z3, Z3
+	VMOVUPS     (R8), Z4
+	VMOVAPS     Z4, Z4
+	VFMADD231PS winoNA<>+0(SB), Z0, Z4
+	VFMADD231PS winoNB<>+0(SB), Z2, Z4
+	VMOVUPS     Z4, 128(SP)
+	VMULPS      winoNOA<>+0(SB), Z1, Z1
+	VFMADD231PS winoNOB<>+0(SB), Z3, Z1
+	VMOVUPS     Z1, 512(SP)
+	VMOVUPS     (R9)(DI*2), Z1
+	VMOVAPS     Z1, Z1
+	VFMADD231PS winoN2A<>+0(SB), Z0, Z1
+	VFMADD231PS winoN2B<>+0(SB), Z2, Z1
+	VMOVUPS     Z1, 896(SP)
+	ADDQ        BX, R8
+	LEAQ        (DI)(DI*2), R9
+	ADDQ        R8, R9
+	VMOVUPS     (R8)(DI*1), Z1
+	VMOVUPS     (R8)(DI*2), Z2
+	VADDPS      Z2, Z1, Z0
+	VSUBPS      Z2, Z1, Z1
+	VMOVUPS     (R9), Z3
+	VMOVUPS     (R9)(DI*1), Z4
+	VADDPS      Z4, Z3, Z2
+	VSUBPS      Z4, Z3, Z3
+	VMOVUPS     (R8), Z4
+	VMOVAPS     Z4, Z4
+	VFMADD231PS winoNA<>+0(SB), Z0, Z4
+	VFMADD231PS winoNB<>+0(SB), Z2, Z4
+	VMOVUPS     Z4, 192(SP)
+	VMULPS      winoNOA<>+0(SB), Z1, Z1
+	VFMADD231PS winoNOB<>+0(SB), Z3, Z1
+	VMOVUPS     Z1, 576(SP)
+	VMOVUPS     (R9)(DI*2), Z1
+	VMOVAPS     Z1, Z1
+	VFMADD231PS winoN2A<>+0(SB), Z0, Z1
+	VFMADD231PS winoN2B<>+0(SB), Z2, Z1
+	VMOVUPS     Z1, 960(SP)
+	ADDQ        BX, R8
+	LEAQ        (DI)(DI*2), R9
+	ADDQ        R8, R9
+	VMOVUPS     (R8)(DI*1), Z1
+	VMOVUPS     (R8)(DI*2), Z2
+	VADDPS      Z2, Z1, Z0
+	VSUBPS      Z2, Z1, Z1
+	VMOVUPS     (R9), Z3
+	VMOVUPS     (R9)(DI*1), Z4
+	VADDPS      Z4, Z3, Z2
+	VSUBPS      Z4, Z3, Z3
+	VMOVUPS     (R8), Z4
+	VMOVAPS     Z4, Z4
+	VFMADD231PS winoNA<>+0(SB), Z0, Z4
+	VFMADD231PS winoNB<>+0(SB), Z2, Z4
+	VMOVUPS     Z4, 256(SP)
+	VMULPS      winoNOA<>+0(SB), Z1, Z1
+	VFMADD231PS winoNOB<>+0(SB), Z3, Z1
+	VMOVUPS     Z1, 640(SP)
+	VMOVUPS     (R9)(DI*2), Z1
+	VMOVAPS     Z1, Z1
+	VFMADD231PS winoN2A<>+0(SB), Z0, Z1
+	VFMADD231PS winoN2B<>+0(SB), Z2, Z1
+	VMOVUPS     Z1, 1024(SP)
+	ADDQ        BX, R8
+	LEAQ        (DI)(DI*2), R9
+	ADDQ        R8, R9
+	VMOVUPS     (R8)(DI*1), Z1
+	VMOVUPS     (R8)(DI*2), Z2
+	VADDPS      Z2, Z1, Z0
+	VSUBPS      Z2, Z1, Z1
+	VMOVUPS     (R9), Z3
+	VMOVUPS     (R9)(DI*1), Z4
+	VADDPS      Z4, Z3, Z2
+	VSUBPS      Z4, Z3, Z3
+	VMOVUPS     (R8), Z4
+	VMOVAPS     Z4, Z4
+	VFMADD231PS winoNA<>+0(SB), Z0, Z4
+	VFMADD231PS winoNB<>+0(SB), Z2, Z4
+	VMOVUPS     Z4, 320(SP)
+	VMULPS      winoNOA<>+0(SB), Z1, Z1
+	VFMADD231PS winoNOB<>+0(SB), Z3, Z1
+	VMOVUPS     Z1, 704(SP)
+	VMOVUPS     (R9)(DI*2), Z1
+	VMOVAPS     Z1, Z1
+	VFMADD231PS winoN2A<>+0(SB), Z0, Z1
+	VFMADD231PS winoN2B<>+0(SB), Z2, Z1
+	VMOVUPS     Z1, 1088(SP)
+	ADDQ        BX, R8
+	MOVQ        AX, DI
+	VMOVUPS     64(SP), Z1
+	VMOVUPS     128(SP), Z2
+	VADDPS      Z2, Z1, Z0
+	VSUBPS      Z2, Z1, Z1
+	VMOVUPS     192(SP), Z3
+	VMOVUPS     256(SP), Z4
+	VADDPS      Z4, Z3, Z2
+	VSUBPS      Z4, Z3, Z3
+	VMOVUPS     (SP), Z4
+	VMOVAPS     Z4, Z4
+	VFMADD231PS winoNA<>+0(SB), Z0, Z4
+	VFMADD231PS winoNB<>+0(SB), Z2, Z4
+	VMOVUPS     Z4, (DI)
+	ADDQ        CX, DI
+	VMULPS      winoNOA<>+0(SB), Z1, Z1
+	VFMADD231PS winoNOB<>+0(SB), Z3, Z1
+	VMOVUPS     Z1, (DI)
+	ADDQ        CX, DI
+	VMOVUPS     320(SP), Z1
+	VMOVAPS     Z1, Z1
+	VFMADD231PS winoN2A<>+0(SB), Z0, Z1
+	VFMADD231PS winoN2B<>+0(SB), Z2, Z1
+	VMOVUPS     Z1, (DI)
+	ADDQ        CX, DI
+	VMOVUPS     448(SP), Z1
+	VMOVUPS     512(SP), Z2
+	VADDPS      Z2, Z1, Z0
+	VSUBPS      Z2, Z1, Z1
+	VMOVUPS     576(SP), Z3
+	VMOVUPS     640(SP), Z4
+	VADDPS      Z4, Z3, Z2
+	VSUBPS      Z4, Z3, Z3
+	VMOVUPS     384(SP), Z4
+	VMOVAPS     Z4, Z4
+	VFMADD231PS winoNA<>+0(SB), Z0, Z4
+	VFMADD231PS winoNB<>+0(SB), Z2, Z4
+	VMOVUPS     Z4, (DI)
+	ADDQ        CX, DI
+	VMULPS      winoNOA<>+0(SB), Z1, Z1
+	VFMADD231PS winoNOB<>+0(SB), Z3, Z1
+	VMOVUPS     Z1, (DI)
+	ADDQ        CX, DI
+	VMOVUPS     704(SP), Z1
+	VMOVAPS     Z1, Z1
+	VFMADD231PS winoN2A<>+0(SB), Z0, Z1
+	VFMADD231PS winoN2B<>+0(SB), Z2, Z1
+	VMOVUPS     Z1, (DI)
+	ADDQ        CX, DI
+	VMOVUPS     832(SP), Z1
+	VMOVUPS     896(SP), Z2
+	VADDPS      Z2, Z1, Z0
+	VSUBPS      Z2, Z1, Z1
+	VMOVUPS     960(SP), Z3
+	VMOVUPS     1024(SP), Z4
+	VADDPS      Z4, Z3, Z2
+	VSUBPS      Z4, Z3, Z3
+	VMOVUPS     768(SP), Z4
+	VMOVAPS     Z4, Z4
+	VFMADD231PS winoNA<>+0(SB), Z0, Z4
+	VFMADD231PS winoNB<>+0(SB), Z2, Z4
+	VMOVUPS     Z4, (DI)
+	ADDQ        CX, DI
+	VMULPS      winoNOA<>+0(SB), Z1, Z1
+	VFMADD231PS winoNOB<>+0(SB), Z3, Z1
+	VMOVUPS     Z1, (DI)
+	ADDQ        CX, DI
+	VMOVUPS     1088(SP), Z1
+	VMOVAPS     Z1, Z1
+	VFMADD231PS winoN2A<>+0(SB), Z0, Z1
+	VFMADD231PS winoN2B<>+0(SB), Z2, Z1
+	VMOVUPS     Z1, (DI)
+	ADDQ        CX, DI
+	ADDQ        $0x00000040, AX
+	ADDQ        $0x00000040, DX
+	SUBQ        $0x00000010, SI
+	JG          block
+	VZEROUPPER
+	RET
+
+DATA winoNA<>+0(SB)/4, $0xbf2aaaab
+DATA winoNA<>+4(SB)/4, $0xbf2aaaab
+DATA winoNA<>+8(SB)/4, $0xbf2aaaab
+DATA winoNA<>+12(SB)/4, $0xbf2aaaab
+DATA winoNA<>+16(SB)/4, $0xbf2aaaab
+DATA winoNA<>+20(SB)/4, $0xbf2aaaab
+DATA winoNA<>+24(SB)/4, $0xbf2aaaab
+DATA winoNA<>+28(SB)/4, $0xbf2aaaab
+DATA winoNA<>+32(SB)/4, $0xbf2aaaab
+DATA winoNA<>+36(SB)/4, $0xbf2aaaab
+DATA winoNA<>+40(SB)/4, $0xbf2aaaab
+DATA winoNA<>+44(SB)/4, $0xbf2aaaab
+DATA winoNA<>+48(SB)/4, $0xbf2aaaab
+DATA winoNA<>+52(SB)/4, $0xbf2aaaab
+DATA winoNA<>+56(SB)/4, $0xbf2aaaab
+DATA winoNA<>+60(SB)/4, $0xbf2aaaab
+DATA winoNA<>+64(SB)/4, $0xbf2aaaab
+DATA winoNA<>+68(SB)/4, $0xbf2aaaab
+DATA winoNA<>+72(SB)/4, $0xbf2aaaab
+DATA winoNA<>+76(SB)/4, $0xbf2aaaab
+DATA winoNA<>+80(SB)/4, $0xbf2aaaab
+DATA winoNA<>+84(SB)/4, $0xbf2aaaab
+DATA winoNA<>+88(SB)/4, $0xbf2aaaab
+DATA winoNA<>+92(SB)/4, $0xbf2aaaab
+DATA winoNA<>+96(SB)/4, $0xbf2aaaab
+DATA winoNA<>+100(SB)/4, $0xbf2aaaab
+DATA winoNA<>+104(SB)/4, $0xbf2aaaab
+DATA winoNA<>+108(SB)/4, $0xbf2aaaab
+DATA winoNA<>+112(SB)/4, $0xbf2aaaab
+DATA winoNA<>+116(SB)/4, $0xbf2aaaab
+DATA winoNA<>+120(SB)/4, $0xbf2aaaab
+DATA winoNA<>+124(SB)/4, $0xbf2aaaab
+DATA winoNA<>+128(SB)/4, $0xbf2aaaab
+DATA winoNA<>+132(SB)/4, $0xbf2aaaab
+DATA winoNA<>+136(SB)/4, $0xbf2aaaab
+DATA winoNA<>+140(SB)/4, $0xbf2aaaab
+DATA winoNA<>+144(SB)/4, $0xbf2aaaab
+DATA winoNA<>+148(SB)/4, $0xbf2aaaab
+DATA winoNA<>+152(SB)/4, $0xbf2aaaab
+DATA winoNA<>+156(SB)/4, $0xbf2aaaab
+DATA winoNA<>+160(SB)/4, $0xbf2aaaab
+DATA winoNA<>+164(SB)/4, $0xbf2aaaab
+DATA winoNA<>+168(SB)/4, $0xbf2aaaab
+DATA winoNA<>+172(SB)/4, $0xbf2aaaab
+DATA winoNA<>+176(SB)/4, $0xbf2aaaab
+DATA winoNA<>+180(SB)/4, $0xbf2aaaab
+DATA winoNA<>+184(SB)/4, $0xbf2aaaab
+DATA winoNA<>+188(SB)/4, $0xbf2aaaab
+GLOBL winoNA<>(SB), RODATA|NOPTR, $192
+
+DATA winoNB<>+0(SB)/4, $0x3e2aaaab
+DATA winoNB<>+4(SB)/4, $0x3e2aaaab
+DATA winoNB<>+8(SB)/4, $0x3e2aaaab
+DATA winoNB<>+12(SB)/4, $0x3e2aaaab
+DATA winoNB<>+16(SB)/4, $0x3e2aaaab
+DATA winoNB<>+20(SB)/4, $0x3e2aaaab
+DATA winoNB<>+24(SB)/4, $0x3e2aaaab
+DATA winoNB<>+28(SB)/4, $0x3e2aaaab
+DATA winoNB<>+32(SB)/4, $0x3e2aaaab
+DATA winoNB<>+36(SB)/4, $0x3e2aaaab
+DATA winoNB<>+40(SB)/4, $0x3e2aaaab
+DATA winoNB<>+44(SB)/4, $0x3e2aaaab
+DATA winoNB<>+48(SB)/4, $0x3e2aaaab
+DATA winoNB<>+52(SB)/4, $0x3e2aaaab
+DATA winoNB<>+56(SB)/4, $0x3e2aaaab
+DATA winoNB<>+60(SB)/4, $0x3e2aaaab
+DATA winoNB<>+64(SB)/4, $0x3e2aaaab
+DATA winoNB<>+68(SB)/4, $0x3e2aaaab
+DATA winoNB<>+72(SB)/4, $0x3e2aaaab
+DATA winoNB<>+76(SB)/4, $0x3e2aaaab
+DATA winoNB<>+80(SB)/4, $0x3e2aaaab
+DATA winoNB<>+84(SB)/4, $0x3e2aaaab
+DATA winoNB<>+88(SB)/4, $0x3e2aaaab
+DATA winoNB<>+92(SB)/4, $0x3e2aaaab
+DATA winoNB<>+96(SB)/4, $0x3e2aaaab
+DATA winoNB<>+100(SB)/4, $0x3e2aaaab
+DATA winoNB<>+104(SB)/4, $0x3e2aaaab
+DATA winoNB<>+108(SB)/4, $0x3e2aaaab
+DATA winoNB<>+112(SB)/4, $0x3e2aaaab
+DATA winoNB<>+116(SB)/4, $0x3e2aaaab
+DATA winoNB<>+120(SB)/4, $0x3e2aaaab
+DATA winoNB<>+124(SB)/4, $0x3e2aaaab
+DATA winoNB<>+128(SB)/4, $0x3e2aaaab
+DATA winoNB<>+132(SB)/4, $0x3e2aaaab
+DATA winoNB<>+136(SB)/4, $0x3e2aaaab
+DATA winoNB<>+140(SB)/4, $0x3e2aaaab
+DATA winoNB<>+144(SB)/4, $0x3e2aaaab
+DATA winoNB<>+148(SB)/4, $0x3e2aaaab
+DATA winoNB<>+152(SB)/4, $0x3e2aaaab
+DATA winoNB<>+156(SB)/4, $0x3e2aaaab
+DATA winoNB<>+160(SB)/4, $0x3e2aaaab
+DATA winoNB<>+164(SB)/4, $0x3e2aaaab
+DATA winoNB<>+168(SB)/4, $0x3e2aaaab
+DATA winoNB<>+172(SB)/4, $0x3e2aaaab
+DATA winoNB<>+176(SB)/4, $0x3e2aaaab
+DATA winoNB<>+180(SB)/4, $0x3e2aaaab
+DATA winoNB<>+184(SB)/4, $0x3e2aaaab
+DATA winoNB<>+188(SB)/4, $0x3e2aaaab
+GLOBL winoNB<>(SB), RODATA|NOPTR, $192
+
+DATA winoNOA<>+0(SB)/4, $0xbef15bef
+DATA winoNOA<>+4(SB)/4, $0xbef15bef
+DATA winoNOA<>+8(SB)/4, $0xbef15bef
+DATA winoNOA<>+12(SB)/4, $0xbef15bef
+DATA winoNOA<>+16(SB)/4, $0xbef15bef
+DATA winoNOA<>+20(SB)/4, $0xbef15bef
+DATA winoNOA<>+24(SB)/4, $0xbef15bef
+DATA winoNOA<>+28(SB)/4, $0xbef15bef
+DATA winoNOA<>+32(SB)/4, $0xbef15bef
+DATA winoNOA<>+36(SB)/4, $0xbef15bef
+DATA winoNOA<>+40(SB)/4, $0xbef15bef
+DATA winoNOA<>+44(SB)/4, $0xbef15bef
+DATA winoNOA<>+48(SB)/4, $0xbef15bef
+DATA winoNOA<>+52(SB)/4, $0xbef15bef
+DATA winoNOA<>+56(SB)/4, $0xbef15bef
+DATA winoNOA<>+60(SB)/4, $0xbef15bef
+DATA winoNOA<>+64(SB)/4, $0xbef15bef
+DATA winoNOA<>+68(SB)/4, $0xbef15bef
+DATA winoNOA<>+72(SB)/4, $0xbef15bef
+DATA winoNOA<>+76(SB)/4, $0xbef15bef
+DATA winoNOA<>+80(SB)/4, $0xbef15bef
+DATA winoNOA<>+84(SB)/4, $0xbef15bef
+DATA winoNOA<>+88(SB)/4, $0xbef15bef
+DATA winoNOA<>+92(SB)/4, $0xbef15bef
+DATA winoNOA<>+96(SB)/4, $0xbef15bef
+DATA winoNOA<>+100(SB)/4, $0xbef15bef
+DATA winoNOA<>+104(SB)/4, $0xbef15bef
+DATA winoNOA<>+108(SB)/4, $0xbef15bef
+DATA winoNOA<>+112(SB)/4, $0xbef15bef
+DATA winoNOA<>+116(SB)/4, $0xbef15bef
+DATA winoNOA<>+120(SB)/4, $0xbef15bef
+DATA winoNOA<>+124(SB)/4, $0xbef15bef
+DATA winoNOA<>+128(SB)/4, $0xbef15bef
+DATA winoNOA<>+132(SB)/4, $0xbef15bef
+DATA winoNOA<>+136(SB)/4, $0xbef15bef
+DATA winoNOA<>+140(SB)/4, $0xbef15bef
+DATA winoNOA<>+144(SB)/4, $0xbef15bef
+DATA winoNOA<>+148(SB)/4, $0xbef15bef
+DATA winoNOA<>+152(SB)/4, $0xbef15bef
+DATA winoNOA<>+156(SB)/4, $0xbef15bef
+DATA winoNOA<>+160(SB)/4, $0xbef15bef
+DATA winoNOA<>+164(SB)/4, $0xbef15bef
+DATA winoNOA<>+168(SB)/4, $0xbef15bef
+DATA winoNOA<>+172(SB)/4, $0xbef15bef
+DATA winoNOA<>+176(SB)/4, $0xbef15bef
+DATA winoNOA<>+180(SB)/4, $0xbef15bef
+DATA winoNOA<>+184(SB)/4, $0xbef15bef
+DATA winoNOA<>+188(SB)/4, $0xbef15bef
+GLOBL winoNOA<>(SB), RODATA|NOPTR, $192
+
+DATA winoNOB<>+0(SB)/4, $0x3e715bef
+DATA winoNOB<>+4(SB)/4, $0x3e715bef
+DATA winoNOB<>+8(SB)/4, $0x3e715bef
+DATA winoNOB<>+12(SB)/4, $0x3e715bef
+DATA winoNOB<>+16(SB)/4, $0x3e715bef
+DATA winoNOB<>+20(SB)/4, $0x3e715bef
+DATA winoNOB<>+24(SB)/4, $0x3e715bef
+DATA winoNOB<>+28(SB)/4, $0x3e715bef
+DATA winoNOB<>+32(SB)/4, $0x3e715bef
+DATA winoNOB<>+36(SB)/4, $0x3e715bef
+DATA winoNOB<>+40(SB)/4, $0x3e715bef
+DATA winoNOB<>+44(SB)/4, $0x3e715bef
+DATA winoNOB<>+48(SB)/4, $0x3e715bef
+DATA winoNOB<>+52(SB)/4, $0x3e715bef
+DATA winoNOB<>+56(SB)/4, $0x3e715bef
+DATA winoNOB<>+60(SB)/4, $0x3e715bef
+DATA winoNOB<>+64(SB)/4, $0x3e715bef
+DATA winoNOB<>+68(SB)/4, $0x3e715bef
+DATA winoNOB<>+72(SB)/4, $0x3e715bef
+DATA winoNOB<>+76(SB)/4, $0x3e715bef
+DATA winoNOB<>+80(SB)/4, $0x3e715bef
+DATA winoNOB<>+84(SB)/4, $0x3e715bef
+DATA winoNOB<>+88(SB)/4, $0x3e715bef
+DATA winoNOB<>+92(SB)/4, $0x3e715bef
+DATA winoNOB<>+96(SB)/4, $0x3e715bef
+DATA winoNOB<>+100(SB)/4, $0x3e715bef
+DATA winoNOB<>+104(SB)/4, $0x3e715bef
+DATA winoNOB<>+108(SB)/4, $0x3e715bef
+DATA winoNOB<>+112(SB)/4, $0x3e715bef
+DATA winoNOB<>+116(SB)/4, $0x3e715bef
+DATA winoNOB<>+120(SB)/4, $0x3e715bef
+DATA winoNOB<>+124(SB)/4, $0x3e715bef
+DATA winoNOB<>+128(SB)/4, $0x3e715bef
+DATA winoNOB<>+132(SB)/4, $0x3e715bef
+DATA winoNOB<>+136(SB)/4, $0x3e715bef
+DATA winoNOB<>+140(SB)/4, $0x3e715bef
+DATA winoNOB<>+144(SB)/4, $0x3e715bef
+DATA winoNOB<>+148(SB)/4, $0x3e715bef
+DATA winoNOB<>+152(SB)/4, $0x3e715bef
+DATA winoNOB<>+156(SB)/4, $0x3e715bef
+DATA winoNOB<>+160(SB)/4, $0x3e715bef
+DATA winoNOB<>+164(SB)/4, $0x3e715bef
+DATA winoNOB<>+168(SB)/4, $0x3e715bef
+DATA winoNOB<>+172(SB)/4, $0x3e715bef
+DATA winoNOB<>+176(SB)/4, $0x3e715bef
+DATA winoNOB<>+180(SB)/4, $0x3e715bef
+DATA winoNOB<>+184(SB)/4, $0x3e715bef
+DATA winoNOB<>+188(SB)/4, $0x3e715bef
+GLOBL winoNOB<>(SB), RODATA|NOPTR, $192
+
+DATA winoN2A<>+0(SB)/4, $0xbeaaaaab
+DATA winoN2A<>+4(SB)/4, $0xbeaaaaab
+DATA winoN2A<>+8(SB)/4, $0xbeaaaaab
+DATA winoN2A<>+12(SB)/4, $0xbeaaaaab
+DATA winoN2A<>+16(SB)/4, $0xbeaaaaab
+DATA winoN2A<>+20(SB)/4, $0xbeaaaaab
+DATA winoN2A<>+24(SB)/4, $0xbeaaaaab
+DATA winoN2A<>+28(SB)/4, $0xbeaaaaab
+DATA winoN2A<>+32(SB)/4, $0xbeaaaaab
+DATA winoN2A<>+36(SB)/4, $0xbeaaaaab
+DATA winoN2A<>+40(SB)/4, $0xbeaaaaab
+DATA winoN2A<>+44(SB)/4, $0xbeaaaaab
+DATA winoN2A<>+48(SB)/4, $0xbeaaaaab
+DATA winoN2A<>+52(SB)/4, $0xbeaaaaab
+DATA winoN2A<>+56(SB)/4, $0xbeaaaaab
+DATA winoN2A<>+60(SB)/4, $0xbeaaaaab
+DATA winoN2A<>+64(SB)/4, $0xbeaaaaab
+DATA winoN2A<>+68(SB)/4, $0xbeaaaaab
+DATA winoN2A<>+72(SB)/4, $0xbeaaaaab
+DATA winoN2A<>+76(SB)/4, $0xbeaaaaab
+DATA winoN2A<>+80(SB)/4, $0xbeaaaaab
+DATA winoN2A<>+84(SB)/4, $0xbeaaaaab
+DATA winoN2A<>+88(SB)/4, $0xbeaaaaab
+DATA winoN2A<>+92(SB)/4, $0xbeaaaaab
+DATA winoN2A<>+96(SB)/4, $0xbeaaaaab
+DATA winoN2A<>+100(SB)/4, $0xbeaaaaab
+DATA winoN2A<>+104(SB)/4, $0xbeaaaaab
+DATA winoN2A<>+108(SB)/4, $0xbeaaaaab
+DATA winoN2A<>+112(SB)/4, $0xbeaaaaab
+DATA winoN2A<>+116(SB)/4, $0xbeaaaaab
+DATA winoN2A<>+120(SB)/4, $0xbeaaaaab
+DATA winoN2A<>+124(SB)/4, $0xbeaaaaab
+DATA winoN2A<>+128(SB)/4, $0xbeaaaaab
+DATA winoN2A<>+132(SB)/4, $0xbeaaaaab
+DATA winoN2A<>+136(SB)/4, $0xbeaaaaab
+DATA winoN2A<>+140(SB)/4, $0xbeaaaaab
+DATA winoN2A<>+144(SB)/4, $0xbeaaaaab
+DATA winoN2A<>+148(SB)/4, $0xbeaaaaab
+DATA winoN2A<>+152(SB)/4, $0xbeaaaaab
+DATA winoN2A<>+156(SB)/4, $0xbeaaaaab
+DATA winoN2A<>+160(SB)/4, $0xbeaaaaab
+DATA winoN2A<>+164(SB)/4, $0xbeaaaaab
+DATA winoN2A<>+168(SB)/4, $0xbeaaaaab
+DATA winoN2A<>+172(SB)/4, $0xbeaaaaab
+DATA winoN2A<>+176(SB)/4, $0xbeaaaaab
+DATA winoN2A<>+180(SB)/4, $0xbeaaaaab
+DATA winoN2A<>+184(SB)/4, $0xbeaaaaab
+DATA winoN2A<>+188(SB)/4, $0xbeaaaaab
+GLOBL winoN2A<>(SB), RODATA|NOPTR, $192
+
+DATA winoN2B<>+0(SB)/4, $0x3eaaaaab
+DATA winoN2B<>+4(SB)/4, $0x3eaaaaab
+DATA winoN2B<>+8(SB)/4, $0x3eaaaaab
+DATA winoN2B<>+12(SB)/4, $0x3eaaaaab
+DATA winoN2B<>+16(SB)/4, $0x3eaaaaab
+DATA winoN2B<>+20(SB)/4, $0x3eaaaaab
+DATA winoN2B<>+24(SB)/4, $0x3eaaaaab
+DATA winoN2B<>+28(SB)/4, $0x3eaaaaab
+DATA winoN2B<>+32(SB)/4, $0x3eaaaaab
+DATA winoN2B<>+36(SB)/4, $0x3eaaaaab
+DATA winoN2B<>+40(SB)/4, $0x3eaaaaab
+DATA winoN2B<>+44(SB)/4, $0x3eaaaaab
+DATA winoN2B<>+48(SB)/4, $0x3eaaaaab
+DATA winoN2B<>+52(SB)/4, $0x3eaaaaab
+DATA winoN2B<>+56(SB)/4, $0x3eaaaaab
+DATA winoN2B<>+60(SB)/4, $0x3eaaaaab
+DATA winoN2B<>+64(SB)/4, $0x3eaaaaab
+DATA winoN2B<>+68(SB)/4, $0x3eaaaaab
+DATA winoN2B<>+72(SB)/4, $0x3eaaaaab
+DATA winoN2B<>+76(SB)/4, $0x3eaaaaab
+DATA winoN2B<>+80(SB)/4, $0x3eaaaaab
+DATA winoN2B<>+84(SB)/4, $0x3eaaaaab
+DATA winoN2B<>+88(SB)/4, $0x3eaaaaab
+DATA winoN2B<>+92(SB)/4, $0x3eaaaaab
+DATA winoN2B<>+96(SB)/4, $0x3eaaaaab
+DATA winoN2B<>+100(SB)/4, $0x3eaaaaab
+DATA winoN2B<>+104(SB)/4, $0x3eaaaaab
+DATA winoN2B<>+108(SB)/4, $0x3eaaaaab
+DATA winoN2B<>+112(SB)/4, $0x3eaaaaab
+DATA winoN2B<>+116(SB)/4, $0x3eaaaaab
+DATA winoN2B<>+120(SB)/4, $0x3eaaaaab
+DATA winoN2B<>+124(SB)/4, $0x3eaaaaab
+DATA winoN2B<>+128(SB)/4, $0x3eaaaaab
+DATA winoN2B<>+132(SB)/4, $0x3eaaaaab
+DATA winoN2B<>+136(SB)/4, $0x3eaaaaab
+DATA winoN2B<>+140(SB)/4, $0x3eaaaaab
+DATA winoN2B<>+144(SB)/4, $0x3eaaaaab
+DATA winoN2B<>+148(SB)/4, $0x3eaaaaab
+DATA winoN2B<>+152(SB)/4, $0x3eaaaaab
+DATA winoN2B<>+156(SB)/4, $0x3eaaaaab
+DATA winoN2B<>+160(SB)/4, $0x3eaaaaab
+DATA winoN2B<>+164(SB)/4, $0x3eaaaaab
+DATA winoN2B<>+168(SB)/4, $0x3eaaaaab
+DATA winoN2B<>+172(SB)/4, $0x3eaaaaab
+DATA winoN2B<>+176(SB)/4, $0x3eaaaaab
+DATA winoN2B<>+180(SB)/4, $0x3eaaaaab
+DATA winoN2B<>+184(SB)/4, $0x3eaaaaab
+DATA winoN2B<>+188(SB)/4, $0x3eaaaaab
+GLOBL winoN2B<>(SB), RODATA|NOPTR, $192
+
+// func winogradWeightsAVX512(u *float32, freq int, kernels *float32, rows int, count int)
+// Requires: AVX, AVX2, FMA3
+TEXT ·winogradWeightsAVX512(SB), NOSPLIT, $576-40
+	MOVQ         u+0(FP), AX
+	MOVQ         freq+8(FP), CX
+	SHLQ         $0x02, CX
+	MOVQ         kernels+16(FP), DX
+	MOVQ         rows+24(FP), BX
+	MOVQ         count+32(FP), SI
+	VMOVD        BX, X0
+	VPBROADCASTD X0, Y0
+	VPCMPGTD     indices<>+0(SB), Y0, Y0
+	SHLQ         $0x02, BX
+	LEAQ         (BX)(BX*8), DI
+
+channel:
+	MOVQ        DX, R8
+	VMOVUPS     (R8), Y1
+	ADDQ        BX, R8
+	VMOVUPS     Y1, (SP)
+	VMOVUPS     (R8), Y2
+	ADDQ        BX, R8
+	VMOVUPS     (R8), Y3
+	ADDQ        BX, R8
+	VMULPS      winoNA<>+0(SB), Y1, Y4
+	VFMADD231PS winoN2A<>+0(SB), Y3, Y4
+	VMULPS      winoNOA<>+0(SB), Y2, Y5
+	VADDPS      Y5, Y4, Y6
+	VMOVUPS     Y6, 32(SP)
+	VSUBPS      Y5, Y4, Y4
+	VMOVUPS     Y4, 64(SP)
+	VMULPS      winoNB<>+0(SB), Y1, Y1
+	VFMADD231PS winoN2B<>+0(SB), Y3, Y1
+	VMULPS      winoNOB<>+0(SB), Y2, Y2
+	VADDPS      Y2, Y1, Y4
+	VMOVUPS     Y4, 96(SP)
+	VSUBPS      Y2, Y1, Y1
+	VMOVUPS     Y1, 128(SP)
+	VMOVUPS     Y3, 160(SP)
+	VMOVUPS     (R8), Y1
+	ADDQ        BX, R8
+	VMOVUPS     Y1, 192(SP)
+	VMOVUPS     (R8), Y2
+	ADDQ        BX, R8
+	VMOVUPS     (R8), Y3
+	ADDQ        BX, R8
+	VMULPS      winoNA<>+0(SB), Y1, Y4
+	VFMADD231PS winoN2A<>+0(SB), Y3, Y4
+	VMULPS      winoNOA<>+0(SB), Y2, Y5
+	VADDPS      Y5, Y4, Y6
+	VMOVUPS     Y6, 224(SP)
+	VSUBPS      Y5, Y4, Y4
+	VMOVUPS     Y4, 256(SP)
+	VMULPS      winoNB<>+0(SB), Y1, Y1
+	VFMADD231PS winoN2B<>+0(SB), Y3, Y1
+	VMULPS      winoNOB<>+0(SB), Y2, Y2
+	VADDPS      Y2, Y1, Y4
+	VMOVUPS     Y4, 288(SP)
+	VSUBPS      Y2, Y1, Y1
+	VMOVUPS     Y1, 320(SP)
+	VMOVUPS     Y3, 352(SP)
+	VMOVUPS     (R8), Y1
+	ADDQ        BX, R8
+	VMOVUPS     Y1, 384(SP)
+	VMOVUPS     (R8), Y2
+	ADDQ        BX, R8
+	VMOVUPS     (R8), Y3
+	ADDQ        BX, R8
+	VMULPS      winoNA<>+0(SB), Y1, Y4
+	VFMADD231PS winoN2A<>+0(SB), Y3, Y4
+	VMULPS      winoNOA<>+0(SB), Y2, Y5
+	VADDPS      Y5, Y4, Y6
+	VMOVUPS     Y6, 416(SP)
+	VSUBPS      Y5, Y4, Y4
+	VMOVUPS     Y4, 448(SP)
+	VMULPS      winoNB<>+0(SB), Y1, Y1
+	VFMADD231PS winoN2B<>+0(SB), Y3, Y1
+	VMULPS      winoNOB<>+0(SB), Y2, Y2
+	VADDPS      Y2, Y1, Y4
+	VMOVUPS     Y4, 480(SP)
+	VSUBPS      Y2, Y1, Y1
+	VMOVUPS     Y1, 512(SP)
+	VMOVUPS     Y3, 544(SP)
+	LEAQ        (CX)(CX*2), R8
+	SHLQ        $0x01, R8
+	MOVQ        AX, R9
+	LEAQ        (R8)(R8*2), R10
+	ADDQ        R9, R10
+	VMOVUPS     (SP), Y1
+	VMASKMOVPS  Y1, Y0, (R9)
+	VMOVUPS     192(SP), Y2
+	VMOVUPS     384(SP), Y3
+	VMULPS      winoNA<>+0(SB), Y1, Y4
+	VFMADD231PS winoN2A<>+0(SB), Y3, Y4
+	VMULPS      winoNOA<>+0(SB), Y2, Y5
+	VADDPS      Y5, Y4, Y6
+	VMASKMOVPS  Y6, Y0, (R9)(R8*1)
+	VSUBPS      Y5, Y4, Y4
+	VMASKMOVPS  Y4, Y0, (R9)(R8*2)
+	VMULPS      winoNB<>+0(SB), Y1, Y1
+	VFMADD231PS winoN2B<>+0(SB), Y3, Y1
+	VMULPS      winoNOB<>+0(SB), Y2, Y2
+	VADDPS      Y2, Y1, Y4
+	VMASKMOVPS  Y4, Y0, (R10)
+	VSUBPS      Y2, Y1, Y1
+	VMASKMOVPS  Y1, Y0, (R10)(R8*1)
+	VMASKMOVPS  Y3, Y0, (R10)(R8*2)
+	ADDQ        CX, R9
+	LEAQ        (R8)(R8*2), R10
+	ADDQ        R9, R10
+	VMOVUPS     32(SP), Y1
+	VMASKMOVPS  Y1, Y0, (R9)
+	VMOVUPS     224(SP), Y2
+	VMOVUPS     416(SP), Y3
+	VMULPS      winoNA<>+0(SB), Y1, Y4
+	VFMADD231PS winoN2A<>+0(SB), Y3, Y4
+	VMULPS      winoNOA<>+0(SB), Y2, Y5
+	VADDPS      Y5, Y4, Y6
+	VMASKMOVPS  Y6, Y0, (R9)(R8*1)
+	VSUBPS      Y5, Y4, Y4
+	VMASKMOVPS  Y4, Y0, (R9)(R8*2)
+	VMULPS      winoNB<>+0(SB), Y1, Y1
+	VFMADD231PS winoN2B<>+0(SB), Y3, Y1
+	VMULPS      winoNOB<>+0(SB), Y2, Y2
+	VADDPS      Y2, Y1, Y4
+	VMASKMOVPS  Y4, Y0, (R10)
+	VSUBPS      Y2, Y1, Y1
+	VMASKMOVPS  Y1, Y0, (R10)(R8*1)
+	VMASKMOVPS  Y3, Y0, (R10)(R8*2)
+	ADDQ        CX, R9
+	LEAQ        (R8)(R8*2), R10
+	ADDQ        R9, R10
+	VMOVUPS     64(SP), Y1
+	VMASKMOVPS  Y1, Y0, (R9)
+	VMOVUPS     256(SP), Y2
+	VMOVUPS     448(SP), Y3
+	VMULPS      winoNA<>+0(SB), Y1, Y4
+	VFMADD231PS winoN2A<>+0(SB), Y3, Y4
+	VMULPS      winoNOA<>+0(SB), Y2, Y5
+	VADDPS      Y5, Y4, Y6
+	VMASKMOVPS  Y6, Y0, (R9)(R8*1)
+	VSUBPS      Y5, Y4, Y4
+	VMASKMOVPS  Y4, Y0, (R9)(R8*2)
+	VMULPS      winoNB<>+0(SB), Y1, Y1
+	VFMADD231PS winoN2B<>+0(SB), Y3, Y1
+	VMULPS      winoNOB<>+0(SB), Y2, Y2
+	VADDPS      Y2, Y1, Y4
+	VMASKMOVPS  Y4, Y0, (R10)
+	VSUBPS      Y2, Y1, Y1
+	VMASKMOVPS  Y1, Y0, (R10)(R8*1)
+	VMASKMOVPS  Y3, Y0, (R10)(R8*2)
+	ADDQ        CX, R9
+	LEAQ        (R8)(R8*2), R10
+	ADDQ        R9, R10
+	VMOVUPS     96(SP), Y1
+	VMASKMOVPS  Y1, Y0, (R9)
+	VMOVUPS     288(SP), Y2
+	VMOVUPS     480(SP), Y3
+	VMULPS      winoNA<>+0(SB), Y1, Y4
+	VFMADD231PS winoN2A<>+0(SB), Y3, Y4
+	VMULPS      winoNOA<>+0(SB), Y2, Y5
+	VADDPS      Y5, Y4, Y6
+	VMASKMOVPS  Y6, Y0, (R9)(R8*1)
+	VSUBPS      Y5, Y4, Y4
+	VMASKMOVPS  Y4, Y0, (R9)(R8*2)
+	VMULPS      winoNB<>+0(SB), Y1, Y1
+	VFMADD231PS winoN2B<>+0(SB), Y3, Y1
+	VMULPS      winoNOB<>+0(SB), Y2, Y2
+	VADDPS      Y2, Y1, Y4
+	VMASKMOVPS  Y4, Y0, (R10)
+	VSUBPS      Y2, Y1, Y1
+	VMASKMOVPS  Y1, Y0, (R10)(R8*1)
+	VMASKMOVPS  Y3, Y0, (R10)(R8*2)
+	ADDQ        CX, R9
+	LEAQ        (R8)(R8*2), R10
+	ADDQ        R9, R10
+	VMOVUPS     128(SP), Y1
+	VMASKMOVPS  Y1, Y0, (R9)
+	VMOVUPS     320(SP), Y2
+	VMOVUPS     512(SP), Y3
+	VMULPS      winoNA<>+0(SB), Y1, Y4
+	VFMADD231PS winoN2A<>+0(SB), Y3, Y4
+	VMULPS      winoNOA<>+0(SB), Y2, Y5
+	VADDPS      Y5, Y4, Y6
+	VMASKMOVPS  Y6, Y0, (R9)(R8*1)
+	VSUBPS      Y5, Y4, Y4
+	VMASKMOVPS  Y4, Y0, (R9)(R8*2)
+	VMULPS      winoNB<>+0(SB), Y1, Y1
+	VFMADD231PS winoN2B<>+0(SB), Y3, Y1
+	VMULPS      winoNOB<>+0(SB), Y2, Y2
+	VADDPS      Y2, Y1, Y4
+	VMASKMOVPS  Y4, Y0, (R10)
+	VSUBPS      Y2, Y1, Y1
+	VMASKMOVPS  Y1, Y0, (R10)(R8*1)
+	VMASKMOVPS  Y3, Y0, (R10)(R8*2)
+	ADDQ        CX, R9
+	LEAQ        (R8)(R8*2), R10
+	ADDQ        R9, R10
+	VMOVUPS     160(SP), Y1
+	VMASKMOVPS  Y1, Y0, (R9)
+	VMOVUPS     352(SP), Y2
+	VMOVUPS     544(SP), Y3
+	VMULPS      winoNA<>+0(SB), Y1, Y4
+	VFMADD231PS winoN2A<>+0(SB), Y3, Y4
+	VMULPS      winoNOA<>+0(SB), Y2, Y5
+	VADDPS      Y5, Y4, Y6
+	VMASKMOVPS  Y6, Y0, (R9)(R8*1)
+	VSUBPS      Y5, Y4, Y4
+	VMASKMOVPS  Y4, Y0, (R9)(R8*2)
+	VMULPS      winoNB<>+0(SB), Y1, Y1
+	VFMADD231PS winoN2B<>+0(SB), Y3, Y1
+	VMULPS      winoNOB<>+0(SB), Y2, Y2
+	VADDPS      Y2, Y1, Y4
+	VMASKMOVPS  Y4, Y0, (R10)
+	VSUBPS      Y2, Y1, Y1
+	VMASKMOVPS  Y1, Y0, (R10)(R8*1)
+	VMASKMOVPS  Y3, Y0, (R10)(R8*2)
+	ADDQ        CX, R9
+	ADDQ        DI, DX
+	ADDQ        BX, AX
+	DECQ        SI
+	JNZ         channel
+	VZEROUPPER
+	RET
+
+DATA indices<>+0(SB)/4, $0x00000000
+DATA indices<>+4(SB)/4, $0x00000001
+DATA indices<>+8(SB)/4, $0x00000002
+DATA indices<>+12(SB)/4, $0x00000003
+DATA indices<>+16(SB)/4, $0x00000004
+DATA indices<>+20(SB)/4, $0x00000005
+DATA indices<>+24(SB)/4, $0x00000006
+DATA indices<>+28(SB)/4, $0x00000007
+DATA indices<>+32(SB)/4, $0x00000008
+DATA indices<>+36(SB)/4, $0x00000009
+DATA indices<>+40(SB)/4, $0x0000000a
+DATA indices<>+44(SB)/4, $0x0000000b
+DATA indices<>+48(SB)/4, $0x0000000c
+DATA indices<>+52(SB)/4, $0x0000000d
+DATA indices<>+56(SB)/4, $0x0000000e
+DATA indices<>+60(SB)/4, $0x0000000f
+DATA indices<>+64(SB)/4, $0x00000010
+DATA indices<>+68(SB)/4, $0x00000011
+DATA indices<>+72(SB)/4, $0x00000012
+DATA indices<>+76(SB)/4, $0x00000013
+DATA indices<>+80(SB)/4, $0x00000014
+DATA indices<>+84(SB)/4, $0x00000015
+DATA indices<>+88(SB)/4, $0x00000016
+DATA indices<>+92(SB)/4, $0x00000017
+DATA indices<>+96(SB)/4, $0x00000018
+DATA indices<>+100(SB)/4, $0x00000019
+DATA indices<>+104(SB)/4, $0x0000001a
+DATA indices<>+108(SB)/4, $0x0000001b
+DATA indices<>+112(SB)/4, $0x0000001c
+DATA indices<>+116(SB)/4, $0x0000001d
+DATA indices<>+120(SB)/4, $0x0000001e
+DATA indices<>+124(SB)/4, $0x0000001f
+DATA indices<>+128(SB)/4, $0x00000020
+DATA indices<>+132(SB)/4, $0x00000021
+DATA indices<>+136(SB)/4, $0x00000022
+DATA indices<>+140(SB)/4, $0x00000023
+DATA indices<>+144(SB)/4, $0x00000024
+DATA indices<>+148(SB)/4, $0x00000025
+DATA indices<>+152(SB)/4, $0x00000026
+DATA indices<>+156(SB)/4, $0x00000027
+DATA indices<>+160(SB)/4, $0x00000028
+DATA indices<>+164(SB)/4, $0x00000029
+DATA indices<>+168(SB)/4, $0x0000002a
+DATA indices<>+172(SB)/4, $0x0000002b
+DATA indices<>+176(SB)/4, $0x0000002c
+DATA indices<>+180(SB)/4, $0x0000002d
+DATA indices<>+184(SB)/4, $0x0000002e
+DATA indices<>+188(SB)/4, $0x0000002f
+GLOBL indices<>(SB), RODATA|NOPTR, $192
+
 // func winogradInputAVX512_1(a *uintptr)
 // Requires: AVX, AVX512F
 TEXT ·winogradInputAVX512_1(SB), NOSPLIT, $0-8
@@ -218,56 +1032,6 @@ DATA lanes<>+180(SB)/4, $0x00000010
 DATA lanes<>+184(SB)/4, $0x00000010
 DATA lanes<>+188(SB)/4, $0x00000010
 GLOBL lanes<>(SB), RODATA|NOPTR, $192
-
-DATA indices<>+0(SB)/4, $0x00000000
-DATA indices<>+4(SB)/4, $0x00000001
-DATA indices<>+8(SB)/4, $0x00000002
-DATA indices<>+12(SB)/4, $0x00000003
-DATA indices<>+16(SB)/4, $0x00000004
-DATA indices<>+20(SB)/4, $0x00000005
-DATA indices<>+24(SB)/4, $0x00000006
-DATA indices<>+28(SB)/4, $0x00000007
-DATA indices<>+32(SB)/4, $0x00000008
-DATA indices<>+36(SB)/4, $0x00000009
-DATA indices<>+40(SB)/4, $0x0000000a
-DATA indices<>+44(SB)/4, $0x0000000b
-DATA indices<>+48(SB)/4, $0x0000000c
-DATA indices<>+52(SB)/4, $0x0000000d
-DATA indices<>+56(SB)/4, $0x0000000e
-DATA indices<>+60(SB)/4, $0x0000000f
-DATA indices<>+64(SB)/4, $0x00000010
-DATA indices<>+68(SB)/4, $0x00000011
-DATA indices<>+72(SB)/4, $0x00000012
-DATA indices<>+76(SB)/4, $0x00000013
-DATA indices<>+80(SB)/4, $0x00000014
-DATA indices<>+84(SB)/4, $0x00000015
-DATA indices<>+88(SB)/4, $0x00000016
-DATA indices<>+92(SB)/4, $0x00000017
-DATA indices<>+96(SB)/4, $0x00000018
-DATA indices<>+100(SB)/4, $0x00000019
-DATA indices<>+104(SB)/4, $0x0000001a
-DATA indices<>+108(SB)/4, $0x0000001b
-DATA indices<>+112(SB)/4, $0x0000001c
-DATA indices<>+116(SB)/4, $0x0000001d
-DATA indices<>+120(SB)/4, $0x0000001e
-DATA indices<>+124(SB)/4, $0x0000001f
-DATA indices<>+128(SB)/4, $0x00000020
-DATA indices<>+132(SB)/4, $0x00000021
-DATA indices<>+136(SB)/4, $0x00000022
-DATA indices<>+140(SB)/4, $0x00000023
-DATA indices<>+144(SB)/4, $0x00000024
-DATA indices<>+148(SB)/4, $0x00000025
-DATA indices<>+152(SB)/4, $0x00000026
-DATA indices<>+156(SB)/4, $0x00000027
-DATA indices<>+160(SB)/4, $0x00000028
-DATA indices<>+164(SB)/4, $0x00000029
-DATA indices<>+168(SB)/4, $0x0000002a
-DATA indices<>+172(SB)/4, $0x0000002b
-DATA indices<>+176(SB)/4, $0x0000002c
-DATA indices<>+180(SB)/4, $0x0000002d
-DATA indices<>+184(SB)/4, $0x0000002e
-DATA indices<>+188(SB)/4, $0x0000002f
-GLOBL indices<>(SB), RODATA|NOPTR, $192
 
 DATA spread1_0<>+0(SB)/4, $0x00000000
 DATA spread1_0<>+4(SB)/4, $0x00000004
@@ -719,6 +1483,248 @@ DATA winoB<>+184(SB)/4, $0x3fb504f3
 DATA winoB<>+188(SB)/4, $0x3fb504f3
 GLOBL winoB<>(SB), RODATA|NOPTR, $192
 
+// func winogradGradientAVX512_1(a *uintptr)
+// Requires: AVX, AVX512F
+TEXT ·winogradGradientAVX512_1(SB), NOSPLIT, $0-8
+	MOVQ a+0(FP), AX
+	MOVQ 72(AX), CX
+	MOVQ 80(AX), DX
+	MOVQ 96(AX), BX
+
+block:
+	MOVQ         120(AX), SI
+	MOVQ         64(AX), SI
+	VMOVD        CX, X0
+	VMOVD        SI, X1
+	VPBROADCASTD X0, Z0
+	VPBROADCASTD X1, Z1
+	VPADDD       indices<>+0(SB), Z0, Z0
+	VPCMPUD      $0x01, Z1, Z0, K1
+	VPADDD       lanes<>+0(SB), Z0, Z0
+	VPCMPUD      $0x01, Z1, Z0, K2
+	VPADDD       lanes<>+0(SB), Z0, Z0
+	VPCMPUD      $0x01, Z1, Z0, K3
+	VPADDD       lanes<>+0(SB), Z0, Z0
+	VPCMPUD      $0x01, Z1, Z0, K4
+	VPADDD       lanes<>+0(SB), Z0, Z0
+	VPCMPUD      $0x01, Z1, Z0, K5
+	MOVQ         (AX), SI
+	MOVQ         BX, DI
+	MOVQ         88(AX), R8
+
+channel:
+	XORQ R9, R9
+	MOVQ 120(AX), R10
+
+row:
+	MOVQ        16(AX)(R9*8), R11
+	TESTQ       R11, R11
+	JS          outside
+	ADDQ        CX, R11
+	LEAQ        (SI)(R11*4), R11
+	VMOVUPS.Z   (R11), K1, Z0
+	VMOVUPS.Z   64(R11), K2, Z1
+	VMOVUPS.Z   128(R11), K3, Z3
+	VMOVUPS.Z   192(R11), K4, Z4
+	VMOVDQU32   spread1_0<>+0(SB), Z5
+	VPERMI2PS   Z1, Z0, Z5
+	VMOVDQU32   spread1_0<>+0(SB), Z6
+	VPERMI2PS   Z4, Z3, Z6
+	VSHUFF64X2  $0x44, Z6, Z5, Z7
+	VSHUFF64X2  $0xee, Z6, Z5, Z5
+	VMOVDQU32   spread1_2<>+0(SB), Z6
+	VPERMI2PS   Z1, Z0, Z6
+	VMOVDQU32   spread1_2<>+0(SB), Z0
+	VPERMI2PS   Z4, Z3, Z0
+	VSHUFF64X2  $0x44, Z0, Z6, Z1
+	VSHUFF64X2  $0xee, Z0, Z6, Z0
+	VMOVUPS     Z7, (R10)
+	VMOVUPS     Z0, 320(R10)
+	VMOVAPS     Z7, Z3
+	VFMADD231PS winoA2<>+0(SB), Z1, Z3
+	VMULPS      winoA<>+0(SB), Z5, Z4
+	VFMADD231PS winoA3<>+0(SB), Z0, Z4
+	VSUBPS      Z4, Z3, Z6
+	VMOVUPS     Z6, 128(R10)
+	VADDPS      Z4, Z3, Z3
+	VMOVUPS     Z3, 64(R10)
+	VMOVAPS     Z7, Z3
+	VFMADD231PS winoB2<>+0(SB), Z1, Z3
+	VMULPS      winoB<>+0(SB), Z5, Z1
+	VFMADD231PS winoB3<>+0(SB), Z0, Z1
+	VSUBPS      Z1, Z3, Z0
+	VMOVUPS     Z0, 256(R10)
+	VADDPS      Z1, Z3, Z3
+	VMOVUPS     Z3, 192(R10)
+	JMP         next
+
+outside:
+	VPXORD  Z2, Z2, Z2
+	VMOVUPS Z2, (R10)
+	VMOVUPS Z2, 64(R10)
+	VMOVUPS Z2, 128(R10)
+	VMOVUPS Z2, 192(R10)
+	VMOVUPS Z2, 256(R10)
+	VMOVUPS Z2, 320(R10)
+
+next:
+	ADDQ $0x00000180, R10
+	INCQ R9
+	CMPQ R9, $0x04
+	JL   row
+	MOVQ 104(AX), R9
+	LEAQ (R9)(R9*2), R9
+	SHLQ $0x03, R9
+	MOVQ DI, R10
+	MOVQ 120(AX), R11
+	MOVQ $0x00000006, R12
+
+column:
+	VMOVUPS     (R11), Z0
+	VMOVUPS     384(R11), Z1
+	VMOVUPS     768(R11), Z3
+	VMOVUPS     1152(R11), Z4
+	LEAQ        (R9)(R9*2), R13
+	ADDQ        R10, R13
+	VMOVUPS     Z0, (R10)
+	VMOVUPS     Z4, (R13)(R9*2)
+	VMOVAPS     Z0, Z5
+	VFMADD231PS winoA2<>+0(SB), Z3, Z5
+	VMULPS      winoA<>+0(SB), Z1, Z6
+	VFMADD231PS winoA3<>+0(SB), Z4, Z6
+	VSUBPS      Z6, Z5, Z7
+	VMOVUPS     Z7, (R10)(R9*2)
+	VADDPS      Z6, Z5, Z5
+	VMOVUPS     Z5, (R10)(R9*1)
+	VMOVAPS     Z0, Z0
+	VFMADD231PS winoB2<>+0(SB), Z3, Z0
+	VMULPS      winoB<>+0(SB), Z1, Z1
+	VFMADD231PS winoB3<>+0(SB), Z4, Z1
+	VSUBPS      Z1, Z0, Z3
+	VMOVUPS     Z3, (R13)(R9*1)
+	VADDPS      Z1, Z0, Z0
+	VMOVUPS     Z0, (R13)
+	MOVQ        104(AX), R13
+	SHLQ        $0x02, R13
+	ADDQ        R13, R10
+	ADDQ        $0x00000040, R11
+	DECQ        R12
+	JNZ         column
+	MOVQ        8(AX), R9
+	SHLQ        $0x02, R9
+	ADDQ        R9, SI
+	MOVQ        112(AX), R9
+	SHLQ        $0x02, R9
+	ADDQ        R9, DI
+	DECQ        R8
+	JNZ         channel
+	ADDQ        $0x00000040, BX
+	ADDQ        $0x00000040, CX
+	SUBQ        $0x00000010, DX
+	JG          block
+	VZEROUPPER
+	RET
+
+DATA winoA3<>+0(SB)/4, $0x3eb504f3
+DATA winoA3<>+4(SB)/4, $0x3eb504f3
+DATA winoA3<>+8(SB)/4, $0x3eb504f3
+DATA winoA3<>+12(SB)/4, $0x3eb504f3
+DATA winoA3<>+16(SB)/4, $0x3eb504f3
+DATA winoA3<>+20(SB)/4, $0x3eb504f3
+DATA winoA3<>+24(SB)/4, $0x3eb504f3
+DATA winoA3<>+28(SB)/4, $0x3eb504f3
+DATA winoA3<>+32(SB)/4, $0x3eb504f3
+DATA winoA3<>+36(SB)/4, $0x3eb504f3
+DATA winoA3<>+40(SB)/4, $0x3eb504f3
+DATA winoA3<>+44(SB)/4, $0x3eb504f3
+DATA winoA3<>+48(SB)/4, $0x3eb504f3
+DATA winoA3<>+52(SB)/4, $0x3eb504f3
+DATA winoA3<>+56(SB)/4, $0x3eb504f3
+DATA winoA3<>+60(SB)/4, $0x3eb504f3
+DATA winoA3<>+64(SB)/4, $0x3eb504f3
+DATA winoA3<>+68(SB)/4, $0x3eb504f3
+DATA winoA3<>+72(SB)/4, $0x3eb504f3
+DATA winoA3<>+76(SB)/4, $0x3eb504f3
+DATA winoA3<>+80(SB)/4, $0x3eb504f3
+DATA winoA3<>+84(SB)/4, $0x3eb504f3
+DATA winoA3<>+88(SB)/4, $0x3eb504f3
+DATA winoA3<>+92(SB)/4, $0x3eb504f3
+DATA winoA3<>+96(SB)/4, $0x3eb504f3
+DATA winoA3<>+100(SB)/4, $0x3eb504f3
+DATA winoA3<>+104(SB)/4, $0x3eb504f3
+DATA winoA3<>+108(SB)/4, $0x3eb504f3
+DATA winoA3<>+112(SB)/4, $0x3eb504f3
+DATA winoA3<>+116(SB)/4, $0x3eb504f3
+DATA winoA3<>+120(SB)/4, $0x3eb504f3
+DATA winoA3<>+124(SB)/4, $0x3eb504f3
+DATA winoA3<>+128(SB)/4, $0x3eb504f3
+DATA winoA3<>+132(SB)/4, $0x3eb504f3
+DATA winoA3<>+136(SB)/4, $0x3eb504f3
+DATA winoA3<>+140(SB)/4, $0x3eb504f3
+DATA winoA3<>+144(SB)/4, $0x3eb504f3
+DATA winoA3<>+148(SB)/4, $0x3eb504f3
+DATA winoA3<>+152(SB)/4, $0x3eb504f3
+DATA winoA3<>+156(SB)/4, $0x3eb504f3
+DATA winoA3<>+160(SB)/4, $0x3eb504f3
+DATA winoA3<>+164(SB)/4, $0x3eb504f3
+DATA winoA3<>+168(SB)/4, $0x3eb504f3
+DATA winoA3<>+172(SB)/4, $0x3eb504f3
+DATA winoA3<>+176(SB)/4, $0x3eb504f3
+DATA winoA3<>+180(SB)/4, $0x3eb504f3
+DATA winoA3<>+184(SB)/4, $0x3eb504f3
+DATA winoA3<>+188(SB)/4, $0x3eb504f3
+GLOBL winoA3<>(SB), RODATA|NOPTR, $192
+
+DATA winoB3<>+0(SB)/4, $0x403504f3
+DATA winoB3<>+4(SB)/4, $0x403504f3
+DATA winoB3<>+8(SB)/4, $0x403504f3
+DATA winoB3<>+12(SB)/4, $0x403504f3
+DATA winoB3<>+16(SB)/4, $0x403504f3
+DATA winoB3<>+20(SB)/4, $0x403504f3
+DATA winoB3<>+24(SB)/4, $0x403504f3
+DATA winoB3<>+28(SB)/4, $0x403504f3
+DATA winoB3<>+32(SB)/4, $0x403504f3
+DATA winoB3<>+36(SB)/4, $0x403504f3
+DATA winoB3<>+40(SB)/4, $0x403504f3
+DATA winoB3<>+44(SB)/4, $0x403504f3
+DATA winoB3<>+48(SB)/4, $0x403504f3
+DATA winoB3<>+52(SB)/4, $0x403504f3
+DATA winoB3<>+56(SB)/4, $0x403504f3
+DATA winoB3<>+60(SB)/4, $0x403504f3
+DATA winoB3<>+64(SB)/4, $0x403504f3
+DATA winoB3<>+68(SB)/4, $0x403504f3
+DATA winoB3<>+72(SB)/4, $0x403504f3
+DATA winoB3<>+76(SB)/4, $0x403504f3
+DATA winoB3<>+80(SB)/4, $0x403504f3
+DATA winoB3<>+84(SB)/4, $0x403504f3
+DATA winoB3<>+88(SB)/4, $0x403504f3
+DATA winoB3<>+92(SB)/4, $0x403504f3
+DATA winoB3<>+96(SB)/4, $0x403504f3
+DATA winoB3<>+100(SB)/4, $0x403504f3
+DATA winoB3<>+104(SB)/4, $0x403504f3
+DATA winoB3<>+108(SB)/4, $0x403504f3
+DATA winoB3<>+112(SB)/4, $0x403504f3
+DATA winoB3<>+116(SB)/4, $0x403504f3
+DATA winoB3<>+120(SB)/4, $0x403504f3
+DATA winoB3<>+124(SB)/4, $0x403504f3
+DATA winoB3<>+128(SB)/4, $0x403504f3
+DATA winoB3<>+132(SB)/4, $0x403504f3
+DATA winoB3<>+136(SB)/4, $0x403504f3
+DATA winoB3<>+140(SB)/4, $0x403504f3
+DATA winoB3<>+144(SB)/4, $0x403504f3
+DATA winoB3<>+148(SB)/4, $0x403504f3
+DATA winoB3<>+152(SB)/4, $0x403504f3
+DATA winoB3<>+156(SB)/4, $0x403504f3
+DATA winoB3<>+160(SB)/4, $0x403504f3
+DATA winoB3<>+164(SB)/4, $0x403504f3
+DATA winoB3<>+168(SB)/4, $0x403504f3
+DATA winoB3<>+172(SB)/4, $0x403504f3
+DATA winoB3<>+176(SB)/4, $0x403504f3
+DATA winoB3<>+180(SB)/4, $0x403504f3
+DATA winoB3<>+184(SB)/4, $0x403504f3
+DATA winoB3<>+188(SB)/4, $0x403504f3
+GLOBL winoB3<>(SB), RODATA|NOPTR, $192
+
 // func winogradOutputAVX512_1(a *uintptr)
 // Requires: AVX, AVX512F
 TEXT ·winogradOutputAVX512_1(SB), NOSPLIT, $0-8
@@ -896,106 +1902,6 @@ store:
 	JG      block
 	VZEROUPPER
 	RET
-
-DATA winoA3<>+0(SB)/4, $0x3eb504f3
-DATA winoA3<>+4(SB)/4, $0x3eb504f3
-DATA winoA3<>+8(SB)/4, $0x3eb504f3
-DATA winoA3<>+12(SB)/4, $0x3eb504f3
-DATA winoA3<>+16(SB)/4, $0x3eb504f3
-DATA winoA3<>+20(SB)/4, $0x3eb504f3
-DATA winoA3<>+24(SB)/4, $0x3eb504f3
-DATA winoA3<>+28(SB)/4, $0x3eb504f3
-DATA winoA3<>+32(SB)/4, $0x3eb504f3
-DATA winoA3<>+36(SB)/4, $0x3eb504f3
-DATA winoA3<>+40(SB)/4, $0x3eb504f3
-DATA winoA3<>+44(SB)/4, $0x3eb504f3
-DATA winoA3<>+48(SB)/4, $0x3eb504f3
-DATA winoA3<>+52(SB)/4, $0x3eb504f3
-DATA winoA3<>+56(SB)/4, $0x3eb504f3
-DATA winoA3<>+60(SB)/4, $0x3eb504f3
-DATA winoA3<>+64(SB)/4, $0x3eb504f3
-DATA winoA3<>+68(SB)/4, $0x3eb504f3
-DATA winoA3<>+72(SB)/4, $0x3eb504f3
-DATA winoA3<>+76(SB)/4, $0x3eb504f3
-DATA winoA3<>+80(SB)/4, $0x3eb504f3
-DATA winoA3<>+84(SB)/4, $0x3eb504f3
-DATA winoA3<>+88(SB)/4, $0x3eb504f3
-DATA winoA3<>+92(SB)/4, $0x3eb504f3
-DATA winoA3<>+96(SB)/4, $0x3eb504f3
-DATA winoA3<>+100(SB)/4, $0x3eb504f3
-DATA winoA3<>+104(SB)/4, $0x3eb504f3
-DATA winoA3<>+108(SB)/4, $0x3eb504f3
-DATA winoA3<>+112(SB)/4, $0x3eb504f3
-DATA winoA3<>+116(SB)/4, $0x3eb504f3
-DATA winoA3<>+120(SB)/4, $0x3eb504f3
-DATA winoA3<>+124(SB)/4, $0x3eb504f3
-DATA winoA3<>+128(SB)/4, $0x3eb504f3
-DATA winoA3<>+132(SB)/4, $0x3eb504f3
-DATA winoA3<>+136(SB)/4, $0x3eb504f3
-DATA winoA3<>+140(SB)/4, $0x3eb504f3
-DATA winoA3<>+144(SB)/4, $0x3eb504f3
-DATA winoA3<>+148(SB)/4, $0x3eb504f3
-DATA winoA3<>+152(SB)/4, $0x3eb504f3
-DATA winoA3<>+156(SB)/4, $0x3eb504f3
-DATA winoA3<>+160(SB)/4, $0x3eb504f3
-DATA winoA3<>+164(SB)/4, $0x3eb504f3
-DATA winoA3<>+168(SB)/4, $0x3eb504f3
-DATA winoA3<>+172(SB)/4, $0x3eb504f3
-DATA winoA3<>+176(SB)/4, $0x3eb504f3
-DATA winoA3<>+180(SB)/4, $0x3eb504f3
-DATA winoA3<>+184(SB)/4, $0x3eb504f3
-DATA winoA3<>+188(SB)/4, $0x3eb504f3
-GLOBL winoA3<>(SB), RODATA|NOPTR, $192
-
-DATA winoB3<>+0(SB)/4, $0x403504f3
-DATA winoB3<>+4(SB)/4, $0x403504f3
-DATA winoB3<>+8(SB)/4, $0x403504f3
-DATA winoB3<>+12(SB)/4, $0x403504f3
-DATA winoB3<>+16(SB)/4, $0x403504f3
-DATA winoB3<>+20(SB)/4, $0x403504f3
-DATA winoB3<>+24(SB)/4, $0x403504f3
-DATA winoB3<>+28(SB)/4, $0x403504f3
-DATA winoB3<>+32(SB)/4, $0x403504f3
-DATA winoB3<>+36(SB)/4, $0x403504f3
-DATA winoB3<>+40(SB)/4, $0x403504f3
-DATA winoB3<>+44(SB)/4, $0x403504f3
-DATA winoB3<>+48(SB)/4, $0x403504f3
-DATA winoB3<>+52(SB)/4, $0x403504f3
-DATA winoB3<>+56(SB)/4, $0x403504f3
-DATA winoB3<>+60(SB)/4, $0x403504f3
-DATA winoB3<>+64(SB)/4, $0x403504f3
-DATA winoB3<>+68(SB)/4, $0x403504f3
-DATA winoB3<>+72(SB)/4, $0x403504f3
-DATA winoB3<>+76(SB)/4, $0x403504f3
-DATA winoB3<>+80(SB)/4, $0x403504f3
-DATA winoB3<>+84(SB)/4, $0x403504f3
-DATA winoB3<>+88(SB)/4, $0x403504f3
-DATA winoB3<>+92(SB)/4, $0x403504f3
-DATA winoB3<>+96(SB)/4, $0x403504f3
-DATA winoB3<>+100(SB)/4, $0x403504f3
-DATA winoB3<>+104(SB)/4, $0x403504f3
-DATA winoB3<>+108(SB)/4, $0x403504f3
-DATA winoB3<>+112(SB)/4, $0x403504f3
-DATA winoB3<>+116(SB)/4, $0x403504f3
-DATA winoB3<>+120(SB)/4, $0x403504f3
-DATA winoB3<>+124(SB)/4, $0x403504f3
-DATA winoB3<>+128(SB)/4, $0x403504f3
-DATA winoB3<>+132(SB)/4, $0x403504f3
-DATA winoB3<>+136(SB)/4, $0x403504f3
-DATA winoB3<>+140(SB)/4, $0x403504f3
-DATA winoB3<>+144(SB)/4, $0x403504f3
-DATA winoB3<>+148(SB)/4, $0x403504f3
-DATA winoB3<>+152(SB)/4, $0x403504f3
-DATA winoB3<>+156(SB)/4, $0x403504f3
-DATA winoB3<>+160(SB)/4, $0x403504f3
-DATA winoB3<>+164(SB)/4, $0x403504f3
-DATA winoB3<>+168(SB)/4, $0x403504f3
-DATA winoB3<>+172(SB)/4, $0x403504f3
-DATA winoB3<>+176(SB)/4, $0x403504f3
-DATA winoB3<>+180(SB)/4, $0x403504f3
-DATA winoB3<>+184(SB)/4, $0x403504f3
-DATA winoB3<>+188(SB)/4, $0x403504f3
-GLOBL winoB3<>(SB), RODATA|NOPTR, $192
 
 DATA gather1_0<>+0(SB)/4, $0x00000000
 DATA gather1_0<>+4(SB)/4, $0x00000008
@@ -1464,6 +2370,148 @@ DATA next2_1<>+180(SB)/4, $0x00000000
 DATA next2_1<>+184(SB)/4, $0x00000000
 DATA next2_1<>+188(SB)/4, $0x00000000
 GLOBL next2_1<>(SB), RODATA|NOPTR, $192
+
+// func winogradGradientAVX512_2(a *uintptr)
+// Requires: AVX, AVX512F
+TEXT ·winogradGradientAVX512_2(SB), NOSPLIT, $0-8
+	MOVQ a+0(FP), AX
+	MOVQ 72(AX), CX
+	MOVQ 80(AX), DX
+	MOVQ 96(AX), BX
+
+block:
+	MOVQ         120(AX), SI
+	MOVQ         64(AX), SI
+	VMOVD        CX, X0
+	VMOVD        SI, X1
+	VPBROADCASTD X0, Z0
+	VPBROADCASTD X1, Z1
+	VPADDD       indices<>+0(SB), Z0, Z0
+	VPCMPUD      $0x01, Z1, Z0, K1
+	VPADDD       lanes<>+0(SB), Z0, Z0
+	VPCMPUD      $0x01, Z1, Z0, K2
+	VPADDD       lanes<>+0(SB), Z0, Z0
+	VPCMPUD      $0x01, Z1, Z0, K3
+	VPADDD       lanes<>+0(SB), Z0, Z0
+	VPCMPUD      $0x01, Z1, Z0, K4
+	VPADDD       lanes<>+0(SB), Z0, Z0
+	VPCMPUD      $0x01, Z1, Z0, K5
+	MOVQ         (AX), SI
+	MOVQ         BX, DI
+	MOVQ         88(AX), R8
+
+channel:
+	XORQ R9, R9
+	MOVQ 120(AX), R10
+
+row:
+	MOVQ        16(AX)(R9*8), R11
+	TESTQ       R11, R11
+	JS          outside
+	ADDQ        CX, R11
+	LEAQ        (SI)(R11*4), R11
+	VMOVUPS.Z   (R11), K1, Z0
+	VMOVUPS.Z   64(R11), K2, Z1
+	VMOVUPS.Z   128(R11), K3, Z3
+	VMOVUPS.Z   192(R11), K4, Z4
+	VMOVDQU32   spread2_0<>+0(SB), Z5
+	VPERMI2PS   Z1, Z0, Z5
+	VMOVDQU32   spread2_0<>+0(SB), Z6
+	VPERMI2PS   Z4, Z3, Z6
+	VSHUFF64X2  $0x44, Z6, Z5, Z7
+	VSHUFF64X2  $0xee, Z6, Z5, Z5
+	VMOVDQU32   spread2_2<>+0(SB), Z6
+	VPERMI2PS   Z1, Z0, Z6
+	VMOVDQU32   spread2_2<>+0(SB), Z0
+	VPERMI2PS   Z4, Z3, Z0
+	VSHUFF64X2  $0x44, Z0, Z6, Z1
+	VSHUFF64X2  $0xee, Z0, Z6, Z0
+	VMOVUPS     Z7, (R10)
+	VMOVUPS     Z0, 320(R10)
+	VMOVAPS     Z7, Z3
+	VFMADD231PS winoA2<>+0(SB), Z1, Z3
+	VMULPS      winoA<>+0(SB), Z5, Z4
+	VFMADD231PS winoA3<>+0(SB), Z0, Z4
+	VSUBPS      Z4, Z3, Z6
+	VMOVUPS     Z6, 128(R10)
+	VADDPS      Z4, Z3, Z3
+	VMOVUPS     Z3, 64(R10)
+	VMOVAPS     Z7, Z3
+	VFMADD231PS winoB2<>+0(SB), Z1, Z3
+	VMULPS      winoB<>+0(SB), Z5, Z1
+	VFMADD231PS winoB3<>+0(SB), Z0, Z1
+	VSUBPS      Z1, Z3, Z0
+	VMOVUPS     Z0, 256(R10)
+	VADDPS      Z1, Z3, Z3
+	VMOVUPS     Z3, 192(R10)
+	JMP         next
+
+outside:
+	VPXORD  Z2, Z2, Z2
+	VMOVUPS Z2, (R10)
+	VMOVUPS Z2, 64(R10)
+	VMOVUPS Z2, 128(R10)
+	VMOVUPS Z2, 192(R10)
+	VMOVUPS Z2, 256(R10)
+	VMOVUPS Z2, 320(R10)
+
+next:
+	ADDQ $0x00000180, R10
+	INCQ R9
+	CMPQ R9, $0x04
+	JL   row
+	MOVQ 104(AX), R9
+	LEAQ (R9)(R9*2), R9
+	SHLQ $0x03, R9
+	MOVQ DI, R10
+	MOVQ 120(AX), R11
+	MOVQ $0x00000006, R12
+
+column:
+	VMOVUPS     (R11), Z0
+	VMOVUPS     384(R11), Z1
+	VMOVUPS     768(R11), Z3
+	VMOVUPS     1152(R11), Z4
+	LEAQ        (R9)(R9*2), R13
+	ADDQ        R10, R13
+	VMOVUPS     Z0, (R10)
+	VMOVUPS     Z4, (R13)(R9*2)
+	VMOVAPS     Z0, Z5
+	VFMADD231PS winoA2<>+0(SB), Z3, Z5
+	VMULPS      winoA<>+0(SB), Z1, Z6
+	VFMADD231PS winoA3<>+0(SB), Z4, Z6
+	VSUBPS      Z6, Z5, Z7
+	VMOVUPS     Z7, (R10)(R9*2)
+	VADDPS      Z6, Z5, Z5
+	VMOVUPS     Z5, (R10)(R9*1)
+	VMOVAPS     Z0, Z0
+	VFMADD231PS winoB2<>+0(SB), Z3, Z0
+	VMULPS      winoB<>+0(SB), Z1, Z1
+	VFMADD231PS winoB3<>+0(SB), Z4, Z1
+	VSUBPS      Z1, Z0, Z3
+	VMOVUPS     Z3, (R13)(R9*1)
+	VADDPS      Z1, Z0, Z0
+	VMOVUPS     Z0, (R13)
+	MOVQ        104(AX), R13
+	SHLQ        $0x02, R13
+	ADDQ        R13, R10
+	ADDQ        $0x00000040, R11
+	DECQ        R12
+	JNZ         column
+	MOVQ        8(AX), R9
+	SHLQ        $0x02, R9
+	ADDQ        R9, SI
+	MOVQ        112(AX), R9
+	SHLQ        $0x02, R9
+	ADDQ        R9, DI
+	DECQ        R8
+	JNZ         channel
+	ADDQ        $0x00000040, BX
+	ADDQ        $0x00000040, CX
+	SUBQ        $0x00000010, DX
+	JG          block
+	VZEROUPPER
+	RET
 
 // func winogradOutputAVX512_2(a *uintptr)
 // Requires: AVX, AVX512F
@@ -2108,6 +3156,148 @@ DATA next4_1<>+184(SB)/4, $0x00000000
 DATA next4_1<>+188(SB)/4, $0x00000000
 GLOBL next4_1<>(SB), RODATA|NOPTR, $192
 
+// func winogradGradientAVX512_4(a *uintptr)
+// Requires: AVX, AVX512F
+TEXT ·winogradGradientAVX512_4(SB), NOSPLIT, $0-8
+	MOVQ a+0(FP), AX
+	MOVQ 72(AX), CX
+	MOVQ 80(AX), DX
+	MOVQ 96(AX), BX
+
+block:
+	MOVQ         120(AX), SI
+	MOVQ         64(AX), SI
+	VMOVD        CX, X0
+	VMOVD        SI, X1
+	VPBROADCASTD X0, Z0
+	VPBROADCASTD X1, Z1
+	VPADDD       indices<>+0(SB), Z0, Z0
+	VPCMPUD      $0x01, Z1, Z0, K1
+	VPADDD       lanes<>+0(SB), Z0, Z0
+	VPCMPUD      $0x01, Z1, Z0, K2
+	VPADDD       lanes<>+0(SB), Z0, Z0
+	VPCMPUD      $0x01, Z1, Z0, K3
+	VPADDD       lanes<>+0(SB), Z0, Z0
+	VPCMPUD      $0x01, Z1, Z0, K4
+	VPADDD       lanes<>+0(SB), Z0, Z0
+	VPCMPUD      $0x01, Z1, Z0, K5
+	MOVQ         (AX), SI
+	MOVQ         BX, DI
+	MOVQ         88(AX), R8
+
+channel:
+	XORQ R9, R9
+	MOVQ 120(AX), R10
+
+row:
+	MOVQ        16(AX)(R9*8), R11
+	TESTQ       R11, R11
+	JS          outside
+	ADDQ        CX, R11
+	LEAQ        (SI)(R11*4), R11
+	VMOVUPS.Z   (R11), K1, Z0
+	VMOVUPS.Z   64(R11), K2, Z1
+	VMOVUPS.Z   128(R11), K3, Z3
+	VMOVUPS.Z   192(R11), K4, Z4
+	VMOVDQU32   spread4_0<>+0(SB), Z5
+	VPERMI2PS   Z1, Z0, Z5
+	VMOVDQU32   spread4_0<>+0(SB), Z6
+	VPERMI2PS   Z4, Z3, Z6
+	VSHUFF64X2  $0x44, Z6, Z5, Z7
+	VSHUFF64X2  $0xee, Z6, Z5, Z5
+	VMOVDQU32   spread4_2<>+0(SB), Z6
+	VPERMI2PS   Z1, Z0, Z6
+	VMOVDQU32   spread4_2<>+0(SB), Z0
+	VPERMI2PS   Z4, Z3, Z0
+	VSHUFF64X2  $0x44, Z0, Z6, Z1
+	VSHUFF64X2  $0xee, Z0, Z6, Z0
+	VMOVUPS     Z7, (R10)
+	VMOVUPS     Z0, 320(R10)
+	VMOVAPS     Z7, Z3
+	VFMADD231PS winoA2<>+0(SB), Z1, Z3
+	VMULPS      winoA<>+0(SB), Z5, Z4
+	VFMADD231PS winoA3<>+0(SB), Z0, Z4
+	VSUBPS      Z4, Z3, Z6
+	VMOVUPS     Z6, 128(R10)
+	VADDPS      Z4, Z3, Z3
+	VMOVUPS     Z3, 64(R10)
+	VMOVAPS     Z7, Z3
+	VFMADD231PS winoB2<>+0(SB), Z1, Z3
+	VMULPS      winoB<>+0(SB), Z5, Z1
+	VFMADD231PS winoB3<>+0(SB), Z0, Z1
+	VSUBPS      Z1, Z3, Z0
+	VMOVUPS     Z0, 256(R10)
+	VADDPS      Z1, Z3, Z3
+	VMOVUPS     Z3, 192(R10)
+	JMP         next
+
+outside:
+	VPXORD  Z2, Z2, Z2
+	VMOVUPS Z2, (R10)
+	VMOVUPS Z2, 64(R10)
+	VMOVUPS Z2, 128(R10)
+	VMOVUPS Z2, 192(R10)
+	VMOVUPS Z2, 256(R10)
+	VMOVUPS Z2, 320(R10)
+
+next:
+	ADDQ $0x00000180, R10
+	INCQ R9
+	CMPQ R9, $0x04
+	JL   row
+	MOVQ 104(AX), R9
+	LEAQ (R9)(R9*2), R9
+	SHLQ $0x03, R9
+	MOVQ DI, R10
+	MOVQ 120(AX), R11
+	MOVQ $0x00000006, R12
+
+column:
+	VMOVUPS     (R11), Z0
+	VMOVUPS     384(R11), Z1
+	VMOVUPS     768(R11), Z3
+	VMOVUPS     1152(R11), Z4
+	LEAQ        (R9)(R9*2), R13
+	ADDQ        R10, R13
+	VMOVUPS     Z0, (R10)
+	VMOVUPS     Z4, (R13)(R9*2)
+	VMOVAPS     Z0, Z5
+	VFMADD231PS winoA2<>+0(SB), Z3, Z5
+	VMULPS      winoA<>+0(SB), Z1, Z6
+	VFMADD231PS winoA3<>+0(SB), Z4, Z6
+	VSUBPS      Z6, Z5, Z7
+	VMOVUPS     Z7, (R10)(R9*2)
+	VADDPS      Z6, Z5, Z5
+	VMOVUPS     Z5, (R10)(R9*1)
+	VMOVAPS     Z0, Z0
+	VFMADD231PS winoB2<>+0(SB), Z3, Z0
+	VMULPS      winoB<>+0(SB), Z1, Z1
+	VFMADD231PS winoB3<>+0(SB), Z4, Z1
+	VSUBPS      Z1, Z0, Z3
+	VMOVUPS     Z3, (R13)(R9*1)
+	VADDPS      Z1, Z0, Z0
+	VMOVUPS     Z0, (R13)
+	MOVQ        104(AX), R13
+	SHLQ        $0x02, R13
+	ADDQ        R13, R10
+	ADDQ        $0x00000040, R11
+	DECQ        R12
+	JNZ         column
+	MOVQ        8(AX), R9
+	SHLQ        $0x02, R9
+	ADDQ        R9, SI
+	MOVQ        112(AX), R9
+	SHLQ        $0x02, R9
+	ADDQ        R9, DI
+	DECQ        R8
+	JNZ         channel
+	ADDQ        $0x00000040, BX
+	ADDQ        $0x00000040, CX
+	SUBQ        $0x00000010, DX
+	JG          block
+	VZEROUPPER
+	RET
+
 // func winogradOutputAVX512_4(a *uintptr)
 // Requires: AVX, AVX512F
 TEXT ·winogradOutputAVX512_4(SB), NOSPLIT, $0-8
@@ -2386,6 +3576,470 @@ DATA gather4_1<>+184(SB)/4, $0x00000000
 DATA gather4_1<>+188(SB)/4, $0x00000000
 GLOBL gather4_1<>(SB), RODATA|NOPTR, $192
 
+// func winogradKernelsAVX2(kernels *float32, ld int, u *float32, freq int, count int)
+// Requires: AVX, FMA3
+TEXT ·winogradKernelsAVX2(SB), $576-40
+	MOVQ kernels+0(FP), AX
+	MOVQ ld+8(FP), CX
+	SHLQ $0x02, CX
+	MOVQ u+16(FP), DX
+	MOVQ freq+24(FP), BX
+	SHLQ $0x02, BX
+	MOVQ count+32(FP), SI
+
+block:
+	LEAQ        (BX)(BX*2), DI
+	SHLQ        $0x01, DI
+	MOVQ        DX, R8
+	LEAQ        (DI)(DI*2), R9
+	ADDQ        R8, R9
+	VMOVUPS     (R8)(DI*1), Y1
+	VMOVUPS     (R8)(DI*2), Y2
+	VADDPS      Y2, Y1, Y0
+	VSUBPS      Y2, Y1, Y1
+	VMOVUPS     (R9), Y3
+	VMOVUPS     (R9)(DI*1), Y4
+	VADDPS      Y4, Y3, Y2
+	VSUBPS      Y4, Y3, Y3
+	VMOVUPS     (R8), Y4
+	VMOVAPS     Y4, Y4
+	VFMADD231PS winoNA<>+0(SB), Y0, Y4
+	VFMADD231PS winoNB<>+0(SB), Y2, Y4
+	VMOVUPS     Y4, (SP)
+	VMULPS      winoNOA<>+0(SB), Y1, Y1
+	VFMADD231PS winoNOB<>+0(SB), Y3, Y1
+	VMOVUPS     Y1, 192(SP)
+	VMOVUPS     (R9)(DI*2), Y1
+	VMOVAPS     Y1, Y1
+	VFMADD231PS winoN2A<>+0(SB), Y0, Y1
+	VFMADD231PS winoN2B<>+0(SB), Y2, Y1
+	VMOVUPS     Y1, 384(SP)
+	ADDQ        BX, R8
+	LEAQ        (DI)(DI*2), R9
+	ADDQ        R8, R9
+	VMOVUPS     (R8)(DI*1), Y1
+	VMOVUPS     (R8)(DI*2), Y2
+	VADDPS      Y2, Y1, Y0
+	VSUBPS      Y2, Y1, Y1
+	VMOVUPS     (R9), Y3
+	VMOVUPS     (R9)(DI*1), Y4
+	VADDPS      Y4, Y3, Y2
+	VSUBPS      Y4, Y3, Y3
+	VMOVUPS     (R8), Y4
+	VMOVAPS     Y4, Y4
+	VFMADD231PS winoNA<>+0(SB), Y0, Y4
+	VFMADD231PS winoNB<>+0(SB), Y2, Y4
+	VMOVUPS     Y4, 32(SP)
+	VMULPS      winoNOA<>+0(SB), Y1, Y1
+	VFMADD231PS winoNOB<>+0(SB), Y3, Y1
+	VMOVUPS     Y1, 224(SP)
+	VMOVUPS     (R9)(DI*2), Y1
+	VMOVAPS     Y1, Y1
+	VFMADD231PS winoN2A<>+0(SB), Y0, Y1
+	VFMADD231PS winoN2B<>+0(SB), Y2, Y1
+	VMOVUPS     Y1, 416(SP)
+	ADDQ        BX, R8
+	LEAQ        (DI)(DI*2), R9
+	ADDQ        R8, R9
+	VMOVUPS     (R8)(DI*1), Y1
+	VMOVUPS     (R8)(DI*2), Y2
+	VADDPS      Y2, Y1, Y0
+	VSUBPS      Y2, Y1, Y1
+	VMOVUPS     (R9), Y3
+	VMOVUPS     (R9)(DI*1), Y4
+	VADDPS      Y4, Y3, Y2
+	VSUBPS      Y4, Y3, Y3
+	VMOVUPS     (R8), Y4
+	VMOVAPS     Y4, Y4
+	VFMADD231PS winoNA<>+0(SB), Y0, Y4
+	VFMADD231PS winoNB<>+0(SB), Y2, Y4
+	VMOVUPS     Y4, 64(SP)
+	VMULPS      winoNOA<>+0(SB), Y1, Y1
+	VFMADD231PS winoNOB<>+0(SB), Y3, Y1
+	VMOVUPS     Y1, 256(SP)
+	VMOVUPS     (R9)(DI*2), Y1
+	VMOVAPS     Y1, Y1
+	VFMADD231PS winoN2A<>+0(SB), Y0, Y1
+	VFMADD231PS winoN2B<>+0(SB), Y2, Y1
+	VMOVUPS     Y1, 448(SP)
+	ADDQ        BX, R8
+	LEAQ        (DI)(DI*2), R9
+	ADDQ        R8, R9
+	VMOVUPS     (R8)(DI*1), Y1
+	VMOVUPS     (R8)(DI*2), Y2
+	VADDPS      Y2, Y1, Y0
+	VSUBPS      Y2, Y1, Y1
+	VMOVUPS     (R9), Y3
+	VMOVUPS     (R9)(DI*1), Y4
+	VADDPS      Y4, Y3, Y2
+	VSUBPS      Y4, Y3, Y3
+	VMOVUPS     (R8), Y4
+	VMOVAPS     Y4, Y4
+	VFMADD231PS winoNA<>+0(SB), Y0, Y4
+	VFMADD231PS winoNB<>+0(SB), Y2, Y4
+	VMOVUPS     Y4, 96(SP)
+	VMULPS      winoNOA<>+0(SB), Y1, Y1
+	VFMADD231PS winoNOB<>+0(SB), Y3, Y1
+	VMOVUPS     Y1, 288(SP)
+	VMOVUPS     (R9)(DI*2), Y1
+	VMOVAPS     Y1, Y1
+	VFMADD231PS winoN2A<>+0(SB), Y0, Y1
+	VFMADD231PS winoN2B<>+0(SB), Y2, Y1
+	VMOVUPS     Y1, 480(SP)
+	ADDQ        BX, R8
+	LEAQ        (DI)(DI*2), R9
+	ADDQ        R8, R9
+	VMOVUPS     (R8)(DI*1), Y1
+	VMOVUPS     (R8)(DI*2), Y2
+	VADDPS      Y2, Y1, Y0
+	VSUBPS      Y2, Y1, Y1
+	VMOVUPS     (R9), Y3
+	VMOVUPS     (R9)(DI*1), Y4
+	VADDPS      Y4, Y3, Y2
+	VSUBPS      Y4, Y3, Y3
+	VMOVUPS     (R8), Y4
+	VMOVAPS     Y4, Y4
+	VFMADD231PS winoNA<>+0(SB), Y0, Y4
+	VFMADD231PS winoNB<>+0(SB), Y2, Y4
+	VMOVUPS     Y4, 128(SP)
+	VMULPS      winoNOA<>+0(SB), Y1, Y1
+	VFMADD231PS winoNOB<>+0(SB), Y3, Y1
+	VMOVUPS     Y1, 320(SP)
+	VMOVUPS     (R9)(DI*2), Y1
+	VMOVAPS     Y1, Y1
+	VFMADD231PS winoN2A<>+0(SB), Y0, Y1
+	VFMADD231PS winoN2B<>+0(SB), Y2, Y1
+	VMOVUPS     Y1, 512(SP)
+	ADDQ        BX, R8
+	LEAQ        (DI)(DI*2), R9
+	ADDQ        R8, R9
+	VMOVUPS     (R8)(DI*1), Y1
+	VMOVUPS     (R8)(DI*2), Y2
+	VADDPS      Y2, Y1, Y0
+	VSUBPS      Y2, Y1, Y1
+	VMOVUPS     (R9), Y3
+	VMOVUPS     (R9)(DI*1), Y4
+	VADDPS      Y4, Y3, Y2
+	VSUBPS      Y4, Y3, Y3
+	VMOVUPS     (R8), Y4
+	VMOVAPS     Y4, Y4
+	VFMADD231PS winoNA<>+0(SB), Y0, Y4
+	VFMADD231PS winoNB<>+0(SB), Y2, Y4
+	VMOVUPS     Y4, 160(SP)
+	VMULPS      winoNOA<>+0(SB), Y1, Y1
+	VFMADD231PS winoNOB<>+0(SB), Y3, Y1
+	VMOVUPS     Y1, 352(SP)
+	VMOVUPS     (R9)(DI*2), Y1
+	VMOVAPS     Y1, Y1
+	VFMADD231PS winoN2A<>+0(SB), Y0, Y1
+	VFMADD231PS winoN2B<>+0(SB), Y2, Y1
+	VMOVUPS     Y1, 544(SP)
+	ADDQ        BX, R8
+	MOVQ        AX, DI
+	VMOVUPS     32(SP), Y1
+	VMOVUPS     64(SP), Y2
+	VADDPS      Y2, Y1, Y0
+	VSUBPS      Y2, Y1, Y1
+	VMOVUPS     96(SP), Y3
+	VMOVUPS     128(SP), Y4
+	VADDPS      Y4, Y3, Y2
+	VSUBPS      Y4, Y3, Y3
+	VMOVUPS     (SP), Y4
+	VMOVAPS     Y4, Y4
+	VFMADD231PS winoNA<>+0(SB), Y0, Y4
+	VFMADD231PS winoNB<>+0(SB), Y2, Y4
+	VMOVUPS     Y4, (DI)
+	ADDQ        CX, DI
+	VMULPS      winoNOA<>+0(SB), Y1, Y1
+	VFMADD231PS winoNOB<>+0(SB), Y3, Y1
+	VMOVUPS     Y1, (DI)
+	ADDQ        CX, DI
+	VMOVUPS     160(SP), Y1
+	VMOVAPS     Y1, Y1
+	VFMADD231PS winoN2A<>+0(SB), Y0, Y1
+	VFMADD231PS winoN2B<>+0(SB), Y2, Y1
+	VMOVUPS     Y1, (DI)
+	ADDQ        CX, DI
+	VMOVUPS     224(SP), Y1
+	VMOVUPS     256(SP), Y2
+	VADDPS      Y2, Y1, Y0
+	VSUBPS      Y2, Y1, Y1
+	VMOVUPS     288(SP), Y3
+	VMOVUPS     320(SP), Y4
+	VADDPS      Y4, Y3, Y2
+	VSUBPS      Y4, Y3, Y3
+	VMOVUPS     192(SP), Y4
+	VMOVAPS     Y4, Y4
+	VFMADD231PS winoNA<>+0(SB), Y0, Y4
+	VFMADD231PS winoNB<>+0(SB), Y2, Y4
+	VMOVUPS     Y4, (DI)
+	ADDQ        CX, DI
+	VMULPS      winoNOA<>+0(SB), Y1, Y1
+	VFMADD231PS winoNOB<>+0(SB), Y3, Y1
+	VMOVUPS     Y1, (DI)
+	ADDQ        CX, DI
+	VMOVUPS     352(SP), Y1
+	VMOVAPS     Y1, Y1
+	VFMADD231PS winoN2A<>+0(SB), Y0, Y1
+	VFMADD231PS winoN2B<>+0(SB), Y2, Y1
+	VMOVUPS     Y1, (DI)
+	ADDQ        CX, DI
+	VMOVUPS     416(SP), Y1
+	VMOVUPS     448(SP), Y2
+	VADDPS      Y2, Y1, Y0
+	VSUBPS      Y2, Y1, Y1
+	VMOVUPS     480(SP), Y3
+	VMOVUPS     512(SP), Y4
+	VADDPS      Y4, Y3, Y2
+	VSUBPS      Y4, Y3, Y3
+	VMOVUPS     384(SP), Y4
+	VMOVAPS     Y4, Y4
+	VFMADD231PS winoNA<>+0(SB), Y0, Y4
+	VFMADD231PS winoNB<>+0(SB), Y2, Y4
+	VMOVUPS     Y4, (DI)
+	ADDQ        CX, DI
+	VMULPS      winoNOA<>+0(SB), Y1, Y1
+	VFMADD231PS winoNOB<>+0(SB), Y3, Y1
+	VMOVUPS     Y1, (DI)
+	ADDQ        CX, DI
+	VMOVUPS     544(SP), Y1
+	VMOVAPS     Y1, Y1
+	VFMADD231PS winoN2A<>+0(SB), Y0, Y1
+	VFMADD231PS winoN2B<>+0(SB), Y2, Y1
+	VMOVUPS     Y1, (DI)
+	ADDQ        CX, DI
+	ADDQ        $0x00000020, AX
+	ADDQ        $0x00000020, DX
+	SUBQ        $0x00000008, SI
+	JG          block
+	VZEROUPPER
+	RET
+
+// func winogradWeightsAVX2(u *float32, freq int, kernels *float32, rows int, count int)
+// Requires: AVX, AVX2, FMA3
+TEXT ·winogradWeightsAVX2(SB), NOSPLIT, $576-40
+	MOVQ         u+0(FP), AX
+	MOVQ         freq+8(FP), CX
+	SHLQ         $0x02, CX
+	MOVQ         kernels+16(FP), DX
+	MOVQ         rows+24(FP), BX
+	MOVQ         count+32(FP), SI
+	VMOVD        BX, X0
+	VPBROADCASTD X0, Y0
+	VPCMPGTD     indices<>+0(SB), Y0, Y0
+	SHLQ         $0x02, BX
+	LEAQ         (BX)(BX*8), DI
+
+channel:
+	MOVQ        DX, R8
+	VMOVUPS     (R8), Y1
+	ADDQ        BX, R8
+	VMOVUPS     Y1, (SP)
+	VMOVUPS     (R8), Y2
+	ADDQ        BX, R8
+	VMOVUPS     (R8), Y3
+	ADDQ        BX, R8
+	VMULPS      winoNA<>+0(SB), Y1, Y4
+	VFMADD231PS winoN2A<>+0(SB), Y3, Y4
+	VMULPS      winoNOA<>+0(SB), Y2, Y5
+	VADDPS      Y5, Y4, Y6
+	VMOVUPS     Y6, 32(SP)
+	VSUBPS      Y5, Y4, Y4
+	VMOVUPS     Y4, 64(SP)
+	VMULPS      winoNB<>+0(SB), Y1, Y1
+	VFMADD231PS winoN2B<>+0(SB), Y3, Y1
+	VMULPS      winoNOB<>+0(SB), Y2, Y2
+	VADDPS      Y2, Y1, Y4
+	VMOVUPS     Y4, 96(SP)
+	VSUBPS      Y2, Y1, Y1
+	VMOVUPS     Y1, 128(SP)
+	VMOVUPS     Y3, 160(SP)
+	VMOVUPS     (R8), Y1
+	ADDQ        BX, R8
+	VMOVUPS     Y1, 192(SP)
+	VMOVUPS     (R8), Y2
+	ADDQ        BX, R8
+	VMOVUPS     (R8), Y3
+	ADDQ        BX, R8
+	VMULPS      winoNA<>+0(SB), Y1, Y4
+	VFMADD231PS winoN2A<>+0(SB), Y3, Y4
+	VMULPS      winoNOA<>+0(SB), Y2, Y5
+	VADDPS      Y5, Y4, Y6
+	VMOVUPS     Y6, 224(SP)
+	VSUBPS      Y5, Y4, Y4
+	VMOVUPS     Y4, 256(SP)
+	VMULPS      winoNB<>+0(SB), Y1, Y1
+	VFMADD231PS winoN2B<>+0(SB), Y3, Y1
+	VMULPS      winoNOB<>+0(SB), Y2, Y2
+	VADDPS      Y2, Y1, Y4
+	VMOVUPS     Y4, 288(SP)
+	VSUBPS      Y2, Y1, Y1
+	VMOVUPS     Y1, 320(SP)
+	VMOVUPS     Y3, 352(SP)
+	VMOVUPS     (R8), Y1
+	ADDQ        BX, R8
+	VMOVUPS     Y1, 384(SP)
+	VMOVUPS     (R8), Y2
+	ADDQ        BX, R8
+	VMOVUPS     (R8), Y3
+	ADDQ        BX, R8
+	VMULPS      winoNA<>+0(SB), Y1, Y4
+	VFMADD231PS winoN2A<>+0(SB), Y3, Y4
+	VMULPS      winoNOA<>+0(SB), Y2, Y5
+	VADDPS      Y5, Y4, Y6
+	VMOVUPS     Y6, 416(SP)
+	VSUBPS      Y5, Y4, Y4
+	VMOVUPS     Y4, 448(SP)
+	VMULPS      winoNB<>+0(SB), Y1, Y1
+	VFMADD231PS winoN2B<>+0(SB), Y3, Y1
+	VMULPS      winoNOB<>+0(SB), Y2, Y2
+	VADDPS      Y2, Y1, Y4
+	VMOVUPS     Y4, 480(SP)
+	VSUBPS      Y2, Y1, Y1
+	VMOVUPS     Y1, 512(SP)
+	VMOVUPS     Y3, 544(SP)
+	LEAQ        (CX)(CX*2), R8
+	SHLQ        $0x01, R8
+	MOVQ        AX, R9
+	LEAQ        (R8)(R8*2), R10
+	ADDQ        R9, R10
+	VMOVUPS     (SP), Y1
+	VMASKMOVPS  Y1, Y0, (R9)
+	VMOVUPS     192(SP), Y2
+	VMOVUPS     384(SP), Y3
+	VMULPS      winoNA<>+0(SB), Y1, Y4
+	VFMADD231PS winoN2A<>+0(SB), Y3, Y4
+	VMULPS      winoNOA<>+0(SB), Y2, Y5
+	VADDPS      Y5, Y4, Y6
+	VMASKMOVPS  Y6, Y0, (R9)(R8*1)
+	VSUBPS      Y5, Y4, Y4
+	VMASKMOVPS  Y4, Y0, (R9)(R8*2)
+	VMULPS      winoNB<>+0(SB), Y1, Y1
+	VFMADD231PS winoN2B<>+0(SB), Y3, Y1
+	VMULPS      winoNOB<>+0(SB), Y2, Y2
+	VADDPS      Y2, Y1, Y4
+	VMASKMOVPS  Y4, Y0, (R10)
+	VSUBPS      Y2, Y1, Y1
+	VMASKMOVPS  Y1, Y0, (R10)(R8*1)
+	VMASKMOVPS  Y3, Y0, (R10)(R8*2)
+	ADDQ        CX, R9
+	LEAQ        (R8)(R8*2), R10
+	ADDQ        R9, R10
+	VMOVUPS     32(SP), Y1
+	VMASKMOVPS  Y1, Y0, (R9)
+	VMOVUPS     224(SP), Y2
+	VMOVUPS     416(SP), Y3
+	VMULPS      winoNA<>+0(SB), Y1, Y4
+	VFMADD231PS winoN2A<>+0(SB), Y3, Y4
+	VMULPS      winoNOA<>+0(SB), Y2, Y5
+	VADDPS      Y5, Y4, Y6
+	VMASKMOVPS  Y6, Y0, (R9)(R8*1)
+	VSUBPS      Y5, Y4, Y4
+	VMASKMOVPS  Y4, Y0, (R9)(R8*2)
+	VMULPS      winoNB<>+0(SB), Y1, Y1
+	VFMADD231PS winoN2B<>+0(SB), Y3, Y1
+	VMULPS      winoNOB<>+0(SB), Y2, Y2
+	VADDPS      Y2, Y1, Y4
+	VMASKMOVPS  Y4, Y0, (R10)
+	VSUBPS      Y2, Y1, Y1
+	VMASKMOVPS  Y1, Y0, (R10)(R8*1)
+	VMASKMOVPS  Y3, Y0, (R10)(R8*2)
+	ADDQ        CX, R9
+	LEAQ        (R8)(R8*2), R10
+	ADDQ        R9, R10
+	VMOVUPS     64(SP), Y1
+	VMASKMOVPS  Y1, Y0, (R9)
+	VMOVUPS     256(SP), Y2
+	VMOVUPS     448(SP), Y3
+	VMULPS      winoNA<>+0(SB), Y1, Y4
+	VFMADD231PS winoN2A<>+0(SB), Y3, Y4
+	VMULPS      winoNOA<>+0(SB), Y2, Y5
+	VADDPS      Y5, Y4, Y6
+	VMASKMOVPS  Y6, Y0, (R9)(R8*1)
+	VSUBPS      Y5, Y4, Y4
+	VMASKMOVPS  Y4, Y0, (R9)(R8*2)
+	VMULPS      winoNB<>+0(SB), Y1, Y1
+	VFMADD231PS winoN2B<>+0(SB), Y3, Y1
+	VMULPS      winoNOB<>+0(SB), Y2, Y2
+	VADDPS      Y2, Y1, Y4
+	VMASKMOVPS  Y4, Y0, (R10)
+	VSUBPS      Y2, Y1, Y1
+	VMASKMOVPS  Y1, Y0, (R10)(R8*1)
+	VMASKMOVPS  Y3, Y0, (R10)(R8*2)
+	ADDQ        CX, R9
+	LEAQ        (R8)(R8*2), R10
+	ADDQ        R9, R10
+	VMOVUPS     96(SP), Y1
+	VMASKMOVPS  Y1, Y0, (R9)
+	VMOVUPS     288(SP), Y2
+	VMOVUPS     480(SP), Y3
+	VMULPS      winoNA<>+0(SB), Y1, Y4
+	VFMADD231PS winoN2A<>+0(SB), Y3, Y4
+	VMULPS      winoNOA<>+0(SB), Y2, Y5
+	VADDPS      Y5, Y4, Y6
+	VMASKMOVPS  Y6, Y0, (R9)(R8*1)
+	VSUBPS      Y5, Y4, Y4
+	VMASKMOVPS  Y4, Y0, (R9)(R8*2)
+	VMULPS      winoNB<>+0(SB), Y1, Y1
+	VFMADD231PS winoN2B<>+0(SB), Y3, Y1
+	VMULPS      winoNOB<>+0(SB), Y2, Y2
+	VADDPS      Y2, Y1, Y4
+	VMASKMOVPS  Y4, Y0, (R10)
+	VSUBPS      Y2, Y1, Y1
+	VMASKMOVPS  Y1, Y0, (R10)(R8*1)
+	VMASKMOVPS  Y3, Y0, (R10)(R8*2)
+	ADDQ        CX, R9
+	LEAQ        (R8)(R8*2), R10
+	ADDQ        R9, R10
+	VMOVUPS     128(SP), Y1
+	VMASKMOVPS  Y1, Y0, (R9)
+	VMOVUPS     320(SP), Y2
+	VMOVUPS     512(SP), Y3
+	VMULPS      winoNA<>+0(SB), Y1, Y4
+	VFMADD231PS winoN2A<>+0(SB), Y3, Y4
+	VMULPS      winoNOA<>+0(SB), Y2, Y5
+	VADDPS      Y5, Y4, Y6
+	VMASKMOVPS  Y6, Y0, (R9)(R8*1)
+	VSUBPS      Y5, Y4, Y4
+	VMASKMOVPS  Y4, Y0, (R9)(R8*2)
+	VMULPS      winoNB<>+0(SB), Y1, Y1
+	VFMADD231PS winoN2B<>+0(SB), Y3, Y1
+	VMULPS      winoNOB<>+0(SB), Y2, Y2
+	VADDPS      Y2, Y1, Y4
+	VMASKMOVPS  Y4, Y0, (R10)
+	VSUBPS      Y2, Y1, Y1
+	VMASKMOVPS  Y1, Y0, (R10)(R8*1)
+	VMASKMOVPS  Y3, Y0, (R10)(R8*2)
+	ADDQ        CX, R9
+	LEAQ        (R8)(R8*2), R10
+	ADDQ        R9, R10
+	VMOVUPS     160(SP), Y1
+	VMASKMOVPS  Y1, Y0, (R9)
+	VMOVUPS     352(SP), Y2
+	VMOVUPS     544(SP), Y3
+	VMULPS      winoNA<>+0(SB), Y1, Y4
+	VFMADD231PS winoN2A<>+0(SB), Y3, Y4
+	VMULPS      winoNOA<>+0(SB), Y2, Y5
+	VADDPS      Y5, Y4, Y6
+	VMASKMOVPS  Y6, Y0, (R9)(R8*1)
+	VSUBPS      Y5, Y4, Y4
+	VMASKMOVPS  Y4, Y0, (R9)(R8*2)
+	VMULPS      winoNB<>+0(SB), Y1, Y1
+	VFMADD231PS winoN2B<>+0(SB), Y3, Y1
+	VMULPS      winoNOB<>+0(SB), Y2, Y2
+	VADDPS      Y2, Y1, Y4
+	VMASKMOVPS  Y4, Y0, (R10)
+	VSUBPS      Y2, Y1, Y1
+	VMASKMOVPS  Y1, Y0, (R10)(R8*1)
+	VMASKMOVPS  Y3, Y0, (R10)(R8*2)
+	ADDQ        CX, R9
+	ADDQ        DI, DX
+	ADDQ        BX, AX
+	DECQ        SI
+	JNZ         channel
+	VZEROUPPER
+	RET
+
 // func winogradInputAVX2_1(a *uintptr)
 // Requires: AVX, AVX2, FMA3
 TEXT ·winogradInputAVX2_1(SB), NOSPLIT, $0-8
@@ -2631,6 +4285,176 @@ DATA lanes8<>+180(SB)/4, $0x00000008
 DATA lanes8<>+184(SB)/4, $0x00000008
 DATA lanes8<>+188(SB)/4, $0x00000008
 GLOBL lanes8<>(SB), RODATA|NOPTR, $192
+
+// func winogradGradientAVX2_1(a *uintptr)
+// Requires: AVX, AVX2, FMA3
+TEXT ·winogradGradientAVX2_1(SB), NOSPLIT, $0-8
+	MOVQ a+0(FP), AX
+	MOVQ 72(AX), CX
+	MOVQ 80(AX), DX
+	MOVQ 96(AX), BX
+
+block:
+	MOVQ         120(AX), SI
+	MOVQ         64(AX), DI
+	VMOVD        CX, X0
+	VMOVD        DI, X1
+	VPBROADCASTD X0, Y0
+	VPBROADCASTD X1, Y1
+	VPADDD       indices<>+0(SB), Y0, Y0
+	VPCMPEQD     Y2, Y2, Y2
+	VPCMPGTD     Y0, Y1, Y3
+	VPCMPGTD     Y2, Y0, Y4
+	VPAND        Y3, Y4, Y3
+	VMOVDQU      Y3, 1152(SI)
+	VPADDD       lanes8<>+0(SB), Y0, Y0
+	VPCMPGTD     Y0, Y1, Y3
+	VPCMPGTD     Y2, Y0, Y4
+	VPAND        Y3, Y4, Y3
+	VMOVDQU      Y3, 1184(SI)
+	VPADDD       lanes8<>+0(SB), Y0, Y0
+	VPCMPGTD     Y0, Y1, Y3
+	VPCMPGTD     Y2, Y0, Y4
+	VPAND        Y3, Y4, Y3
+	VMOVDQU      Y3, 1216(SI)
+	VPADDD       lanes8<>+0(SB), Y0, Y0
+	VPCMPGTD     Y0, Y1, Y3
+	VPCMPGTD     Y2, Y0, Y4
+	VPAND        Y3, Y4, Y3
+	VMOVDQU      Y3, 1248(SI)
+	VPADDD       lanes8<>+0(SB), Y0, Y0
+	VPCMPGTD     Y0, Y1, Y1
+	VPCMPGTD     Y2, Y0, Y0
+	VPAND        Y1, Y0, Y1
+	VMOVDQU      Y1, 1280(SI)
+	MOVQ         (AX), SI
+	MOVQ         BX, DI
+	MOVQ         88(AX), R8
+
+channel:
+	XORQ R9, R9
+	MOVQ 120(AX), R10
+
+row:
+	MOVQ        16(AX)(R9*8), R11
+	TESTQ       R11, R11
+	JS          outside
+	ADDQ        CX, R11
+	LEAQ        (SI)(R11*4), R11
+	MOVQ        120(AX), R12
+	VMOVDQU     1152(R12), Y0
+	VMASKMOVPS  (R11), Y0, Y0
+	MOVQ        120(AX), R12
+	VMOVDQU     1184(R12), Y1
+	VMASKMOVPS  32(R11), Y1, Y1
+	MOVQ        120(AX), R12
+	VMOVDQU     1216(R12), Y2
+	VMASKMOVPS  64(R11), Y2, Y2
+	MOVQ        120(AX), R12
+	VMOVDQU     1248(R12), Y3
+	VMASKMOVPS  96(R11), Y3, Y3
+	VSHUFPS     $0x88, Y1, Y0, Y4
+	VSHUFPS     $0xdd, Y1, Y0, Y0
+	VPERMPD     $0xd8, Y4, Y4
+	VPERMPD     $0xd8, Y0, Y0
+	VSHUFPS     $0x88, Y3, Y2, Y1
+	VSHUFPS     $0xdd, Y3, Y2, Y2
+	VPERMPD     $0xd8, Y1, Y1
+	VPERMPD     $0xd8, Y2, Y2
+	VSHUFPS     $0x88, Y1, Y4, Y3
+	VSHUFPS     $0xdd, Y1, Y4, Y1
+	VPERMPD     $0xd8, Y3, Y3
+	VPERMPD     $0xd8, Y1, Y1
+	VSHUFPS     $0x88, Y2, Y0, Y4
+	VSHUFPS     $0xdd, Y2, Y0, Y0
+	VPERMPD     $0xd8, Y4, Y4
+	VPERMPD     $0xd8, Y0, Y0
+	VMOVUPS     Y3, (R10)
+	VMOVUPS     Y0, 160(R10)
+	VMOVAPS     Y3, Y2
+	VFMADD231PS winoA2<>+0(SB), Y1, Y2
+	VMULPS      winoA<>+0(SB), Y4, Y5
+	VFMADD231PS winoA3<>+0(SB), Y0, Y5
+	VSUBPS      Y5, Y2, Y6
+	VMOVUPS     Y6, 64(R10)
+	VADDPS      Y5, Y2, Y2
+	VMOVUPS     Y2, 32(R10)
+	VMOVAPS     Y3, Y2
+	VFMADD231PS winoB2<>+0(SB), Y1, Y2
+	VMULPS      winoB<>+0(SB), Y4, Y1
+	VFMADD231PS winoB3<>+0(SB), Y0, Y1
+	VSUBPS      Y1, Y2, Y0
+	VMOVUPS     Y0, 128(R10)
+	VADDPS      Y1, Y2, Y2
+	VMOVUPS     Y2, 96(R10)
+	JMP         next
+
+outside:
+	VXORPS  Y0, Y0, Y0
+	VMOVUPS Y0, (R10)
+	VMOVUPS Y0, 32(R10)
+	VMOVUPS Y0, 64(R10)
+	VMOVUPS Y0, 96(R10)
+	VMOVUPS Y0, 128(R10)
+	VMOVUPS Y0, 160(R10)
+
+next:
+	ADDQ $0x000000c0, R10
+	INCQ R9
+	CMPQ R9, $0x04
+	JL   row
+	MOVQ 104(AX), R9
+	LEAQ (R9)(R9*2), R9
+	SHLQ $0x03, R9
+	MOVQ DI, R10
+	MOVQ 120(AX), R11
+	MOVQ $0x00000006, R12
+
+column:
+	VMOVUPS     (R11), Y0
+	VMOVUPS     192(R11), Y1
+	VMOVUPS     384(R11), Y2
+	VMOVUPS     576(R11), Y3
+	LEAQ        (R9)(R9*2), R13
+	ADDQ        R10, R13
+	VMOVUPS     Y0, (R10)
+	VMOVUPS     Y3, (R13)(R9*2)
+	VMOVAPS     Y0, Y4
+	VFMADD231PS winoA2<>+0(SB), Y2, Y4
+	VMULPS      winoA<>+0(SB), Y1, Y5
+	VFMADD231PS winoA3<>+0(SB), Y3, Y5
+	VSUBPS      Y5, Y4, Y6
+	VMOVUPS     Y6, (R10)(R9*2)
+	VADDPS      Y5, Y4, Y4
+	VMOVUPS     Y4, (R10)(R9*1)
+	VMOVAPS     Y0, Y0
+	VFMADD231PS winoB2<>+0(SB), Y2, Y0
+	VMULPS      winoB<>+0(SB), Y1, Y1
+	VFMADD231PS winoB3<>+0(SB), Y3, Y1
+	VSUBPS      Y1, Y0, Y2
+	VMOVUPS     Y2, (R13)(R9*1)
+	VADDPS      Y1, Y0, Y0
+	VMOVUPS     Y0, (R13)
+	MOVQ        104(AX), R13
+	SHLQ        $0x02, R13
+	ADDQ        R13, R10
+	ADDQ        $0x00000020, R11
+	DECQ        R12
+	JNZ         column
+	MOVQ        8(AX), R9
+	SHLQ        $0x02, R9
+	ADDQ        R9, SI
+	MOVQ        112(AX), R9
+	SHLQ        $0x02, R9
+	ADDQ        R9, DI
+	DECQ        R8
+	JNZ         channel
+	ADDQ        $0x00000020, BX
+	ADDQ        $0x00000020, CX
+	SUBQ        $0x00000008, DX
+	JG          block
+	VZEROUPPER
+	RET
 
 // func winogradOutputAVX2_1(a *uintptr)
 // Requires: AVX, AVX2, FMA3
@@ -3042,6 +4866,176 @@ column:
 	VZEROUPPER
 	RET
 
+// func winogradGradientAVX2_2(a *uintptr)
+// Requires: AVX, AVX2, FMA3
+TEXT ·winogradGradientAVX2_2(SB), NOSPLIT, $0-8
+	MOVQ a+0(FP), AX
+	MOVQ 72(AX), CX
+	MOVQ 80(AX), DX
+	MOVQ 96(AX), BX
+
+block:
+	MOVQ         120(AX), SI
+	MOVQ         64(AX), DI
+	VMOVD        CX, X0
+	VMOVD        DI, X1
+	VPBROADCASTD X0, Y0
+	VPBROADCASTD X1, Y1
+	VPADDD       indices<>+0(SB), Y0, Y0
+	VPCMPEQD     Y2, Y2, Y2
+	VPCMPGTD     Y0, Y1, Y3
+	VPCMPGTD     Y2, Y0, Y4
+	VPAND        Y3, Y4, Y3
+	VMOVDQU      Y3, 1152(SI)
+	VPADDD       lanes8<>+0(SB), Y0, Y0
+	VPCMPGTD     Y0, Y1, Y3
+	VPCMPGTD     Y2, Y0, Y4
+	VPAND        Y3, Y4, Y3
+	VMOVDQU      Y3, 1184(SI)
+	VPADDD       lanes8<>+0(SB), Y0, Y0
+	VPCMPGTD     Y0, Y1, Y3
+	VPCMPGTD     Y2, Y0, Y4
+	VPAND        Y3, Y4, Y3
+	VMOVDQU      Y3, 1216(SI)
+	VPADDD       lanes8<>+0(SB), Y0, Y0
+	VPCMPGTD     Y0, Y1, Y3
+	VPCMPGTD     Y2, Y0, Y4
+	VPAND        Y3, Y4, Y3
+	VMOVDQU      Y3, 1248(SI)
+	VPADDD       lanes8<>+0(SB), Y0, Y0
+	VPCMPGTD     Y0, Y1, Y1
+	VPCMPGTD     Y2, Y0, Y0
+	VPAND        Y1, Y0, Y1
+	VMOVDQU      Y1, 1280(SI)
+	MOVQ         (AX), SI
+	MOVQ         BX, DI
+	MOVQ         88(AX), R8
+
+channel:
+	XORQ R9, R9
+	MOVQ 120(AX), R10
+
+row:
+	MOVQ        16(AX)(R9*8), R11
+	TESTQ       R11, R11
+	JS          outside
+	ADDQ        CX, R11
+	LEAQ        (SI)(R11*4), R11
+	MOVQ        120(AX), R12
+	VMOVDQU     1152(R12), Y0
+	VMASKMOVPS  (R11), Y0, Y0
+	MOVQ        120(AX), R12
+	VMOVDQU     1184(R12), Y1
+	VMASKMOVPS  32(R11), Y1, Y1
+	MOVQ        120(AX), R12
+	VMOVDQU     1216(R12), Y2
+	VMASKMOVPS  64(R11), Y2, Y2
+	MOVQ        120(AX), R12
+	VMOVDQU     1248(R12), Y3
+	VMASKMOVPS  96(R11), Y3, Y3
+	VUNPCKLPD   Y1, Y0, Y4
+	VUNPCKHPD   Y1, Y0, Y0
+	VPERMPD     $0xd8, Y4, Y4
+	VPERMPD     $0xd8, Y0, Y0
+	VUNPCKLPD   Y3, Y2, Y1
+	VUNPCKHPD   Y3, Y2, Y2
+	VPERMPD     $0xd8, Y1, Y1
+	VPERMPD     $0xd8, Y2, Y2
+	VUNPCKLPD   Y1, Y4, Y3
+	VUNPCKHPD   Y1, Y4, Y1
+	VPERMPD     $0xd8, Y3, Y3
+	VPERMPD     $0xd8, Y1, Y1
+	VUNPCKLPD   Y2, Y0, Y4
+	VUNPCKHPD   Y2, Y0, Y0
+	VPERMPD     $0xd8, Y4, Y4
+	VPERMPD     $0xd8, Y0, Y0
+	VMOVUPS     Y3, (R10)
+	VMOVUPS     Y0, 160(R10)
+	VMOVAPS     Y3, Y2
+	VFMADD231PS winoA2<>+0(SB), Y1, Y2
+	VMULPS      winoA<>+0(SB), Y4, Y5
+	VFMADD231PS winoA3<>+0(SB), Y0, Y5
+	VSUBPS      Y5, Y2, Y6
+	VMOVUPS     Y6, 64(R10)
+	VADDPS      Y5, Y2, Y2
+	VMOVUPS     Y2, 32(R10)
+	VMOVAPS     Y3, Y2
+	VFMADD231PS winoB2<>+0(SB), Y1, Y2
+	VMULPS      winoB<>+0(SB), Y4, Y1
+	VFMADD231PS winoB3<>+0(SB), Y0, Y1
+	VSUBPS      Y1, Y2, Y0
+	VMOVUPS     Y0, 128(R10)
+	VADDPS      Y1, Y2, Y2
+	VMOVUPS     Y2, 96(R10)
+	JMP         next
+
+outside:
+	VXORPS  Y0, Y0, Y0
+	VMOVUPS Y0, (R10)
+	VMOVUPS Y0, 32(R10)
+	VMOVUPS Y0, 64(R10)
+	VMOVUPS Y0, 96(R10)
+	VMOVUPS Y0, 128(R10)
+	VMOVUPS Y0, 160(R10)
+
+next:
+	ADDQ $0x000000c0, R10
+	INCQ R9
+	CMPQ R9, $0x04
+	JL   row
+	MOVQ 104(AX), R9
+	LEAQ (R9)(R9*2), R9
+	SHLQ $0x03, R9
+	MOVQ DI, R10
+	MOVQ 120(AX), R11
+	MOVQ $0x00000006, R12
+
+column:
+	VMOVUPS     (R11), Y0
+	VMOVUPS     192(R11), Y1
+	VMOVUPS     384(R11), Y2
+	VMOVUPS     576(R11), Y3
+	LEAQ        (R9)(R9*2), R13
+	ADDQ        R10, R13
+	VMOVUPS     Y0, (R10)
+	VMOVUPS     Y3, (R13)(R9*2)
+	VMOVAPS     Y0, Y4
+	VFMADD231PS winoA2<>+0(SB), Y2, Y4
+	VMULPS      winoA<>+0(SB), Y1, Y5
+	VFMADD231PS winoA3<>+0(SB), Y3, Y5
+	VSUBPS      Y5, Y4, Y6
+	VMOVUPS     Y6, (R10)(R9*2)
+	VADDPS      Y5, Y4, Y4
+	VMOVUPS     Y4, (R10)(R9*1)
+	VMOVAPS     Y0, Y0
+	VFMADD231PS winoB2<>+0(SB), Y2, Y0
+	VMULPS      winoB<>+0(SB), Y1, Y1
+	VFMADD231PS winoB3<>+0(SB), Y3, Y1
+	VSUBPS      Y1, Y0, Y2
+	VMOVUPS     Y2, (R13)(R9*1)
+	VADDPS      Y1, Y0, Y0
+	VMOVUPS     Y0, (R13)
+	MOVQ        104(AX), R13
+	SHLQ        $0x02, R13
+	ADDQ        R13, R10
+	ADDQ        $0x00000020, R11
+	DECQ        R12
+	JNZ         column
+	MOVQ        8(AX), R9
+	SHLQ        $0x02, R9
+	ADDQ        R9, SI
+	MOVQ        112(AX), R9
+	SHLQ        $0x02, R9
+	ADDQ        R9, DI
+	DECQ        R8
+	JNZ         channel
+	ADDQ        $0x00000020, BX
+	ADDQ        $0x00000020, CX
+	SUBQ        $0x00000008, DX
+	JG          block
+	VZEROUPPER
+	RET
+
 // func winogradOutputAVX2_2(a *uintptr)
 // Requires: AVX, AVX2, FMA3
 TEXT ·winogradOutputAVX2_2(SB), NOSPLIT, $0-8
@@ -3438,6 +5432,168 @@ column:
 	ADDQ         $0x00000020, CX
 	SUBQ         $0x00000008, DX
 	JG           block
+	VZEROUPPER
+	RET
+
+// func winogradGradientAVX2_4(a *uintptr)
+// Requires: AVX, AVX2, FMA3
+TEXT ·winogradGradientAVX2_4(SB), NOSPLIT, $0-8
+	MOVQ a+0(FP), AX
+	MOVQ 72(AX), CX
+	MOVQ 80(AX), DX
+	MOVQ 96(AX), BX
+
+block:
+	MOVQ         120(AX), SI
+	MOVQ         64(AX), DI
+	VMOVD        CX, X0
+	VMOVD        DI, X1
+	VPBROADCASTD X0, Y0
+	VPBROADCASTD X1, Y1
+	VPADDD       indices<>+0(SB), Y0, Y0
+	VPCMPEQD     Y2, Y2, Y2
+	VPCMPGTD     Y0, Y1, Y3
+	VPCMPGTD     Y2, Y0, Y4
+	VPAND        Y3, Y4, Y3
+	VMOVDQU      Y3, 1152(SI)
+	VPADDD       lanes8<>+0(SB), Y0, Y0
+	VPCMPGTD     Y0, Y1, Y3
+	VPCMPGTD     Y2, Y0, Y4
+	VPAND        Y3, Y4, Y3
+	VMOVDQU      Y3, 1184(SI)
+	VPADDD       lanes8<>+0(SB), Y0, Y0
+	VPCMPGTD     Y0, Y1, Y3
+	VPCMPGTD     Y2, Y0, Y4
+	VPAND        Y3, Y4, Y3
+	VMOVDQU      Y3, 1216(SI)
+	VPADDD       lanes8<>+0(SB), Y0, Y0
+	VPCMPGTD     Y0, Y1, Y3
+	VPCMPGTD     Y2, Y0, Y4
+	VPAND        Y3, Y4, Y3
+	VMOVDQU      Y3, 1248(SI)
+	VPADDD       lanes8<>+0(SB), Y0, Y0
+	VPCMPGTD     Y0, Y1, Y1
+	VPCMPGTD     Y2, Y0, Y0
+	VPAND        Y1, Y0, Y1
+	VMOVDQU      Y1, 1280(SI)
+	MOVQ         (AX), SI
+	MOVQ         BX, DI
+	MOVQ         88(AX), R8
+
+channel:
+	XORQ R9, R9
+	MOVQ 120(AX), R10
+
+row:
+	MOVQ        16(AX)(R9*8), R11
+	TESTQ       R11, R11
+	JS          outside
+	ADDQ        CX, R11
+	LEAQ        (SI)(R11*4), R11
+	MOVQ        120(AX), R12
+	VMOVDQU     1152(R12), Y0
+	VMASKMOVPS  (R11), Y0, Y0
+	MOVQ        120(AX), R12
+	VMOVDQU     1184(R12), Y1
+	VMASKMOVPS  32(R11), Y1, Y1
+	MOVQ        120(AX), R12
+	VMOVDQU     1216(R12), Y2
+	VMASKMOVPS  64(R11), Y2, Y2
+	MOVQ        120(AX), R12
+	VMOVDQU     1248(R12), Y3
+	VMASKMOVPS  96(R11), Y3, Y3
+	VPERM2F128  $0x20, Y1, Y0, Y4
+	VPERM2F128  $0x31, Y1, Y0, Y0
+	VPERM2F128  $0x20, Y3, Y2, Y1
+	VPERM2F128  $0x31, Y3, Y2, Y2
+	VPERM2F128  $0x20, Y1, Y4, Y3
+	VPERM2F128  $0x31, Y1, Y4, Y1
+	VPERM2F128  $0x20, Y2, Y0, Y4
+	VPERM2F128  $0x31, Y2, Y0, Y0
+	VMOVUPS     Y3, (R10)
+	VMOVUPS     Y0, 160(R10)
+	VMOVAPS     Y3, Y2
+	VFMADD231PS winoA2<>+0(SB), Y1, Y2
+	VMULPS      winoA<>+0(SB), Y4, Y5
+	VFMADD231PS winoA3<>+0(SB), Y0, Y5
+	VSUBPS      Y5, Y2, Y6
+	VMOVUPS     Y6, 64(R10)
+	VADDPS      Y5, Y2, Y2
+	VMOVUPS     Y2, 32(R10)
+	VMOVAPS     Y3, Y2
+	VFMADD231PS winoB2<>+0(SB), Y1, Y2
+	VMULPS      winoB<>+0(SB), Y4, Y1
+	VFMADD231PS winoB3<>+0(SB), Y0, Y1
+	VSUBPS      Y1, Y2, Y0
+	VMOVUPS     Y0, 128(R10)
+	VADDPS      Y1, Y2, Y2
+	VMOVUPS     Y2, 96(R10)
+	JMP         next
+
+outside:
+	VXORPS  Y0, Y0, Y0
+	VMOVUPS Y0, (R10)
+	VMOVUPS Y0, 32(R10)
+	VMOVUPS Y0, 64(R10)
+	VMOVUPS Y0, 96(R10)
+	VMOVUPS Y0, 128(R10)
+	VMOVUPS Y0, 160(R10)
+
+next:
+	ADDQ $0x000000c0, R10
+	INCQ R9
+	CMPQ R9, $0x04
+	JL   row
+	MOVQ 104(AX), R9
+	LEAQ (R9)(R9*2), R9
+	SHLQ $0x03, R9
+	MOVQ DI, R10
+	MOVQ 120(AX), R11
+	MOVQ $0x00000006, R12
+
+column:
+	VMOVUPS     (R11), Y0
+	VMOVUPS     192(R11), Y1
+	VMOVUPS     384(R11), Y2
+	VMOVUPS     576(R11), Y3
+	LEAQ        (R9)(R9*2), R13
+	ADDQ        R10, R13
+	VMOVUPS     Y0, (R10)
+	VMOVUPS     Y3, (R13)(R9*2)
+	VMOVAPS     Y0, Y4
+	VFMADD231PS winoA2<>+0(SB), Y2, Y4
+	VMULPS      winoA<>+0(SB), Y1, Y5
+	VFMADD231PS winoA3<>+0(SB), Y3, Y5
+	VSUBPS      Y5, Y4, Y6
+	VMOVUPS     Y6, (R10)(R9*2)
+	VADDPS      Y5, Y4, Y4
+	VMOVUPS     Y4, (R10)(R9*1)
+	VMOVAPS     Y0, Y0
+	VFMADD231PS winoB2<>+0(SB), Y2, Y0
+	VMULPS      winoB<>+0(SB), Y1, Y1
+	VFMADD231PS winoB3<>+0(SB), Y3, Y1
+	VSUBPS      Y1, Y0, Y2
+	VMOVUPS     Y2, (R13)(R9*1)
+	VADDPS      Y1, Y0, Y0
+	VMOVUPS     Y0, (R13)
+	MOVQ        104(AX), R13
+	SHLQ        $0x02, R13
+	ADDQ        R13, R10
+	ADDQ        $0x00000020, R11
+	DECQ        R12
+	JNZ         column
+	MOVQ        8(AX), R9
+	SHLQ        $0x02, R9
+	ADDQ        R9, SI
+	MOVQ        112(AX), R9
+	SHLQ        $0x02, R9
+	ADDQ        R9, DI
+	DECQ        R8
+	JNZ         channel
+	ADDQ        $0x00000020, BX
+	ADDQ        $0x00000020, CX
+	SUBQ        $0x00000008, DX
+	JG          block
 	VZEROUPPER
 	RET
 

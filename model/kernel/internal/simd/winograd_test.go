@@ -46,10 +46,18 @@ func newTiles(t *testing.T, r *rand.Rand, d int, lanes int) *tiles {
 }
 
 func (s *tiles) input(k *Kernels, t *testing.T) []float32 {
+	return s.transform(k, t, k.WinogradInput, s.left)
+}
+
+func (s *tiles) gradient(k *Kernels, t *testing.T) []float32 {
+	return s.transform(k, t, k.WinogradGradient, 0)
+}
+
+func (s *tiles) transform(k *Kernels, t *testing.T, f func(int, *WinogradInput), left int) []float32 {
 	v := guarded(t, len(s.v))
 	copy(v, s.v)
-	k.WinogradInput(s.d, &WinogradInput{
-		X: &s.x[0], Plane: 7 * s.width, Rows: s.rows, Width: s.width, Left: s.left, Lanes: s.lanes, Count: s.count,
+	f(s.d, &WinogradInput{
+		X: &s.x[0], Plane: 7 * s.width, Rows: s.rows, Width: s.width, Left: left, Lanes: s.lanes, Count: s.count,
 		V: &v[0], Freq: s.freq, Channel: s.channel, Tmp: &guarded(t, WinogradTmp*k.Lanes)[0],
 	})
 	// What lies beyond the tiles is of no interest.
@@ -91,11 +99,55 @@ func TestWinogradTransforms(t *testing.T) {
 				for lanes := 1; lanes <= 40; lanes++ {
 					s := newTiles(t, rand.New(rand.NewPCG(7, uint64(lanes))), d, lanes)
 					nearAll(t, "input", s.input(k, t), s.input(generic, t))
+					nearAll(t, "gradient", s.gradient(k, t), s.gradient(generic, t))
 					nearAll(t, "output", s.output(k, t, false), s.output(generic, t, false))
 					nearAll(t, "output with residual", s.output(k, t, true), s.output(generic, t, true))
 				}
 			})
 		}
+	}
+}
+
+func TestWinogradKernels(t *testing.T) {
+	for _, k := range All() {
+		t.Run(k.Name, func(t *testing.T) {
+			r := rand.New(rand.NewPCG(12, 0))
+			for _, count := range []int{1, k.Lanes, k.Lanes + 1} {
+				whole := (count + k.Lanes - 1) / k.Lanes * k.Lanes
+				u := guarded(t, 36*whole)
+				for i := range u {
+					u[i] = float32(r.NormFloat64())
+				}
+				got, want := guarded(t, 9*whole), make([]float32, 9*whole)
+				k.WinogradKernels(&got[0], whole, &u[0], whole, count)
+				generic.WinogradKernels(&want[0], whole, &u[0], whole, whole)
+				for i := range 9 {
+					nearAll(t, "kernels", got[i*whole:][:count], want[i*whole:][:count])
+				}
+			}
+		})
+	}
+}
+
+func TestWinogradWeights(t *testing.T) {
+	for _, k := range All() {
+		t.Run(k.Name, func(t *testing.T) {
+			r := rand.New(rand.NewPCG(11, 0))
+			for rows := 1; rows <= 8; rows++ {
+				for _, count := range []int{1, 2, 5} {
+					g := guarded(t, (count*9-1)*rows+8)
+					for i := range g {
+						g[i] = float32(r.NormFloat64())
+					}
+					freq := count*rows + r.IntN(3)
+					got, want := guarded(t, 35*freq+count*rows), make([]float32, 35*freq+count*rows)
+					clear(got)
+					k.WinogradWeights(&got[0], freq, &g[0], rows, count)
+					generic.WinogradWeights(&want[0], freq, &g[0], rows, count)
+					nearAll(t, "weights", got, want)
+				}
+			}
+		})
 	}
 }
 
@@ -108,6 +160,7 @@ func FuzzWinogradTransforms(f *testing.F) {
 		for _, k := range All() {
 			s := newTiles(t, rand.New(rand.NewPCG(seed, 3)), d, 1+int(lanes)%80)
 			nearAll(t, "input", s.input(k, t), s.input(generic, t))
+			nearAll(t, "gradient", s.gradient(k, t), s.gradient(generic, t))
 			nearAll(t, "output", s.output(k, t, true), s.output(generic, t, true))
 		}
 	})
@@ -128,7 +181,7 @@ func TestWinogradIsCorrelation(t *testing.T) {
 		var u, v, m [36]float32
 		var y, want [16]float32
 		var tmp [WinogradTmp * 8]float32
-		WinogradWeights(&u, &g)
+		generic.WinogradWeights(&u[0], 1, &g[0], 1, 1)
 		generic.WinogradInput(1, &WinogradInput{X: &x[0], Rows: [6]int{0, 6, 12, 18, 24, 30}, Width: 6, Lanes: 1, Count: 1, V: &v[0], Freq: 1, Tmp: &tmp[0]})
 		for i := range m {
 			m[i] = u[i] * v[i]

@@ -33,7 +33,8 @@ func tables() []byte {
 			b.WriteString("},\n")
 		}
 		fmt.Fprintf(&b, "CopyRows: copyRows%s,\nCopyEven: copyEven%s,\nTurn: turn%s,\n", s.name, s.name, s.name)
-		for _, f := range []string{"Input", "Output"} {
+		fmt.Fprintf(&b, "WinogradWeights: winogradWeights%s,\nWinogradKernels: winogradKernels%s,\n", s.name, s.name)
+		for _, f := range []string{"Input", "Gradient", "Output"} {
 			fmt.Fprintf(&b, "winograd%s: []func(*uintptr){", f)
 			for _, d := range dilations {
 				fmt.Fprintf(&b, "winograd%s%s_%d, ", f, s.name, d)

@@ -19,9 +19,12 @@ import (
 var dilations = []int{1, 2, 4}
 
 func winograds(s isa) {
+	s.winogradKernels()
+	s.winogradWeights()
 	for _, d := range dilations {
 		w := winograd{isa: s, d: d}
-		w.input()
+		w.input("Input", 6, w.spread, w.forward)
+		w.input("Gradient", 4, w.spreadResults, w.adjoint)
 		w.output()
 	}
 }
@@ -29,6 +32,95 @@ func winograds(s isa) {
 type winograd struct {
 	isa
 	d int
+}
+
+// weights writes the transform of kernels, eight rows of a panel at a time: G g
+// G^T in float32.
+func (s isa) winogradWeights() {
+	TEXT("winogradWeights"+s.name, NOSPLIT, "func(u *float32, freq int, kernels *float32, rows, count int)")
+	Pragma("noescape")
+	half := isa{name: s.name, lanes: 8}
+	u := Load(Param("u"), GP64())
+	freq := elements(Load(Param("freq"), GP64()).(reg.GPVirtual))
+	g := Load(Param("kernels"), GP64())
+	rows := Load(Param("rows"), GP64())
+	count := Load(Param("count"), GP64())
+	mask := half.mask(rows, 0)
+	elements(rows.(reg.GPVirtual))
+	taps := GP64() // of one channel
+	LEAQ(Mem{Base: rows, Index: rows, Scale: 8}, taps)
+
+	a2, b2 := pointA*pointA, pointB*pointB
+	na, nb := 1/(2*a2*(a2-b2)), 1/(2*b2*(b2-a2))
+	scaled := func(v reg.VecVirtual, name string, by float64) reg.VecVirtual {
+		r := YMM()
+		VMULPS(broadcastOf(name, by), v, r)
+		return r
+	}
+	line := func(g func(i int) reg.VecVirtual, emit func(i int, v reg.VecVirtual)) {
+		g0 := g(0)
+		emit(0, g0) // pointA^2 pointB^2 is 1
+		g1, g2 := g(1), g(2)
+		for _, pair := range []struct {
+			first          int
+			name           string
+			n, point2, odd float64
+		}{{1, "A", na, a2, na * pointA}, {3, "B", nb, b2, nb * pointB}} {
+			even := scaled(g0, "winoN"+pair.name, pair.n)
+			VFMADD231PS(broadcastOf("winoN2"+pair.name, pair.n*pair.point2), g2, even)
+			odd := scaled(g1, "winoNO"+pair.name, pair.odd)
+			plus, minus := YMM(), YMM()
+			VADDPS(odd, even, plus)
+			emit(pair.first, plus)
+			VSUBPS(odd, even, minus)
+			emit(pair.first+1, minus)
+		}
+		emit(5, g2)
+	}
+	tmp := AllocLocal(3 * 6 * 32)
+
+	Label("channel")
+	tap := GP64()
+	MOVQ(g, tap)
+	for i := range 3 {
+		line(func(j int) reg.VecVirtual {
+			v := YMM()
+			VMOVUPS(Mem{Base: tap}, v)
+			ADDQ(rows, tap)
+			return v
+		}, func(j int, v reg.VecVirtual) { VMOVUPS(v, tmp.Offset((6*i+j)*32)) })
+	}
+	down := GP64()
+	LEAQ(Mem{Base: freq, Index: freq, Scale: 2}, down)
+	SHLQ(Imm(1), down)
+	column := GP64()
+	MOVQ(u, column)
+	for j := range 6 {
+		third := GP64()
+		LEAQ(Mem{Base: down, Index: down, Scale: 2}, third)
+		ADDQ(column, third)
+		line(func(i int) reg.VecVirtual {
+			v := YMM()
+			VMOVUPS(tmp.Offset((6*i+j)*32), v)
+			return v
+		}, func(i int, v reg.VecVirtual) {
+			at := Mem{Base: column}
+			if i >= 3 {
+				at.Base = third
+			}
+			if i%3 > 0 {
+				at.Index, at.Scale = down, uint8(i%3)
+			}
+			half.maskedStore(v, mask, at)
+		})
+		ADDQ(freq, column)
+	}
+	ADDQ(taps, g)
+	ADDQ(rows, u)
+	DECQ(count)
+	JNZ(LabelRef("channel"))
+	VZEROUPPER()
+	RET()
 }
 
 // Offsets of the fields of the argument structs WinogradInput and
@@ -155,9 +247,35 @@ func (w winograd) backward(m func(i int) reg.VecVirtual, emit func(i int, v reg.
 	emit(3, last)
 }
 
-// input writes the function that transforms the tiles of one row of tiles.
-func (w winograd) input() {
-	TEXT(fmt.Sprintf("winogradInput%s_%d", w.name, w.d), NOSPLIT, "func(a *uintptr)")
+// adjoint is the transpose of backward, from four elements to six.
+func (w winograd) adjoint(y [6]reg.VecVirtual, emit func(i int, v reg.VecVirtual)) {
+	emit(0, y[0])
+	emit(5, y[3])
+	for _, pair := range []struct {
+		first         int
+		point, p2, p3 Mem
+	}{
+		{1, broadcastOf("winoA", pointA), broadcastOf("winoA2", pointA*pointA), broadcastOf("winoA3", math.Pow(pointA, 3))},
+		{3, broadcastOf("winoB", pointB), broadcastOf("winoB2", pointB*pointB), broadcastOf("winoB3", math.Pow(pointB, 3))},
+	} {
+		even, odd, minus := w.vec(), w.vec(), w.vec()
+		VMOVAPS(y[0], even)
+		VFMADD231PS(pair.p2, y[2], even)
+		VMULPS(pair.point, y[1], odd)
+		VFMADD231PS(pair.p3, y[3], odd)
+		VSUBPS(odd, even, minus)
+		emit(pair.first+1, minus)
+		VADDPS(odd, even, even)
+		emit(pair.first, even)
+	}
+}
+
+// input writes a function that transforms the tiles of one row of tiles: lines
+// of them, which spread reads, along both directions.
+func (w winograd) input(name string, lines int, spread func(from reg.Register, mask func(i int) reg.Register) [6]reg.VecVirtual,
+	transform func(d [6]reg.VecVirtual, emit func(i int, v reg.VecVirtual)),
+) {
+	TEXT(fmt.Sprintf("winograd%s%s_%d", name, w.name, w.d), NOSPLIT, "func(a *uintptr)")
 	Pragma("noescape")
 	a := Load(Param("a"), GP64())
 	left := GP64() // column of the first pixel of the vectors' window
@@ -185,7 +303,7 @@ func (w winograd) input() {
 	JS(LabelRef("outside"))
 	ADDQ(left, from)
 	LEAQ(Mem{Base: x, Index: from, Scale: 4}, from)
-	w.forward(w.spread(from, func(i int) reg.Register { return masks(i, a, inTmp) }), func(i int, r reg.VecVirtual) { VMOVUPS(r, Mem{Base: line, Disp: i * w.bytes()}) })
+	transform(spread(from, func(i int) reg.Register { return masks(i, a, inTmp) }), func(i int, r reg.VecVirtual) { VMOVUPS(r, Mem{Base: line, Disp: i * w.bytes()}) })
 	JMP(LabelRef("next"))
 	Label("outside")
 	zero := w.vec()
@@ -196,7 +314,7 @@ func (w winograd) input() {
 	Label("next")
 	ADDQ(U32(6*w.bytes()), line)
 	INCQ(row)
-	CMPQ(row, Imm(6))
+	CMPQ(row, Imm(uint64(lines)))
 	JL(LabelRef("row"))
 
 	// The columns go to v.
@@ -207,14 +325,14 @@ func (w winograd) input() {
 	MOVQ(U32(6), count)
 	Label("column")
 	var d [6]reg.VecVirtual
-	for i := range d {
+	for i := range lines {
 		d[i] = w.vec()
 		VMOVUPS(Mem{Base: column, Disp: 6 * i * w.bytes()}, d[i])
 	}
 	third := GP64()
 	LEAQ(Mem{Base: down, Index: down, Scale: 2}, third)
 	ADDQ(to, third)
-	w.forward(d, func(i int, r reg.VecVirtual) {
+	transform(d, func(i int, r reg.VecVirtual) {
 		at := Mem{Base: to}
 		if i >= 3 {
 			at.Base = third
@@ -301,16 +419,34 @@ func (w winograd) spread(from reg.Register, mask func(i int) reg.Register) (d [6
 		pixels[i] = w.vec()
 		w.maskedLoad(Mem{Base: from, Disp: i * w.bytes()}, mask(i), pixels[i])
 	}
-	if w.lanes == 16 {
-		w.spread16(&d, pixels)
-	} else {
-		w.spread8(&d, pixels)
-	}
+	w.deal(&d, pixels)
+	w.next(&d, pixels[4])
 	return d
 }
 
-// spread16: of 32 pixels lane l < 8 of element i is pixel l/d 4d + i d + l%d.
-func (w winograd) spread16(d *[6]reg.VecVirtual, pixels [5]reg.VecVirtual) {
+// spreadResults reads the four results of the tiles of a vector from a line.
+func (w winograd) spreadResults(from reg.Register, mask func(i int) reg.Register) (d [6]reg.VecVirtual) {
+	var pixels [5]reg.VecVirtual
+	for i := range 4 {
+		pixels[i] = w.vec()
+		w.maskedLoad(Mem{Base: from, Disp: i * w.bytes()}, mask(i), pixels[i])
+	}
+	w.deal(&d, pixels)
+	return d
+}
+
+// deal deals pixels out to elements 0 to 3 of the tiles.
+//
+// With 16 lanes, of 32 pixels lane l < 8 of element i is pixel l/d 4d + i d +
+// l%d. With 8 lanes, splitting twice into even and odd runs of d pixels does it.
+func (w winograd) deal(d *[6]reg.VecVirtual, pixels [5]reg.VecVirtual) {
+	if w.lanes == 8 {
+		e0, o0 := w.split(pixels[0], pixels[1])
+		e1, o1 := w.split(pixels[2], pixels[3])
+		d[0], d[2] = w.split(e0, e1)
+		d[1], d[3] = w.split(o0, o1)
+		return
+	}
 	pick := func(first int, low, high reg.VecVirtual) reg.VecVirtual {
 		r := ZMM()
 		VMOVDQU32(w.table16("spread", func(j int) int {
@@ -327,7 +463,15 @@ func (w winograd) spread16(d *[6]reg.VecVirtual, pixels [5]reg.VecVirtual) {
 		VSHUFF64X2(Imm(lows), q, p, d[first])
 		VSHUFF64X2(Imm(highs), q, p, d[first+1])
 	}
-	// Elements 4 and 5 are elements 0 and 1 of the next tile.
+}
+
+// next makes elements 4 and 5, which are elements 0 and 1 of the next tile; rest
+// are the pixels behind those that were dealt out.
+func (w winograd) next(d *[6]reg.VecVirtual, rest reg.VecVirtual) {
+	if w.lanes == 8 {
+		w.next8(d, rest)
+		return
+	}
 	for i := range 2 {
 		d[4+i] = ZMM()
 		VMOVDQU32(w.table16("next", func(l int) int {
@@ -336,7 +480,7 @@ func (w winograd) spread16(d *[6]reg.VecVirtual, pixels [5]reg.VecVirtual) {
 			}
 			return 16 + i*w.d + l + w.d - 16
 		}, i), d[4+i])
-		VPERMI2PS(pixels[4], d[i], d[4+i])
+		VPERMI2PS(rest, d[i], d[4+i])
 	}
 }
 
@@ -350,13 +494,7 @@ func (w winograd) table16(name string, f func(int) int, n int) Mem {
 	})
 }
 
-// spread8 splits twice into runs of d pixels: even and odd runs, then again.
-func (w winograd) spread8(d *[6]reg.VecVirtual, pixels [5]reg.VecVirtual) {
-	e0, o0 := w.split(pixels[0], pixels[1])
-	e1, o1 := w.split(pixels[2], pixels[3])
-	d[0], d[2] = w.split(e0, e1)
-	d[1], d[3] = w.split(o0, o1)
-	rest := pixels[4]
+func (w winograd) next8(d *[6]reg.VecVirtual, rest reg.VecVirtual) {
 	for i := range 2 {
 		if i == 1 && w.d < 4 {
 			turned := YMM()
@@ -539,6 +677,85 @@ func (w winograd) output() {
 	ADDQ(U32(w.bytes()), m)
 	ADDQ(U32(4*w.lanes), column)
 	SUBQ(U32(w.lanes), lanes)
+	JG(LabelRef("block"))
+	VZEROUPPER()
+	RET()
+}
+
+// winogradKernels writes the adjoint of the transform of kernels: G^T u G.
+func (s isa) winogradKernels() {
+	TEXT("winogradKernels"+s.name, 0, "func(kernels *float32, ld int, u *float32, freq, count int)")
+	Pragma("noescape")
+	to := Load(Param("kernels"), GP64())
+	ld := elements(Load(Param("ld"), GP64()).(reg.GPVirtual))
+	u := Load(Param("u"), GP64())
+	freq := elements(Load(Param("freq"), GP64()).(reg.GPVirtual))
+	count := Load(Param("count"), GP64())
+	a2, b2 := pointA*pointA, pointB*pointB
+	na, nb := 1/(2*a2*(a2-b2)), 1/(2*b2*(b2-a2))
+	line := func(m func(i int) reg.VecVirtual, emit func(i int, v reg.VecVirtual)) {
+		pair := func(i int) (sum, difference reg.VecVirtual) {
+			sum, difference = s.vec(), s.vec()
+			p, q := m(i), m(i+1)
+			VADDPS(q, p, sum)
+			VSUBPS(q, p, difference)
+			return sum, difference
+		}
+		sa, da := pair(1)
+		sb, db := pair(3)
+		first, middle, last := s.vec(), s.vec(), s.vec()
+		VMOVAPS(m(0), first)
+		VFMADD231PS(broadcastOf("winoNA", na), sa, first)
+		VFMADD231PS(broadcastOf("winoNB", nb), sb, first)
+		emit(0, first)
+		VMULPS(broadcastOf("winoNOA", na*pointA), da, middle)
+		VFMADD231PS(broadcastOf("winoNOB", nb*pointB), db, middle)
+		emit(1, middle)
+		VMOVAPS(m(5), last)
+		VFMADD231PS(broadcastOf("winoN2A", na*a2), sa, last)
+		VFMADD231PS(broadcastOf("winoN2B", nb*b2), sb, last)
+		emit(2, last)
+	}
+	tmp := AllocLocal(3 * 6 * s.bytes())
+	Label("block")
+	down := GP64()
+	LEAQ(Mem{Base: freq, Index: freq, Scale: 2}, down)
+	SHLQ(Imm(1), down)
+	column := GP64()
+	MOVQ(u, column)
+	for j := range 6 {
+		third := GP64()
+		LEAQ(Mem{Base: down, Index: down, Scale: 2}, third)
+		ADDQ(column, third)
+		line(func(i int) reg.VecVirtual {
+			at := Mem{Base: column}
+			if i >= 3 {
+				at.Base = third
+			}
+			if i%3 > 0 {
+				at.Index, at.Scale = down, uint8(i%3)
+			}
+			v := s.vec()
+			VMOVUPS(at, v)
+			return v
+		}, func(i int, v reg.VecVirtual) { VMOVUPS(v, tmp.Offset((6*i+j)*s.bytes())) })
+		ADDQ(freq, column)
+	}
+	row := GP64()
+	MOVQ(to, row)
+	for i := range 3 {
+		line(func(j int) reg.VecVirtual {
+			v := s.vec()
+			VMOVUPS(tmp.Offset((6*i+j)*s.bytes()), v)
+			return v
+		}, func(j int, v reg.VecVirtual) {
+			VMOVUPS(v, Mem{Base: row})
+			ADDQ(ld, row)
+		})
+	}
+	ADDQ(U32(s.bytes()), to)
+	ADDQ(U32(s.bytes()), u)
+	SUBQ(U32(s.lanes), count)
 	JG(LabelRef("block"))
 	VZEROUPPER()
 	RET()

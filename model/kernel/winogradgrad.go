@@ -1,0 +1,141 @@
+package kernel
+
+import "github.com/advseg/advseg/model/kernel/internal/simd"
+
+// The gradient with respect to the weights by the adjoint of Winograd's method:
+// from Y = A^T [(G g G^T) * V] A follows
+//
+//	dg = G^T [ sum over tiles of (A dY A^T) * V ] G
+//
+// The sums are 36 products of (Out, tiles) and (tiles, In) matrices.
+
+// winogradGrad computes gw for n images. gw is overwritten.
+func (s ConvSpec) winogradGrad(p *Pool, k *simd.Kernels, gw, x, gy []float32, n, h, w, oh, ow int) {
+	weights := &winograd{spec: s, kernels: k, count: panelCount(k, s.Out)} // their shape only
+	r := winogradRun{winograd: weights, x: x, y: gy, h: h, w: w, oh: oh, ow: ow}
+	threads := p.Threads()
+	r.winogradPlan = s.winogradPlan(k, n, oh, ow, threads, false)
+	wide := (s.In + k.Lanes - 1) / k.Lanes * k.Lanes
+	sizes := []int{r.matrices(s), winogradElements * s.Out * wide}
+	each := []int{winogradTmp(k), r.ld * maxRows, r.ld * wide, 9 * wide}
+	total := cacheLine
+	for _, size := range sizes {
+		total += lines(size)
+	}
+	for _, size := range each {
+		total += threads * lines(size)
+	}
+	scratch := borrow(total)
+	defer release(scratch)
+	free := aligned(*scratch)
+	take := func(size int) []float32 {
+		part := free[:size]
+		free = free[lines(size):]
+		return part
+	}
+	matrices, sums := take(sizes[0]), take(sizes[1])
+	own := make([]winogradGradBlock, threads)
+	for i := range own {
+		b := &own[i]
+		*b = winogradGradBlock{winogradBlock: winogradBlock{winogradRun: &r, matrices: matrices}, sums: sums, wide: wide}
+		b.tmp, b.left, b.right, b.nine = take(each[0]), take(each[1]), take(each[2]), take(each[3])
+	}
+	const channels = 16
+	ins, outs := (s.In+channels-1)/channels, (s.Out+channels-1)/channels
+	blocks := (r.rows + r.block - 1) / r.block
+	for i := range blocks {
+		from, to := r.divide(i, blocks)
+		on := func(tasks int, f func(b *winogradGradBlock, i int)) {
+			p.run(tasks, func(worker, i int) {
+				b := &own[worker]
+				b.from, b.to = from, to
+				f(b, i)
+			})
+		}
+		on(ins+outs, func(b *winogradGradBlock, i int) {
+			if i < ins {
+				b.input(i*s.In/ins, (i+1)*s.In/ins)
+			} else {
+				b.gradient((i-ins)*s.Out/outs, (i-ins+1)*s.Out/outs)
+			}
+		})
+		on(winogradElements, func(b *winogradGradBlock, f int) { b.sum(f, i > 0) })
+	}
+	p.run(s.Out, func(worker, i int) { own[worker].finish(gw, i) })
+}
+
+// winogradGradBlock is one worker's view of a block. Its y is the gradient of the
+// results, and the transforms of that stand where the products do.
+type winogradGradBlock struct {
+	winogradBlock
+	sums  []float32 // (36, Out, wide)
+	wide  int       // In rounded up to whole vectors
+	left  []float32 // (tiles, rows) of some channels of the results
+	right []float32 // (tiles, wide) of the inputs
+	nine  []float32 // (9, wide)
+}
+
+// gradient transforms the gradients of channels [from, to).
+func (b *winogradGradBlock) gradient(from, to int) {
+	s := b.spec
+	plane := b.oh * b.ow
+	for row := b.from; row < b.to; row++ {
+		image, line, tile := b.place(row)
+		b.in = simd.WinogradInput{
+			X: &b.y[(image*s.Out+from)*plane], Plane: plane, Width: b.ow, Lanes: b.lanes, Count: to - from,
+			V: &b.matrices[(winogradElements*s.In+from)*b.ld+tile], Freq: s.Out * b.ld, Channel: b.ld, Tmp: &b.tmp[0],
+		}
+		for i := range b.in.Rows {
+			b.in.Rows[i] = -1
+			if y := line + i*s.Dilation; y < b.oh {
+				b.in.Rows[i] = y * b.ow
+			}
+		}
+		b.kernels.WinogradGradient(s.Dilation, &b.in)
+	}
+}
+
+// sum computes the sums of element f over the tiles of the block, or adds them
+// to those of the blocks before.
+func (b *winogradGradBlock) sum(f int, add bool) {
+	s, k := b.spec, b.kernels
+	tiles := (b.to - b.from) * b.lanes
+	v := b.matrices[f*s.In*b.ld:][:s.In*b.ld]
+	m := b.matrices[(winogradElements*s.In+f*s.Out)*b.ld:][:s.Out*b.ld]
+	sums := b.sums[f*s.Out*b.wide:][:s.Out*b.wide]
+	b.turn(b.right, b.wide, v, s.In, tiles)
+	mode := 0
+	if add {
+		mode = simd.Add
+	}
+	for i := range b.count {
+		lo, hi := b.span(i)
+		b.turn(b.left, hi-lo, m[lo*b.ld:], hi-lo, tiles)
+		for c := 0; c < b.wide; c += k.Cols() {
+			vecs := min(k.Vecs, (b.wide-c)/k.Lanes)
+			k.GEMM[hi-lo-1][vecs-1](tiles, &b.left[0], &b.right[c], b.wide, &sums[lo*b.wide+c], b.wide, &zeroBias[0], nil, mode)
+		}
+	}
+}
+
+// turn writes rows of tiles, ld apart, as tiles of rows.
+func (b *winogradGradBlock) turn(dst []float32, lddst int, src []float32, rows, tiles int) {
+	lanes := b.kernels.Lanes
+	for r := 0; r < rows; r += lanes {
+		for t := 0; t < tiles; t += lanes {
+			b.kernels.Turn(&dst[t*lddst+r], lddst, &src[r*b.ld+t], b.ld, min(lanes, rows-r), min(lanes, tiles-t))
+		}
+	}
+}
+
+// finish writes the gradient of output channel row.
+func (b *winogradGradBlock) finish(gw []float32, row int) {
+	s, k := b.spec, b.kernels
+	k.WinogradKernels(&b.nine[0], b.wide, &b.sums[row*b.wide], s.Out*b.wide, s.In)
+	out := gw[row*s.In*9:][:s.In*9]
+	for c := 0; c < s.In; c += k.Lanes {
+		for t := 0; t < 9; t += k.Lanes {
+			k.Turn(&out[c*9+t], 9, &b.nine[t*b.wide+c], b.wide, min(k.Lanes, 9-t), min(k.Lanes, s.In-c))
+		}
+	}
+}
