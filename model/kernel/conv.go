@@ -74,9 +74,9 @@ func NewConv(spec ConvSpec, weight, bias []float32, act Act) (*Conv, error) {
 	copy(kept, bias)
 	c := &Conv{spec: spec, act: act}
 	if spec.winogradPays(k, 1, usualSide, usualSide, true) {
-		c.winograd = spec.packWinograd(Default(), k, make([]float32, spec.winogradWeights()), weight, kept, spec.layout(), false)
+		c.winograd = spec.packWinograd(Default(), k, Memory(spec.winogradWeights()), weight, kept, spec.layout(), false)
 	} else {
-		c.direct = spec.pack(Default(), k, make([]float32, spec.weights()), weight, kept)
+		c.direct = spec.pack(Default(), k, Memory(spec.weights()), weight, kept)
 	}
 	return c, nil
 }

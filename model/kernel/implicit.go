@@ -12,9 +12,10 @@ import "github.com/advseg/advseg/model/kernel/internal/simd"
 // depend on how the positions were divided into tasks.
 
 const (
-	// chunkBytes is what one packed panel of one chunk takes: it stays in the
-	// first-level cache (32 or 48 KB) while the weights stream past.
-	chunkBytes = 36 << 10
+	// chunkBytes is what one packed panel of one chunk takes: few enough to stay
+	// in the second-level cache with the weights, from where it streams in time,
+	// and enough to load and store each result seldom.
+	chunkBytes = 72 << 10
 	// taskCols is how many positions a task takes at most: enough to use each
 	// weight fetched from the second-level cache a few times.
 	taskCols = 192

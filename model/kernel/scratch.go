@@ -16,7 +16,7 @@ var scratches = sync.Pool{New: func() any { return new([]float32) }}
 func borrow(n int) *[]float32 {
 	s := scratches.Get().(*[]float32)
 	if cap(*s) < n {
-		*s = make([]float32, n)
+		*s = Memory(n)
 	}
 	*s = (*s)[:n]
 	return s

@@ -148,6 +148,8 @@ type winogradPlan struct {
 	block int // rows of tiles of a block
 	ld    int // tiles of a block, with what the transforms touch beyond
 	owned bool
+	// Distances of two of the 36 matrices of the inputs and of the products.
+	inFreq, outFreq int
 }
 
 // ownsBlocks tells whether each worker has blocks of its own.
@@ -173,6 +175,9 @@ func (s ConvSpec) winogradPlan(k *simd.Kernels, n, oh, ow, threads int, owned bo
 	if p.ld/cacheLine%2 == 0 {
 		p.ld += cacheLine
 	}
+	// And one more than an even number those of the matrices: the transforms
+	// touch all of them at the same place at once.
+	p.inFreq, p.outFreq = s.In*p.ld/(2*cacheLine)*2*cacheLine+3*cacheLine, s.Out*p.ld/(2*cacheLine)*2*cacheLine+3*cacheLine
 	return p
 }
 
@@ -184,7 +189,10 @@ func tilesAcross(n, d int) int {
 }
 
 // matrices is the number of float32s of the transformed inputs and results.
-func (p *winogradPlan) matrices(s ConvSpec) int { return winogradElements * (s.In + s.Out) * p.ld }
+func (p *winogradPlan) matrices() int { return winogradElements * (p.inFreq + p.outFreq) }
+
+// products is where the products start in the matrices.
+func (p *winogradPlan) products() int { return winogradElements * p.inFreq }
 
 func winogradTmp(k *simd.Kernels) int { return lines(simd.WinogradTmp * k.Lanes) }
 
@@ -195,7 +203,7 @@ func (s ConvSpec) winogradScratch(k *simd.Kernels, n, oh, ow, threads int) int {
 	if p.owned {
 		copies = max(threads, 1)
 	}
-	return cacheLine + copies*p.matrices(s) + max(threads, 1)*winogradTmp(k)
+	return cacheLine + copies*p.matrices() + max(threads, 1)*winogradTmp(k)
 }
 
 // winogradRun is one convolution of a batch.
@@ -219,7 +227,7 @@ func (w *winograd) run(p *Pool, y, x, residual []float32, act Act, n, h, width, 
 		own[i].tmp = scratch[:winogradTmp(w.kernels)]
 		scratch = scratch[len(own[i].tmp):]
 	}
-	size := r.matrices(w.spec)
+	size := r.matrices()
 	blocks := (r.rows + r.block - 1) / r.block
 	if r.owned {
 		p.run(blocks, func(worker, i int) {
@@ -281,19 +289,21 @@ func (b *winogradBlock) place(row int) (image, line, tile int) {
 func (b *winogradBlock) input(from, to int) {
 	s := b.spec
 	plane := b.h * b.w
-	for row := b.from; row < b.to; row++ {
-		image, line, tile := b.place(row)
-		b.in = simd.WinogradInput{
-			X: &b.x[(image*s.In+from)*plane], Plane: plane, Width: b.w, Left: -s.Pad, Lanes: b.lanes, Count: to - from,
-			V: &b.matrices[from*b.ld+tile], Freq: s.In * b.ld, Channel: b.ld, Tmp: &b.tmp[0],
-		}
-		for i := range b.in.Rows {
-			b.in.Rows[i] = -1
-			if y := line + i*s.Dilation - s.Pad; y >= 0 && y < b.h {
-				b.in.Rows[i] = y * b.w
+	for c := from; c < to; c++ {
+		for row := b.from; row < b.to; row++ {
+			image, line, tile := b.place(row)
+			b.in = simd.WinogradInput{
+				X: &b.x[(image*s.In+c)*plane], Plane: plane, Width: b.w, Left: -s.Pad, Lanes: b.lanes, Count: 1,
+				V: &b.matrices[c*b.ld+tile], Freq: b.inFreq, Channel: b.ld, Tmp: &b.tmp[0],
 			}
+			for i := range b.in.Rows {
+				b.in.Rows[i] = -1
+				if y := line + i*s.Dilation - s.Pad; y >= 0 && y < b.h {
+					b.in.Rows[i] = y * b.w
+				}
+			}
+			b.kernels.WinogradInput(s.Dilation, &b.in)
 		}
-		b.kernels.WinogradInput(s.Dilation, &b.in)
 	}
 }
 
@@ -305,20 +315,20 @@ var zeroBias [16]float32
 func (b *winogradBlock) multiply(f, first, last int) {
 	s, k := b.spec, b.kernels
 	weights := b.data[f*s.In*s.Out:][:s.In*s.Out]
-	v := b.matrices[f*s.In*b.ld:][:s.In*b.ld]
-	m := b.matrices[(winogradElements*s.In+f*s.Out)*b.ld:][:s.Out*b.ld]
+	v := b.matrices[f*b.inFreq:][:s.In*b.ld]
+	m := b.matrices[b.products()+f*b.outFreq:][:s.Out*b.ld]
 	tiles := (b.to - b.from) * b.lanes
 	chunks := (s.In + chunkDepth(k) - 1) / chunkDepth(k)
-	for at := 0; at < tiles; at += k.Cols() {
-		vecs := min(k.Vecs, (tiles-at+k.Lanes-1)/k.Lanes)
-		for chunk := range chunks {
-			c, end := chunk*s.In/chunks, (chunk+1)*s.In/chunks
-			mode := 0
-			if chunk > 0 {
-				mode = simd.Add
-			}
-			for i := first; i < last; i++ {
-				lo, hi := b.span(i)
+	for chunk := range chunks {
+		c, end := chunk*s.In/chunks, (chunk+1)*s.In/chunks
+		mode := 0
+		if chunk > 0 {
+			mode = simd.Add
+		}
+		for i := first; i < last; i++ {
+			lo, hi := b.span(i)
+			for at := 0; at < tiles; at += k.Cols() {
+				vecs := min(k.Vecs, (tiles-at+k.Lanes-1)/k.Lanes)
 				k.GEMM[hi-lo-1][vecs-1](end-c, &weights[lo*s.In+c*(hi-lo)], &v[c*b.ld+at], b.ld, &m[lo*b.ld+at], b.ld, &zeroBias[0], nil, mode)
 			}
 		}
@@ -329,18 +339,20 @@ func (b *winogradBlock) multiply(f, first, last int) {
 func (b *winogradBlock) output(from, to int) {
 	s := b.spec
 	plane := b.oh * b.ow
-	for row := b.from; row < b.to; row++ {
-		image, line, tile := b.place(row)
-		at := (image*s.Out+from)*plane + line*b.ow
-		b.out = simd.WinogradOutput{
-			M: &b.matrices[(winogradElements*s.In+from)*b.ld+tile], Freq: s.Out * b.ld, Channel: b.ld,
-			Y: &b.y[at], Plane: plane, Step: s.Dilation * b.ow, Rows: min(4, (b.oh-line+s.Dilation-1)/s.Dilation), Width: b.ow,
-			Lanes: b.lanes, Count: to - from, Bias: &b.bias[from], Mode: b.act.mode(), Tmp: &b.tmp[0],
+	for c := from; c < to; c++ {
+		for row := b.from; row < b.to; row++ {
+			image, line, tile := b.place(row)
+			at := (image*s.Out+c)*plane + line*b.ow
+			b.out = simd.WinogradOutput{
+				M: &b.matrices[b.products()+c*b.ld+tile], Freq: b.outFreq, Channel: b.ld,
+				Y: &b.y[at], Plane: plane, Step: s.Dilation * b.ow, Rows: min(4, (b.oh-line+s.Dilation-1)/s.Dilation), Width: b.ow,
+				Lanes: b.lanes, Count: 1, Bias: &b.bias[c], Mode: b.act.mode(), Tmp: &b.tmp[0],
+			}
+			if b.residual != nil {
+				b.out.Residual = &b.residual[at]
+			}
+			b.kernels.WinogradOutput(s.Dilation, &b.out)
 		}
-		if b.residual != nil {
-			b.out.Residual = &b.residual[at]
-		}
-		b.kernels.WinogradOutput(s.Dilation, &b.out)
 	}
 }
 

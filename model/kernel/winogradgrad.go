@@ -16,7 +16,7 @@ func (s ConvSpec) winogradGrad(p *Pool, k *simd.Kernels, gw, x, gy []float32, n,
 	threads := p.Threads()
 	r.winogradPlan = s.winogradPlan(k, n, oh, ow, threads, false)
 	wide := (s.In + k.Lanes - 1) / k.Lanes * k.Lanes
-	sizes := []int{r.matrices(s), winogradElements * s.Out * wide}
+	sizes := []int{r.matrices(), winogradElements * s.Out * wide}
 	each := []int{winogradTmp(k), r.ld * maxRows, r.ld * wide, 9 * wide}
 	total := cacheLine
 	for _, size := range sizes {
@@ -83,7 +83,7 @@ func (b *winogradGradBlock) gradient(from, to int) {
 		image, line, tile := b.place(row)
 		b.in = simd.WinogradInput{
 			X: &b.y[(image*s.Out+from)*plane], Plane: plane, Width: b.ow, Lanes: b.lanes, Count: to - from,
-			V: &b.matrices[(winogradElements*s.In+from)*b.ld+tile], Freq: s.Out * b.ld, Channel: b.ld, Tmp: &b.tmp[0],
+			V: &b.matrices[b.products()+from*b.ld+tile], Freq: b.outFreq, Channel: b.ld, Tmp: &b.tmp[0],
 		}
 		for i := range b.in.Rows {
 			b.in.Rows[i] = -1
@@ -100,8 +100,8 @@ func (b *winogradGradBlock) gradient(from, to int) {
 func (b *winogradGradBlock) sum(f int, add bool) {
 	s, k := b.spec, b.kernels
 	tiles := (b.to - b.from) * b.lanes
-	v := b.matrices[f*s.In*b.ld:][:s.In*b.ld]
-	m := b.matrices[(winogradElements*s.In+f*s.Out)*b.ld:][:s.Out*b.ld]
+	v := b.matrices[f*b.inFreq:][:s.In*b.ld]
+	m := b.matrices[b.products()+f*b.outFreq:][:s.Out*b.ld]
 	sums := b.sums[f*s.Out*b.wide:][:s.Out*b.wide]
 	b.turn(b.right, b.wide, v, s.In, tiles)
 	mode := 0

@@ -7,15 +7,25 @@
 // func gemmAVX512_1x1(k int, a *float32, b *float32, ldb int, c *float32, ldc int, bias *float32, residual *float32, mode int)
 // Requires: AVX, AVX512F, MMX+
 TEXT ·gemmAVX512_1x1(SB), NOSPLIT, $0-72
-	MOVQ         k+0(FP), AX
-	MOVQ         a+8(FP), CX
-	MOVQ         b+16(FP), DX
-	MOVQ         ldb+24(FP), BX
-	SHLQ         $0x02, BX
-	MOVQ         c+32(FP), SI
-	MOVQ         ldc+40(FP), DI
-	SHLQ         $0x02, DI
-	MOVQ         mode+64(FP), DI
+	MOVQ       k+0(FP), AX
+	MOVQ       a+8(FP), CX
+	MOVQ       b+16(FP), DX
+	MOVQ       ldb+24(FP), BX
+	SHLQ       $0x02, BX
+	MOVQ       c+32(FP), SI
+	MOVQ       ldc+40(FP), DI
+	SHLQ       $0x02, DI
+	MOVQ       mode+64(FP), DI
+	MOVQ       SI, R8
+	PREFETCHT0 (R8)
+	PREFETCHT0 63(R8)
+	MOVQ       residual+56(FP), R8
+	TESTQ      R8, R8
+	JZ         start
+	PREFETCHT0 (R8)
+	PREFETCHT0 63(R8)
+
+start:
 	TESTQ        $0x00000001, DI
 	JNZ          add
 	MOVQ         bias+48(FP), R8
@@ -31,7 +41,7 @@ loops:
 	JLT  rest
 
 loop:
-	PREFETCHT0   1024(CX)
+	PREFETCHT0   2048(CX)
 	VMOVUPS      (DX), Z1
 	VBROADCASTSS (CX), Z2
 	VFMADD231PS  Z1, Z2, Z0
@@ -82,15 +92,27 @@ GLOBL leakySlope<>(SB), RODATA|NOPTR, $4
 // func gemmAVX512_1x2(k int, a *float32, b *float32, ldb int, c *float32, ldc int, bias *float32, residual *float32, mode int)
 // Requires: AVX, AVX512F, MMX+
 TEXT ·gemmAVX512_1x2(SB), NOSPLIT, $0-72
-	MOVQ         k+0(FP), AX
-	MOVQ         a+8(FP), CX
-	MOVQ         b+16(FP), DX
-	MOVQ         ldb+24(FP), BX
-	SHLQ         $0x02, BX
-	MOVQ         c+32(FP), SI
-	MOVQ         ldc+40(FP), DI
-	SHLQ         $0x02, DI
-	MOVQ         mode+64(FP), DI
+	MOVQ       k+0(FP), AX
+	MOVQ       a+8(FP), CX
+	MOVQ       b+16(FP), DX
+	MOVQ       ldb+24(FP), BX
+	SHLQ       $0x02, BX
+	MOVQ       c+32(FP), SI
+	MOVQ       ldc+40(FP), DI
+	SHLQ       $0x02, DI
+	MOVQ       mode+64(FP), DI
+	MOVQ       SI, R8
+	PREFETCHT0 (R8)
+	PREFETCHT0 64(R8)
+	PREFETCHT0 127(R8)
+	MOVQ       residual+56(FP), R8
+	TESTQ      R8, R8
+	JZ         start
+	PREFETCHT0 (R8)
+	PREFETCHT0 64(R8)
+	PREFETCHT0 127(R8)
+
+start:
 	TESTQ        $0x00000001, DI
 	JNZ          add
 	MOVQ         bias+48(FP), R8
@@ -108,7 +130,7 @@ loops:
 	JLT  rest
 
 loop:
-	PREFETCHT0   1024(CX)
+	PREFETCHT0   2048(CX)
 	VMOVUPS      (DX), Z2
 	VMOVUPS      64(DX), Z3
 	VBROADCASTSS (CX), Z4
@@ -167,15 +189,29 @@ store:
 // func gemmAVX512_1x3(k int, a *float32, b *float32, ldb int, c *float32, ldc int, bias *float32, residual *float32, mode int)
 // Requires: AVX, AVX512F, MMX+
 TEXT ·gemmAVX512_1x3(SB), NOSPLIT, $0-72
-	MOVQ         k+0(FP), AX
-	MOVQ         a+8(FP), CX
-	MOVQ         b+16(FP), DX
-	MOVQ         ldb+24(FP), BX
-	SHLQ         $0x02, BX
-	MOVQ         c+32(FP), SI
-	MOVQ         ldc+40(FP), DI
-	SHLQ         $0x02, DI
-	MOVQ         mode+64(FP), DI
+	MOVQ       k+0(FP), AX
+	MOVQ       a+8(FP), CX
+	MOVQ       b+16(FP), DX
+	MOVQ       ldb+24(FP), BX
+	SHLQ       $0x02, BX
+	MOVQ       c+32(FP), SI
+	MOVQ       ldc+40(FP), DI
+	SHLQ       $0x02, DI
+	MOVQ       mode+64(FP), DI
+	MOVQ       SI, R8
+	PREFETCHT0 (R8)
+	PREFETCHT0 64(R8)
+	PREFETCHT0 128(R8)
+	PREFETCHT0 191(R8)
+	MOVQ       residual+56(FP), R8
+	TESTQ      R8, R8
+	JZ         start
+	PREFETCHT0 (R8)
+	PREFETCHT0 64(R8)
+	PREFETCHT0 128(R8)
+	PREFETCHT0 191(R8)
+
+start:
 	TESTQ        $0x00000001, DI
 	JNZ          add
 	MOVQ         bias+48(FP), R8
@@ -195,7 +231,7 @@ loops:
 	JLT  rest
 
 loop:
-	PREFETCHT0   1024(CX)
+	PREFETCHT0   2048(CX)
 	VMOVUPS      (DX), Z3
 	VMOVUPS      64(DX), Z4
 	VMOVUPS      128(DX), Z5
@@ -265,15 +301,31 @@ store:
 // func gemmAVX512_2x1(k int, a *float32, b *float32, ldb int, c *float32, ldc int, bias *float32, residual *float32, mode int)
 // Requires: AVX, AVX512F, MMX+
 TEXT ·gemmAVX512_2x1(SB), NOSPLIT, $0-72
-	MOVQ         k+0(FP), AX
-	MOVQ         a+8(FP), CX
-	MOVQ         b+16(FP), DX
-	MOVQ         ldb+24(FP), BX
-	SHLQ         $0x02, BX
-	MOVQ         c+32(FP), SI
-	MOVQ         ldc+40(FP), DI
-	SHLQ         $0x02, DI
-	MOVQ         mode+64(FP), R8
+	MOVQ       k+0(FP), AX
+	MOVQ       a+8(FP), CX
+	MOVQ       b+16(FP), DX
+	MOVQ       ldb+24(FP), BX
+	SHLQ       $0x02, BX
+	MOVQ       c+32(FP), SI
+	MOVQ       ldc+40(FP), DI
+	SHLQ       $0x02, DI
+	MOVQ       mode+64(FP), R8
+	MOVQ       SI, R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 63(R9)
+	ADDQ       DI, R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 63(R9)
+	MOVQ       residual+56(FP), R9
+	TESTQ      R9, R9
+	JZ         start
+	PREFETCHT0 (R9)
+	PREFETCHT0 63(R9)
+	ADDQ       DI, R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 63(R9)
+
+start:
 	TESTQ        $0x00000001, R8
 	JNZ          add
 	MOVQ         bias+48(FP), R9
@@ -292,7 +344,7 @@ loops:
 	JLT  rest
 
 loop:
-	PREFETCHT0   1024(CX)
+	PREFETCHT0   2048(CX)
 	VMOVUPS      (DX), Z2
 	VBROADCASTSS (CX), Z3
 	VFMADD231PS  Z2, Z3, Z0
@@ -353,15 +405,35 @@ store:
 // func gemmAVX512_2x2(k int, a *float32, b *float32, ldb int, c *float32, ldc int, bias *float32, residual *float32, mode int)
 // Requires: AVX, AVX512F, MMX+
 TEXT ·gemmAVX512_2x2(SB), NOSPLIT, $0-72
-	MOVQ         k+0(FP), AX
-	MOVQ         a+8(FP), CX
-	MOVQ         b+16(FP), DX
-	MOVQ         ldb+24(FP), BX
-	SHLQ         $0x02, BX
-	MOVQ         c+32(FP), SI
-	MOVQ         ldc+40(FP), DI
-	SHLQ         $0x02, DI
-	MOVQ         mode+64(FP), R8
+	MOVQ       k+0(FP), AX
+	MOVQ       a+8(FP), CX
+	MOVQ       b+16(FP), DX
+	MOVQ       ldb+24(FP), BX
+	SHLQ       $0x02, BX
+	MOVQ       c+32(FP), SI
+	MOVQ       ldc+40(FP), DI
+	SHLQ       $0x02, DI
+	MOVQ       mode+64(FP), R8
+	MOVQ       SI, R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 64(R9)
+	PREFETCHT0 127(R9)
+	ADDQ       DI, R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 64(R9)
+	PREFETCHT0 127(R9)
+	MOVQ       residual+56(FP), R9
+	TESTQ      R9, R9
+	JZ         start
+	PREFETCHT0 (R9)
+	PREFETCHT0 64(R9)
+	PREFETCHT0 127(R9)
+	ADDQ       DI, R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 64(R9)
+	PREFETCHT0 127(R9)
+
+start:
 	TESTQ        $0x00000001, R8
 	JNZ          add
 	MOVQ         bias+48(FP), R9
@@ -384,7 +456,7 @@ loops:
 	JLT  rest
 
 loop:
-	PREFETCHT0   1024(CX)
+	PREFETCHT0   2048(CX)
 	VMOVUPS      (DX), Z4
 	VMOVUPS      64(DX), Z5
 	VBROADCASTSS (CX), Z6
@@ -464,15 +536,39 @@ store:
 // func gemmAVX512_2x3(k int, a *float32, b *float32, ldb int, c *float32, ldc int, bias *float32, residual *float32, mode int)
 // Requires: AVX, AVX512F, MMX+
 TEXT ·gemmAVX512_2x3(SB), NOSPLIT, $0-72
-	MOVQ         k+0(FP), AX
-	MOVQ         a+8(FP), CX
-	MOVQ         b+16(FP), DX
-	MOVQ         ldb+24(FP), BX
-	SHLQ         $0x02, BX
-	MOVQ         c+32(FP), SI
-	MOVQ         ldc+40(FP), DI
-	SHLQ         $0x02, DI
-	MOVQ         mode+64(FP), R8
+	MOVQ       k+0(FP), AX
+	MOVQ       a+8(FP), CX
+	MOVQ       b+16(FP), DX
+	MOVQ       ldb+24(FP), BX
+	SHLQ       $0x02, BX
+	MOVQ       c+32(FP), SI
+	MOVQ       ldc+40(FP), DI
+	SHLQ       $0x02, DI
+	MOVQ       mode+64(FP), R8
+	MOVQ       SI, R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 64(R9)
+	PREFETCHT0 128(R9)
+	PREFETCHT0 191(R9)
+	ADDQ       DI, R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 64(R9)
+	PREFETCHT0 128(R9)
+	PREFETCHT0 191(R9)
+	MOVQ       residual+56(FP), R9
+	TESTQ      R9, R9
+	JZ         start
+	PREFETCHT0 (R9)
+	PREFETCHT0 64(R9)
+	PREFETCHT0 128(R9)
+	PREFETCHT0 191(R9)
+	ADDQ       DI, R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 64(R9)
+	PREFETCHT0 128(R9)
+	PREFETCHT0 191(R9)
+
+start:
 	TESTQ        $0x00000001, R8
 	JNZ          add
 	MOVQ         bias+48(FP), R9
@@ -499,7 +595,7 @@ loops:
 	JLT  rest
 
 loop:
-	PREFETCHT0   1024(CX)
+	PREFETCHT0   2048(CX)
 	VMOVUPS      (DX), Z6
 	VMOVUPS      64(DX), Z7
 	VMOVUPS      128(DX), Z8
@@ -598,15 +694,37 @@ store:
 // func gemmAVX512_3x1(k int, a *float32, b *float32, ldb int, c *float32, ldc int, bias *float32, residual *float32, mode int)
 // Requires: AVX, AVX512F, MMX+
 TEXT ·gemmAVX512_3x1(SB), NOSPLIT, $0-72
-	MOVQ         k+0(FP), AX
-	MOVQ         a+8(FP), CX
-	MOVQ         b+16(FP), DX
-	MOVQ         ldb+24(FP), BX
-	SHLQ         $0x02, BX
-	MOVQ         c+32(FP), SI
-	MOVQ         ldc+40(FP), DI
-	SHLQ         $0x02, DI
-	MOVQ         mode+64(FP), R8
+	MOVQ       k+0(FP), AX
+	MOVQ       a+8(FP), CX
+	MOVQ       b+16(FP), DX
+	MOVQ       ldb+24(FP), BX
+	SHLQ       $0x02, BX
+	MOVQ       c+32(FP), SI
+	MOVQ       ldc+40(FP), DI
+	SHLQ       $0x02, DI
+	MOVQ       mode+64(FP), R8
+	MOVQ       SI, R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 63(R9)
+	ADDQ       DI, R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 63(R9)
+	ADDQ       DI, R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 63(R9)
+	MOVQ       residual+56(FP), R9
+	TESTQ      R9, R9
+	JZ         start
+	PREFETCHT0 (R9)
+	PREFETCHT0 63(R9)
+	ADDQ       DI, R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 63(R9)
+	ADDQ       DI, R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 63(R9)
+
+start:
 	TESTQ        $0x00000001, R8
 	JNZ          add
 	MOVQ         bias+48(FP), R9
@@ -628,7 +746,7 @@ loops:
 	JLT  rest
 
 loop:
-	PREFETCHT0   1024(CX)
+	PREFETCHT0   2048(CX)
 	VMOVUPS      (DX), Z3
 	VBROADCASTSS (CX), Z4
 	VFMADD231PS  Z3, Z4, Z0
@@ -702,15 +820,43 @@ store:
 // func gemmAVX512_3x2(k int, a *float32, b *float32, ldb int, c *float32, ldc int, bias *float32, residual *float32, mode int)
 // Requires: AVX, AVX512F, MMX+
 TEXT ·gemmAVX512_3x2(SB), NOSPLIT, $0-72
-	MOVQ         k+0(FP), AX
-	MOVQ         a+8(FP), CX
-	MOVQ         b+16(FP), DX
-	MOVQ         ldb+24(FP), BX
-	SHLQ         $0x02, BX
-	MOVQ         c+32(FP), SI
-	MOVQ         ldc+40(FP), DI
-	SHLQ         $0x02, DI
-	MOVQ         mode+64(FP), R8
+	MOVQ       k+0(FP), AX
+	MOVQ       a+8(FP), CX
+	MOVQ       b+16(FP), DX
+	MOVQ       ldb+24(FP), BX
+	SHLQ       $0x02, BX
+	MOVQ       c+32(FP), SI
+	MOVQ       ldc+40(FP), DI
+	SHLQ       $0x02, DI
+	MOVQ       mode+64(FP), R8
+	MOVQ       SI, R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 64(R9)
+	PREFETCHT0 127(R9)
+	ADDQ       DI, R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 64(R9)
+	PREFETCHT0 127(R9)
+	ADDQ       DI, R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 64(R9)
+	PREFETCHT0 127(R9)
+	MOVQ       residual+56(FP), R9
+	TESTQ      R9, R9
+	JZ         start
+	PREFETCHT0 (R9)
+	PREFETCHT0 64(R9)
+	PREFETCHT0 127(R9)
+	ADDQ       DI, R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 64(R9)
+	PREFETCHT0 127(R9)
+	ADDQ       DI, R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 64(R9)
+	PREFETCHT0 127(R9)
+
+start:
 	TESTQ        $0x00000001, R8
 	JNZ          add
 	MOVQ         bias+48(FP), R9
@@ -738,7 +884,7 @@ loops:
 	JLT  rest
 
 loop:
-	PREFETCHT0   1024(CX)
+	PREFETCHT0   2048(CX)
 	VMOVUPS      (DX), Z6
 	VMOVUPS      64(DX), Z7
 	VBROADCASTSS (CX), Z8
@@ -839,15 +985,49 @@ store:
 // func gemmAVX512_3x3(k int, a *float32, b *float32, ldb int, c *float32, ldc int, bias *float32, residual *float32, mode int)
 // Requires: AVX, AVX512F, MMX+
 TEXT ·gemmAVX512_3x3(SB), NOSPLIT, $0-72
-	MOVQ         k+0(FP), AX
-	MOVQ         a+8(FP), CX
-	MOVQ         b+16(FP), DX
-	MOVQ         ldb+24(FP), BX
-	SHLQ         $0x02, BX
-	MOVQ         c+32(FP), SI
-	MOVQ         ldc+40(FP), DI
-	SHLQ         $0x02, DI
-	MOVQ         mode+64(FP), R8
+	MOVQ       k+0(FP), AX
+	MOVQ       a+8(FP), CX
+	MOVQ       b+16(FP), DX
+	MOVQ       ldb+24(FP), BX
+	SHLQ       $0x02, BX
+	MOVQ       c+32(FP), SI
+	MOVQ       ldc+40(FP), DI
+	SHLQ       $0x02, DI
+	MOVQ       mode+64(FP), R8
+	MOVQ       SI, R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 64(R9)
+	PREFETCHT0 128(R9)
+	PREFETCHT0 191(R9)
+	ADDQ       DI, R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 64(R9)
+	PREFETCHT0 128(R9)
+	PREFETCHT0 191(R9)
+	ADDQ       DI, R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 64(R9)
+	PREFETCHT0 128(R9)
+	PREFETCHT0 191(R9)
+	MOVQ       residual+56(FP), R9
+	TESTQ      R9, R9
+	JZ         start
+	PREFETCHT0 (R9)
+	PREFETCHT0 64(R9)
+	PREFETCHT0 128(R9)
+	PREFETCHT0 191(R9)
+	ADDQ       DI, R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 64(R9)
+	PREFETCHT0 128(R9)
+	PREFETCHT0 191(R9)
+	ADDQ       DI, R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 64(R9)
+	PREFETCHT0 128(R9)
+	PREFETCHT0 191(R9)
+
+start:
 	TESTQ        $0x00000001, R8
 	JNZ          add
 	MOVQ         bias+48(FP), R9
@@ -881,7 +1061,7 @@ loops:
 	JLT  rest
 
 loop:
-	PREFETCHT0   1024(CX)
+	PREFETCHT0   2048(CX)
 	VMOVUPS      (DX), Z9
 	VMOVUPS      64(DX), Z10
 	VMOVUPS      128(DX), Z11
@@ -1009,15 +1189,43 @@ store:
 // func gemmAVX512_4x1(k int, a *float32, b *float32, ldb int, c *float32, ldc int, bias *float32, residual *float32, mode int)
 // Requires: AVX, AVX512F, MMX+
 TEXT ·gemmAVX512_4x1(SB), NOSPLIT, $0-72
-	MOVQ         k+0(FP), AX
-	MOVQ         a+8(FP), CX
-	MOVQ         b+16(FP), DX
-	MOVQ         ldb+24(FP), BX
-	SHLQ         $0x02, BX
-	MOVQ         c+32(FP), SI
-	MOVQ         ldc+40(FP), DI
-	SHLQ         $0x02, DI
-	MOVQ         mode+64(FP), R8
+	MOVQ       k+0(FP), AX
+	MOVQ       a+8(FP), CX
+	MOVQ       b+16(FP), DX
+	MOVQ       ldb+24(FP), BX
+	SHLQ       $0x02, BX
+	MOVQ       c+32(FP), SI
+	MOVQ       ldc+40(FP), DI
+	SHLQ       $0x02, DI
+	MOVQ       mode+64(FP), R8
+	MOVQ       SI, R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 63(R9)
+	ADDQ       DI, R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 63(R9)
+	ADDQ       DI, R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 63(R9)
+	ADDQ       DI, R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 63(R9)
+	MOVQ       residual+56(FP), R9
+	TESTQ      R9, R9
+	JZ         start
+	PREFETCHT0 (R9)
+	PREFETCHT0 63(R9)
+	ADDQ       DI, R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 63(R9)
+	ADDQ       DI, R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 63(R9)
+	ADDQ       DI, R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 63(R9)
+
+start:
 	TESTQ        $0x00000001, R8
 	JNZ          add
 	MOVQ         bias+48(FP), R9
@@ -1042,7 +1250,7 @@ loops:
 	JLT  rest
 
 loop:
-	PREFETCHT0   1024(CX)
+	PREFETCHT0   2048(CX)
 	VMOVUPS      (DX), Z4
 	VBROADCASTSS (CX), Z5
 	VFMADD231PS  Z4, Z5, Z0
@@ -1129,15 +1337,51 @@ store:
 // func gemmAVX512_4x2(k int, a *float32, b *float32, ldb int, c *float32, ldc int, bias *float32, residual *float32, mode int)
 // Requires: AVX, AVX512F, MMX+
 TEXT ·gemmAVX512_4x2(SB), NOSPLIT, $0-72
-	MOVQ         k+0(FP), AX
-	MOVQ         a+8(FP), CX
-	MOVQ         b+16(FP), DX
-	MOVQ         ldb+24(FP), BX
-	SHLQ         $0x02, BX
-	MOVQ         c+32(FP), SI
-	MOVQ         ldc+40(FP), DI
-	SHLQ         $0x02, DI
-	MOVQ         mode+64(FP), R8
+	MOVQ       k+0(FP), AX
+	MOVQ       a+8(FP), CX
+	MOVQ       b+16(FP), DX
+	MOVQ       ldb+24(FP), BX
+	SHLQ       $0x02, BX
+	MOVQ       c+32(FP), SI
+	MOVQ       ldc+40(FP), DI
+	SHLQ       $0x02, DI
+	MOVQ       mode+64(FP), R8
+	MOVQ       SI, R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 64(R9)
+	PREFETCHT0 127(R9)
+	ADDQ       DI, R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 64(R9)
+	PREFETCHT0 127(R9)
+	ADDQ       DI, R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 64(R9)
+	PREFETCHT0 127(R9)
+	ADDQ       DI, R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 64(R9)
+	PREFETCHT0 127(R9)
+	MOVQ       residual+56(FP), R9
+	TESTQ      R9, R9
+	JZ         start
+	PREFETCHT0 (R9)
+	PREFETCHT0 64(R9)
+	PREFETCHT0 127(R9)
+	ADDQ       DI, R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 64(R9)
+	PREFETCHT0 127(R9)
+	ADDQ       DI, R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 64(R9)
+	PREFETCHT0 127(R9)
+	ADDQ       DI, R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 64(R9)
+	PREFETCHT0 127(R9)
+
+start:
 	TESTQ        $0x00000001, R8
 	JNZ          add
 	MOVQ         bias+48(FP), R9
@@ -1170,7 +1414,7 @@ loops:
 	JLT  rest
 
 loop:
-	PREFETCHT0   1024(CX)
+	PREFETCHT0   2048(CX)
 	VMOVUPS      (DX), Z8
 	VMOVUPS      64(DX), Z9
 	VBROADCASTSS (CX), Z10
@@ -1292,15 +1536,59 @@ store:
 // func gemmAVX512_4x3(k int, a *float32, b *float32, ldb int, c *float32, ldc int, bias *float32, residual *float32, mode int)
 // Requires: AVX, AVX512F, MMX+
 TEXT ·gemmAVX512_4x3(SB), NOSPLIT, $0-72
-	MOVQ         k+0(FP), AX
-	MOVQ         a+8(FP), CX
-	MOVQ         b+16(FP), DX
-	MOVQ         ldb+24(FP), BX
-	SHLQ         $0x02, BX
-	MOVQ         c+32(FP), SI
-	MOVQ         ldc+40(FP), DI
-	SHLQ         $0x02, DI
-	MOVQ         mode+64(FP), R8
+	MOVQ       k+0(FP), AX
+	MOVQ       a+8(FP), CX
+	MOVQ       b+16(FP), DX
+	MOVQ       ldb+24(FP), BX
+	SHLQ       $0x02, BX
+	MOVQ       c+32(FP), SI
+	MOVQ       ldc+40(FP), DI
+	SHLQ       $0x02, DI
+	MOVQ       mode+64(FP), R8
+	MOVQ       SI, R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 64(R9)
+	PREFETCHT0 128(R9)
+	PREFETCHT0 191(R9)
+	ADDQ       DI, R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 64(R9)
+	PREFETCHT0 128(R9)
+	PREFETCHT0 191(R9)
+	ADDQ       DI, R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 64(R9)
+	PREFETCHT0 128(R9)
+	PREFETCHT0 191(R9)
+	ADDQ       DI, R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 64(R9)
+	PREFETCHT0 128(R9)
+	PREFETCHT0 191(R9)
+	MOVQ       residual+56(FP), R9
+	TESTQ      R9, R9
+	JZ         start
+	PREFETCHT0 (R9)
+	PREFETCHT0 64(R9)
+	PREFETCHT0 128(R9)
+	PREFETCHT0 191(R9)
+	ADDQ       DI, R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 64(R9)
+	PREFETCHT0 128(R9)
+	PREFETCHT0 191(R9)
+	ADDQ       DI, R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 64(R9)
+	PREFETCHT0 128(R9)
+	PREFETCHT0 191(R9)
+	ADDQ       DI, R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 64(R9)
+	PREFETCHT0 128(R9)
+	PREFETCHT0 191(R9)
+
+start:
 	TESTQ        $0x00000001, R8
 	JNZ          add
 	MOVQ         bias+48(FP), R9
@@ -1341,7 +1629,7 @@ loops:
 	JLT  rest
 
 loop:
-	PREFETCHT0   1024(CX)
+	PREFETCHT0   2048(CX)
 	VMOVUPS      (DX), Z12
 	VMOVUPS      64(DX), Z13
 	VMOVUPS      128(DX), Z14
@@ -1498,15 +1786,49 @@ store:
 // func gemmAVX512_5x1(k int, a *float32, b *float32, ldb int, c *float32, ldc int, bias *float32, residual *float32, mode int)
 // Requires: AVX, AVX512F, MMX+
 TEXT ·gemmAVX512_5x1(SB), NOSPLIT, $0-72
-	MOVQ         k+0(FP), AX
-	MOVQ         a+8(FP), CX
-	MOVQ         b+16(FP), DX
-	MOVQ         ldb+24(FP), BX
-	SHLQ         $0x02, BX
-	MOVQ         c+32(FP), SI
-	MOVQ         ldc+40(FP), DI
-	SHLQ         $0x02, DI
-	MOVQ         mode+64(FP), R8
+	MOVQ       k+0(FP), AX
+	MOVQ       a+8(FP), CX
+	MOVQ       b+16(FP), DX
+	MOVQ       ldb+24(FP), BX
+	SHLQ       $0x02, BX
+	MOVQ       c+32(FP), SI
+	MOVQ       ldc+40(FP), DI
+	SHLQ       $0x02, DI
+	MOVQ       mode+64(FP), R8
+	MOVQ       SI, R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 63(R9)
+	ADDQ       DI, R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 63(R9)
+	ADDQ       DI, R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 63(R9)
+	ADDQ       DI, R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 63(R9)
+	ADDQ       DI, R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 63(R9)
+	MOVQ       residual+56(FP), R9
+	TESTQ      R9, R9
+	JZ         start
+	PREFETCHT0 (R9)
+	PREFETCHT0 63(R9)
+	ADDQ       DI, R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 63(R9)
+	ADDQ       DI, R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 63(R9)
+	ADDQ       DI, R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 63(R9)
+	ADDQ       DI, R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 63(R9)
+
+start:
 	TESTQ        $0x00000001, R8
 	JNZ          add
 	MOVQ         bias+48(FP), R9
@@ -1534,7 +1856,7 @@ loops:
 	JLT  rest
 
 loop:
-	PREFETCHT0   1024(CX)
+	PREFETCHT0   2048(CX)
 	VMOVUPS      (DX), Z5
 	VBROADCASTSS (CX), Z6
 	VFMADD231PS  Z5, Z6, Z0
@@ -1634,15 +1956,59 @@ store:
 // func gemmAVX512_5x2(k int, a *float32, b *float32, ldb int, c *float32, ldc int, bias *float32, residual *float32, mode int)
 // Requires: AVX, AVX512F, MMX+
 TEXT ·gemmAVX512_5x2(SB), NOSPLIT, $0-72
-	MOVQ         k+0(FP), AX
-	MOVQ         a+8(FP), CX
-	MOVQ         b+16(FP), DX
-	MOVQ         ldb+24(FP), BX
-	SHLQ         $0x02, BX
-	MOVQ         c+32(FP), SI
-	MOVQ         ldc+40(FP), DI
-	SHLQ         $0x02, DI
-	MOVQ         mode+64(FP), R8
+	MOVQ       k+0(FP), AX
+	MOVQ       a+8(FP), CX
+	MOVQ       b+16(FP), DX
+	MOVQ       ldb+24(FP), BX
+	SHLQ       $0x02, BX
+	MOVQ       c+32(FP), SI
+	MOVQ       ldc+40(FP), DI
+	SHLQ       $0x02, DI
+	MOVQ       mode+64(FP), R8
+	MOVQ       SI, R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 64(R9)
+	PREFETCHT0 127(R9)
+	ADDQ       DI, R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 64(R9)
+	PREFETCHT0 127(R9)
+	ADDQ       DI, R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 64(R9)
+	PREFETCHT0 127(R9)
+	ADDQ       DI, R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 64(R9)
+	PREFETCHT0 127(R9)
+	ADDQ       DI, R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 64(R9)
+	PREFETCHT0 127(R9)
+	MOVQ       residual+56(FP), R9
+	TESTQ      R9, R9
+	JZ         start
+	PREFETCHT0 (R9)
+	PREFETCHT0 64(R9)
+	PREFETCHT0 127(R9)
+	ADDQ       DI, R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 64(R9)
+	PREFETCHT0 127(R9)
+	ADDQ       DI, R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 64(R9)
+	PREFETCHT0 127(R9)
+	ADDQ       DI, R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 64(R9)
+	PREFETCHT0 127(R9)
+	ADDQ       DI, R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 64(R9)
+	PREFETCHT0 127(R9)
+
+start:
 	TESTQ        $0x00000001, R8
 	JNZ          add
 	MOVQ         bias+48(FP), R9
@@ -1680,7 +2046,7 @@ loops:
 	JLT  rest
 
 loop:
-	PREFETCHT0   1024(CX)
+	PREFETCHT0   2048(CX)
 	VMOVUPS      (DX), Z10
 	VMOVUPS      64(DX), Z11
 	VBROADCASTSS (CX), Z12
@@ -1823,15 +2189,69 @@ store:
 // func gemmAVX512_5x3(k int, a *float32, b *float32, ldb int, c *float32, ldc int, bias *float32, residual *float32, mode int)
 // Requires: AVX, AVX512F, MMX+
 TEXT ·gemmAVX512_5x3(SB), NOSPLIT, $0-72
-	MOVQ         k+0(FP), AX
-	MOVQ         a+8(FP), CX
-	MOVQ         b+16(FP), DX
-	MOVQ         ldb+24(FP), BX
-	SHLQ         $0x02, BX
-	MOVQ         c+32(FP), SI
-	MOVQ         ldc+40(FP), DI
-	SHLQ         $0x02, DI
-	MOVQ         mode+64(FP), R8
+	MOVQ       k+0(FP), AX
+	MOVQ       a+8(FP), CX
+	MOVQ       b+16(FP), DX
+	MOVQ       ldb+24(FP), BX
+	SHLQ       $0x02, BX
+	MOVQ       c+32(FP), SI
+	MOVQ       ldc+40(FP), DI
+	SHLQ       $0x02, DI
+	MOVQ       mode+64(FP), R8
+	MOVQ       SI, R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 64(R9)
+	PREFETCHT0 128(R9)
+	PREFETCHT0 191(R9)
+	ADDQ       DI, R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 64(R9)
+	PREFETCHT0 128(R9)
+	PREFETCHT0 191(R9)
+	ADDQ       DI, R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 64(R9)
+	PREFETCHT0 128(R9)
+	PREFETCHT0 191(R9)
+	ADDQ       DI, R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 64(R9)
+	PREFETCHT0 128(R9)
+	PREFETCHT0 191(R9)
+	ADDQ       DI, R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 64(R9)
+	PREFETCHT0 128(R9)
+	PREFETCHT0 191(R9)
+	MOVQ       residual+56(FP), R9
+	TESTQ      R9, R9
+	JZ         start
+	PREFETCHT0 (R9)
+	PREFETCHT0 64(R9)
+	PREFETCHT0 128(R9)
+	PREFETCHT0 191(R9)
+	ADDQ       DI, R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 64(R9)
+	PREFETCHT0 128(R9)
+	PREFETCHT0 191(R9)
+	ADDQ       DI, R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 64(R9)
+	PREFETCHT0 128(R9)
+	PREFETCHT0 191(R9)
+	ADDQ       DI, R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 64(R9)
+	PREFETCHT0 128(R9)
+	PREFETCHT0 191(R9)
+	ADDQ       DI, R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 64(R9)
+	PREFETCHT0 128(R9)
+	PREFETCHT0 191(R9)
+
+start:
 	TESTQ        $0x00000001, R8
 	JNZ          add
 	MOVQ         bias+48(FP), R9
@@ -1879,7 +2299,7 @@ loops:
 	JLT  rest
 
 loop:
-	PREFETCHT0   1024(CX)
+	PREFETCHT0   2048(CX)
 	VMOVUPS      (DX), Z15
 	VMOVUPS      64(DX), Z16
 	VMOVUPS      128(DX), Z17
@@ -2065,15 +2485,55 @@ store:
 // func gemmAVX512_6x1(k int, a *float32, b *float32, ldb int, c *float32, ldc int, bias *float32, residual *float32, mode int)
 // Requires: AVX, AVX512F, MMX+
 TEXT ·gemmAVX512_6x1(SB), NOSPLIT, $0-72
-	MOVQ         k+0(FP), AX
-	MOVQ         a+8(FP), CX
-	MOVQ         b+16(FP), DX
-	MOVQ         ldb+24(FP), BX
-	SHLQ         $0x02, BX
-	MOVQ         c+32(FP), SI
-	MOVQ         ldc+40(FP), DI
-	SHLQ         $0x02, DI
-	MOVQ         mode+64(FP), R8
+	MOVQ       k+0(FP), AX
+	MOVQ       a+8(FP), CX
+	MOVQ       b+16(FP), DX
+	MOVQ       ldb+24(FP), BX
+	SHLQ       $0x02, BX
+	MOVQ       c+32(FP), SI
+	MOVQ       ldc+40(FP), DI
+	SHLQ       $0x02, DI
+	MOVQ       mode+64(FP), R8
+	MOVQ       SI, R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 63(R9)
+	ADDQ       DI, R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 63(R9)
+	ADDQ       DI, R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 63(R9)
+	ADDQ       DI, R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 63(R9)
+	ADDQ       DI, R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 63(R9)
+	ADDQ       DI, R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 63(R9)
+	MOVQ       residual+56(FP), R9
+	TESTQ      R9, R9
+	JZ         start
+	PREFETCHT0 (R9)
+	PREFETCHT0 63(R9)
+	ADDQ       DI, R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 63(R9)
+	ADDQ       DI, R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 63(R9)
+	ADDQ       DI, R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 63(R9)
+	ADDQ       DI, R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 63(R9)
+	ADDQ       DI, R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 63(R9)
+
+start:
 	TESTQ        $0x00000001, R8
 	JNZ          add
 	MOVQ         bias+48(FP), R9
@@ -2104,7 +2564,7 @@ loops:
 	JLT  rest
 
 loop:
-	PREFETCHT0   1024(CX)
+	PREFETCHT0   2048(CX)
 	VMOVUPS      (DX), Z6
 	VBROADCASTSS (CX), Z7
 	VFMADD231PS  Z6, Z7, Z0
@@ -2217,15 +2677,67 @@ store:
 // func gemmAVX512_6x2(k int, a *float32, b *float32, ldb int, c *float32, ldc int, bias *float32, residual *float32, mode int)
 // Requires: AVX, AVX512F, MMX+
 TEXT ·gemmAVX512_6x2(SB), NOSPLIT, $0-72
-	MOVQ         k+0(FP), AX
-	MOVQ         a+8(FP), CX
-	MOVQ         b+16(FP), DX
-	MOVQ         ldb+24(FP), BX
-	SHLQ         $0x02, BX
-	MOVQ         c+32(FP), SI
-	MOVQ         ldc+40(FP), DI
-	SHLQ         $0x02, DI
-	MOVQ         mode+64(FP), R8
+	MOVQ       k+0(FP), AX
+	MOVQ       a+8(FP), CX
+	MOVQ       b+16(FP), DX
+	MOVQ       ldb+24(FP), BX
+	SHLQ       $0x02, BX
+	MOVQ       c+32(FP), SI
+	MOVQ       ldc+40(FP), DI
+	SHLQ       $0x02, DI
+	MOVQ       mode+64(FP), R8
+	MOVQ       SI, R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 64(R9)
+	PREFETCHT0 127(R9)
+	ADDQ       DI, R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 64(R9)
+	PREFETCHT0 127(R9)
+	ADDQ       DI, R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 64(R9)
+	PREFETCHT0 127(R9)
+	ADDQ       DI, R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 64(R9)
+	PREFETCHT0 127(R9)
+	ADDQ       DI, R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 64(R9)
+	PREFETCHT0 127(R9)
+	ADDQ       DI, R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 64(R9)
+	PREFETCHT0 127(R9)
+	MOVQ       residual+56(FP), R9
+	TESTQ      R9, R9
+	JZ         start
+	PREFETCHT0 (R9)
+	PREFETCHT0 64(R9)
+	PREFETCHT0 127(R9)
+	ADDQ       DI, R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 64(R9)
+	PREFETCHT0 127(R9)
+	ADDQ       DI, R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 64(R9)
+	PREFETCHT0 127(R9)
+	ADDQ       DI, R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 64(R9)
+	PREFETCHT0 127(R9)
+	ADDQ       DI, R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 64(R9)
+	PREFETCHT0 127(R9)
+	ADDQ       DI, R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 64(R9)
+	PREFETCHT0 127(R9)
+
+start:
 	TESTQ        $0x00000001, R8
 	JNZ          add
 	MOVQ         bias+48(FP), R9
@@ -2268,7 +2780,7 @@ loops:
 	JLT  rest
 
 loop:
-	PREFETCHT0   1024(CX)
+	PREFETCHT0   2048(CX)
 	VMOVUPS      (DX), Z12
 	VMOVUPS      64(DX), Z13
 	VBROADCASTSS (CX), Z14
@@ -2432,15 +2944,79 @@ store:
 // func gemmAVX512_6x3(k int, a *float32, b *float32, ldb int, c *float32, ldc int, bias *float32, residual *float32, mode int)
 // Requires: AVX, AVX512F, MMX+
 TEXT ·gemmAVX512_6x3(SB), NOSPLIT, $0-72
-	MOVQ         k+0(FP), AX
-	MOVQ         a+8(FP), CX
-	MOVQ         b+16(FP), DX
-	MOVQ         ldb+24(FP), BX
-	SHLQ         $0x02, BX
-	MOVQ         c+32(FP), SI
-	MOVQ         ldc+40(FP), DI
-	SHLQ         $0x02, DI
-	MOVQ         mode+64(FP), R8
+	MOVQ       k+0(FP), AX
+	MOVQ       a+8(FP), CX
+	MOVQ       b+16(FP), DX
+	MOVQ       ldb+24(FP), BX
+	SHLQ       $0x02, BX
+	MOVQ       c+32(FP), SI
+	MOVQ       ldc+40(FP), DI
+	SHLQ       $0x02, DI
+	MOVQ       mode+64(FP), R8
+	MOVQ       SI, R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 64(R9)
+	PREFETCHT0 128(R9)
+	PREFETCHT0 191(R9)
+	ADDQ       DI, R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 64(R9)
+	PREFETCHT0 128(R9)
+	PREFETCHT0 191(R9)
+	ADDQ       DI, R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 64(R9)
+	PREFETCHT0 128(R9)
+	PREFETCHT0 191(R9)
+	ADDQ       DI, R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 64(R9)
+	PREFETCHT0 128(R9)
+	PREFETCHT0 191(R9)
+	ADDQ       DI, R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 64(R9)
+	PREFETCHT0 128(R9)
+	PREFETCHT0 191(R9)
+	ADDQ       DI, R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 64(R9)
+	PREFETCHT0 128(R9)
+	PREFETCHT0 191(R9)
+	MOVQ       residual+56(FP), R9
+	TESTQ      R9, R9
+	JZ         start
+	PREFETCHT0 (R9)
+	PREFETCHT0 64(R9)
+	PREFETCHT0 128(R9)
+	PREFETCHT0 191(R9)
+	ADDQ       DI, R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 64(R9)
+	PREFETCHT0 128(R9)
+	PREFETCHT0 191(R9)
+	ADDQ       DI, R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 64(R9)
+	PREFETCHT0 128(R9)
+	PREFETCHT0 191(R9)
+	ADDQ       DI, R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 64(R9)
+	PREFETCHT0 128(R9)
+	PREFETCHT0 191(R9)
+	ADDQ       DI, R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 64(R9)
+	PREFETCHT0 128(R9)
+	PREFETCHT0 191(R9)
+	ADDQ       DI, R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 64(R9)
+	PREFETCHT0 128(R9)
+	PREFETCHT0 191(R9)
+
+start:
 	TESTQ        $0x00000001, R8
 	JNZ          add
 	MOVQ         bias+48(FP), R9
@@ -2495,7 +3071,7 @@ loops:
 	JLT  rest
 
 loop:
-	PREFETCHT0   1024(CX)
+	PREFETCHT0   2048(CX)
 	VMOVUPS      (DX), Z18
 	VMOVUPS      64(DX), Z19
 	VMOVUPS      128(DX), Z20
@@ -2710,15 +3286,61 @@ store:
 // func gemmAVX512_7x1(k int, a *float32, b *float32, ldb int, c *float32, ldc int, bias *float32, residual *float32, mode int)
 // Requires: AVX, AVX512F, MMX+
 TEXT ·gemmAVX512_7x1(SB), NOSPLIT, $0-72
-	MOVQ         k+0(FP), AX
-	MOVQ         a+8(FP), CX
-	MOVQ         b+16(FP), DX
-	MOVQ         ldb+24(FP), BX
-	SHLQ         $0x02, BX
-	MOVQ         c+32(FP), SI
-	MOVQ         ldc+40(FP), DI
-	SHLQ         $0x02, DI
-	MOVQ         mode+64(FP), R8
+	MOVQ       k+0(FP), AX
+	MOVQ       a+8(FP), CX
+	MOVQ       b+16(FP), DX
+	MOVQ       ldb+24(FP), BX
+	SHLQ       $0x02, BX
+	MOVQ       c+32(FP), SI
+	MOVQ       ldc+40(FP), DI
+	SHLQ       $0x02, DI
+	MOVQ       mode+64(FP), R8
+	MOVQ       SI, R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 63(R9)
+	ADDQ       DI, R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 63(R9)
+	ADDQ       DI, R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 63(R9)
+	ADDQ       DI, R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 63(R9)
+	ADDQ       DI, R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 63(R9)
+	ADDQ       DI, R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 63(R9)
+	ADDQ       DI, R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 63(R9)
+	MOVQ       residual+56(FP), R9
+	TESTQ      R9, R9
+	JZ         start
+	PREFETCHT0 (R9)
+	PREFETCHT0 63(R9)
+	ADDQ       DI, R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 63(R9)
+	ADDQ       DI, R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 63(R9)
+	ADDQ       DI, R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 63(R9)
+	ADDQ       DI, R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 63(R9)
+	ADDQ       DI, R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 63(R9)
+	ADDQ       DI, R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 63(R9)
+
+start:
 	TESTQ        $0x00000001, R8
 	JNZ          add
 	MOVQ         bias+48(FP), R9
@@ -2752,7 +3374,7 @@ loops:
 	JLT  rest
 
 loop:
-	PREFETCHT0   1024(CX)
+	PREFETCHT0   2048(CX)
 	VMOVUPS      (DX), Z7
 	VBROADCASTSS (CX), Z8
 	VFMADD231PS  Z7, Z8, Z0
@@ -2878,15 +3500,75 @@ store:
 // func gemmAVX512_7x2(k int, a *float32, b *float32, ldb int, c *float32, ldc int, bias *float32, residual *float32, mode int)
 // Requires: AVX, AVX512F, MMX+
 TEXT ·gemmAVX512_7x2(SB), NOSPLIT, $0-72
-	MOVQ         k+0(FP), AX
-	MOVQ         a+8(FP), CX
-	MOVQ         b+16(FP), DX
-	MOVQ         ldb+24(FP), BX
-	SHLQ         $0x02, BX
-	MOVQ         c+32(FP), SI
-	MOVQ         ldc+40(FP), DI
-	SHLQ         $0x02, DI
-	MOVQ         mode+64(FP), R8
+	MOVQ       k+0(FP), AX
+	MOVQ       a+8(FP), CX
+	MOVQ       b+16(FP), DX
+	MOVQ       ldb+24(FP), BX
+	SHLQ       $0x02, BX
+	MOVQ       c+32(FP), SI
+	MOVQ       ldc+40(FP), DI
+	SHLQ       $0x02, DI
+	MOVQ       mode+64(FP), R8
+	MOVQ       SI, R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 64(R9)
+	PREFETCHT0 127(R9)
+	ADDQ       DI, R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 64(R9)
+	PREFETCHT0 127(R9)
+	ADDQ       DI, R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 64(R9)
+	PREFETCHT0 127(R9)
+	ADDQ       DI, R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 64(R9)
+	PREFETCHT0 127(R9)
+	ADDQ       DI, R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 64(R9)
+	PREFETCHT0 127(R9)
+	ADDQ       DI, R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 64(R9)
+	PREFETCHT0 127(R9)
+	ADDQ       DI, R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 64(R9)
+	PREFETCHT0 127(R9)
+	MOVQ       residual+56(FP), R9
+	TESTQ      R9, R9
+	JZ         start
+	PREFETCHT0 (R9)
+	PREFETCHT0 64(R9)
+	PREFETCHT0 127(R9)
+	ADDQ       DI, R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 64(R9)
+	PREFETCHT0 127(R9)
+	ADDQ       DI, R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 64(R9)
+	PREFETCHT0 127(R9)
+	ADDQ       DI, R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 64(R9)
+	PREFETCHT0 127(R9)
+	ADDQ       DI, R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 64(R9)
+	PREFETCHT0 127(R9)
+	ADDQ       DI, R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 64(R9)
+	PREFETCHT0 127(R9)
+	ADDQ       DI, R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 64(R9)
+	PREFETCHT0 127(R9)
+
+start:
 	TESTQ        $0x00000001, R8
 	JNZ          add
 	MOVQ         bias+48(FP), R9
@@ -2934,7 +3616,7 @@ loops:
 	JLT  rest
 
 loop:
-	PREFETCHT0   1024(CX)
+	PREFETCHT0   2048(CX)
 	VMOVUPS      (DX), Z14
 	VMOVUPS      64(DX), Z15
 	VBROADCASTSS (CX), Z16
@@ -3119,15 +3801,89 @@ store:
 // func gemmAVX512_7x3(k int, a *float32, b *float32, ldb int, c *float32, ldc int, bias *float32, residual *float32, mode int)
 // Requires: AVX, AVX512F, MMX+
 TEXT ·gemmAVX512_7x3(SB), NOSPLIT, $0-72
-	MOVQ         k+0(FP), AX
-	MOVQ         a+8(FP), CX
-	MOVQ         b+16(FP), DX
-	MOVQ         ldb+24(FP), BX
-	SHLQ         $0x02, BX
-	MOVQ         c+32(FP), SI
-	MOVQ         ldc+40(FP), DI
-	SHLQ         $0x02, DI
-	MOVQ         mode+64(FP), R8
+	MOVQ       k+0(FP), AX
+	MOVQ       a+8(FP), CX
+	MOVQ       b+16(FP), DX
+	MOVQ       ldb+24(FP), BX
+	SHLQ       $0x02, BX
+	MOVQ       c+32(FP), SI
+	MOVQ       ldc+40(FP), DI
+	SHLQ       $0x02, DI
+	MOVQ       mode+64(FP), R8
+	MOVQ       SI, R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 64(R9)
+	PREFETCHT0 128(R9)
+	PREFETCHT0 191(R9)
+	ADDQ       DI, R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 64(R9)
+	PREFETCHT0 128(R9)
+	PREFETCHT0 191(R9)
+	ADDQ       DI, R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 64(R9)
+	PREFETCHT0 128(R9)
+	PREFETCHT0 191(R9)
+	ADDQ       DI, R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 64(R9)
+	PREFETCHT0 128(R9)
+	PREFETCHT0 191(R9)
+	ADDQ       DI, R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 64(R9)
+	PREFETCHT0 128(R9)
+	PREFETCHT0 191(R9)
+	ADDQ       DI, R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 64(R9)
+	PREFETCHT0 128(R9)
+	PREFETCHT0 191(R9)
+	ADDQ       DI, R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 64(R9)
+	PREFETCHT0 128(R9)
+	PREFETCHT0 191(R9)
+	MOVQ       residual+56(FP), R9
+	TESTQ      R9, R9
+	JZ         start
+	PREFETCHT0 (R9)
+	PREFETCHT0 64(R9)
+	PREFETCHT0 128(R9)
+	PREFETCHT0 191(R9)
+	ADDQ       DI, R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 64(R9)
+	PREFETCHT0 128(R9)
+	PREFETCHT0 191(R9)
+	ADDQ       DI, R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 64(R9)
+	PREFETCHT0 128(R9)
+	PREFETCHT0 191(R9)
+	ADDQ       DI, R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 64(R9)
+	PREFETCHT0 128(R9)
+	PREFETCHT0 191(R9)
+	ADDQ       DI, R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 64(R9)
+	PREFETCHT0 128(R9)
+	PREFETCHT0 191(R9)
+	ADDQ       DI, R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 64(R9)
+	PREFETCHT0 128(R9)
+	PREFETCHT0 191(R9)
+	ADDQ       DI, R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 64(R9)
+	PREFETCHT0 128(R9)
+	PREFETCHT0 191(R9)
+
+start:
 	TESTQ        $0x00000001, R8
 	JNZ          add
 	MOVQ         bias+48(FP), R9
@@ -3189,7 +3945,7 @@ loops:
 	JLT  rest
 
 loop:
-	PREFETCHT0   1024(CX)
+	PREFETCHT0   2048(CX)
 	VMOVUPS      (DX), Z21
 	VMOVUPS      64(DX), Z22
 	VMOVUPS      128(DX), Z23
@@ -3433,15 +4189,67 @@ store:
 // func gemmAVX512_8x1(k int, a *float32, b *float32, ldb int, c *float32, ldc int, bias *float32, residual *float32, mode int)
 // Requires: AVX, AVX512F, MMX+
 TEXT ·gemmAVX512_8x1(SB), NOSPLIT, $0-72
-	MOVQ         k+0(FP), AX
-	MOVQ         a+8(FP), CX
-	MOVQ         b+16(FP), DX
-	MOVQ         ldb+24(FP), BX
-	SHLQ         $0x02, BX
-	MOVQ         c+32(FP), SI
-	MOVQ         ldc+40(FP), DI
-	SHLQ         $0x02, DI
-	MOVQ         mode+64(FP), R8
+	MOVQ       k+0(FP), AX
+	MOVQ       a+8(FP), CX
+	MOVQ       b+16(FP), DX
+	MOVQ       ldb+24(FP), BX
+	SHLQ       $0x02, BX
+	MOVQ       c+32(FP), SI
+	MOVQ       ldc+40(FP), DI
+	SHLQ       $0x02, DI
+	MOVQ       mode+64(FP), R8
+	MOVQ       SI, R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 63(R9)
+	ADDQ       DI, R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 63(R9)
+	ADDQ       DI, R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 63(R9)
+	ADDQ       DI, R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 63(R9)
+	ADDQ       DI, R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 63(R9)
+	ADDQ       DI, R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 63(R9)
+	ADDQ       DI, R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 63(R9)
+	ADDQ       DI, R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 63(R9)
+	MOVQ       residual+56(FP), R9
+	TESTQ      R9, R9
+	JZ         start
+	PREFETCHT0 (R9)
+	PREFETCHT0 63(R9)
+	ADDQ       DI, R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 63(R9)
+	ADDQ       DI, R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 63(R9)
+	ADDQ       DI, R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 63(R9)
+	ADDQ       DI, R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 63(R9)
+	ADDQ       DI, R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 63(R9)
+	ADDQ       DI, R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 63(R9)
+	ADDQ       DI, R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 63(R9)
+
+start:
 	TESTQ        $0x00000001, R8
 	JNZ          add
 	MOVQ         bias+48(FP), R9
@@ -3478,7 +4286,7 @@ loops:
 	JLT  rest
 
 loop:
-	PREFETCHT0   1024(CX)
+	PREFETCHT0   2048(CX)
 	VMOVUPS      (DX), Z8
 	VBROADCASTSS (CX), Z9
 	VFMADD231PS  Z8, Z9, Z0
@@ -3617,15 +4425,83 @@ store:
 // func gemmAVX512_8x2(k int, a *float32, b *float32, ldb int, c *float32, ldc int, bias *float32, residual *float32, mode int)
 // Requires: AVX, AVX512F, MMX+
 TEXT ·gemmAVX512_8x2(SB), NOSPLIT, $0-72
-	MOVQ         k+0(FP), AX
-	MOVQ         a+8(FP), CX
-	MOVQ         b+16(FP), DX
-	MOVQ         ldb+24(FP), BX
-	SHLQ         $0x02, BX
-	MOVQ         c+32(FP), SI
-	MOVQ         ldc+40(FP), DI
-	SHLQ         $0x02, DI
-	MOVQ         mode+64(FP), R8
+	MOVQ       k+0(FP), AX
+	MOVQ       a+8(FP), CX
+	MOVQ       b+16(FP), DX
+	MOVQ       ldb+24(FP), BX
+	SHLQ       $0x02, BX
+	MOVQ       c+32(FP), SI
+	MOVQ       ldc+40(FP), DI
+	SHLQ       $0x02, DI
+	MOVQ       mode+64(FP), R8
+	MOVQ       SI, R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 64(R9)
+	PREFETCHT0 127(R9)
+	ADDQ       DI, R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 64(R9)
+	PREFETCHT0 127(R9)
+	ADDQ       DI, R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 64(R9)
+	PREFETCHT0 127(R9)
+	ADDQ       DI, R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 64(R9)
+	PREFETCHT0 127(R9)
+	ADDQ       DI, R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 64(R9)
+	PREFETCHT0 127(R9)
+	ADDQ       DI, R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 64(R9)
+	PREFETCHT0 127(R9)
+	ADDQ       DI, R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 64(R9)
+	PREFETCHT0 127(R9)
+	ADDQ       DI, R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 64(R9)
+	PREFETCHT0 127(R9)
+	MOVQ       residual+56(FP), R9
+	TESTQ      R9, R9
+	JZ         start
+	PREFETCHT0 (R9)
+	PREFETCHT0 64(R9)
+	PREFETCHT0 127(R9)
+	ADDQ       DI, R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 64(R9)
+	PREFETCHT0 127(R9)
+	ADDQ       DI, R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 64(R9)
+	PREFETCHT0 127(R9)
+	ADDQ       DI, R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 64(R9)
+	PREFETCHT0 127(R9)
+	ADDQ       DI, R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 64(R9)
+	PREFETCHT0 127(R9)
+	ADDQ       DI, R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 64(R9)
+	PREFETCHT0 127(R9)
+	ADDQ       DI, R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 64(R9)
+	PREFETCHT0 127(R9)
+	ADDQ       DI, R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 64(R9)
+	PREFETCHT0 127(R9)
+
+start:
 	TESTQ        $0x00000001, R8
 	JNZ          add
 	MOVQ         bias+48(FP), R9
@@ -3678,7 +4554,7 @@ loops:
 	JLT  rest
 
 loop:
-	PREFETCHT0   1024(CX)
+	PREFETCHT0   2048(CX)
 	VMOVUPS      (DX), Z16
 	VMOVUPS      64(DX), Z17
 	VBROADCASTSS (CX), Z18
@@ -3884,15 +4760,99 @@ store:
 // func gemmAVX512_8x3(k int, a *float32, b *float32, ldb int, c *float32, ldc int, bias *float32, residual *float32, mode int)
 // Requires: AVX, AVX512F, MMX+
 TEXT ·gemmAVX512_8x3(SB), NOSPLIT, $0-72
-	MOVQ         k+0(FP), AX
-	MOVQ         a+8(FP), CX
-	MOVQ         b+16(FP), DX
-	MOVQ         ldb+24(FP), BX
-	SHLQ         $0x02, BX
-	MOVQ         c+32(FP), SI
-	MOVQ         ldc+40(FP), DI
-	SHLQ         $0x02, DI
-	MOVQ         mode+64(FP), R8
+	MOVQ       k+0(FP), AX
+	MOVQ       a+8(FP), CX
+	MOVQ       b+16(FP), DX
+	MOVQ       ldb+24(FP), BX
+	SHLQ       $0x02, BX
+	MOVQ       c+32(FP), SI
+	MOVQ       ldc+40(FP), DI
+	SHLQ       $0x02, DI
+	MOVQ       mode+64(FP), R8
+	MOVQ       SI, R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 64(R9)
+	PREFETCHT0 128(R9)
+	PREFETCHT0 191(R9)
+	ADDQ       DI, R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 64(R9)
+	PREFETCHT0 128(R9)
+	PREFETCHT0 191(R9)
+	ADDQ       DI, R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 64(R9)
+	PREFETCHT0 128(R9)
+	PREFETCHT0 191(R9)
+	ADDQ       DI, R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 64(R9)
+	PREFETCHT0 128(R9)
+	PREFETCHT0 191(R9)
+	ADDQ       DI, R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 64(R9)
+	PREFETCHT0 128(R9)
+	PREFETCHT0 191(R9)
+	ADDQ       DI, R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 64(R9)
+	PREFETCHT0 128(R9)
+	PREFETCHT0 191(R9)
+	ADDQ       DI, R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 64(R9)
+	PREFETCHT0 128(R9)
+	PREFETCHT0 191(R9)
+	ADDQ       DI, R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 64(R9)
+	PREFETCHT0 128(R9)
+	PREFETCHT0 191(R9)
+	MOVQ       residual+56(FP), R9
+	TESTQ      R9, R9
+	JZ         start
+	PREFETCHT0 (R9)
+	PREFETCHT0 64(R9)
+	PREFETCHT0 128(R9)
+	PREFETCHT0 191(R9)
+	ADDQ       DI, R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 64(R9)
+	PREFETCHT0 128(R9)
+	PREFETCHT0 191(R9)
+	ADDQ       DI, R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 64(R9)
+	PREFETCHT0 128(R9)
+	PREFETCHT0 191(R9)
+	ADDQ       DI, R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 64(R9)
+	PREFETCHT0 128(R9)
+	PREFETCHT0 191(R9)
+	ADDQ       DI, R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 64(R9)
+	PREFETCHT0 128(R9)
+	PREFETCHT0 191(R9)
+	ADDQ       DI, R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 64(R9)
+	PREFETCHT0 128(R9)
+	PREFETCHT0 191(R9)
+	ADDQ       DI, R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 64(R9)
+	PREFETCHT0 128(R9)
+	PREFETCHT0 191(R9)
+	ADDQ       DI, R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 64(R9)
+	PREFETCHT0 128(R9)
+	PREFETCHT0 191(R9)
+
+start:
 	TESTQ        $0x00000001, R8
 	JNZ          add
 	MOVQ         bias+48(FP), R9
@@ -3961,7 +4921,7 @@ loops:
 	JLT  rest
 
 loop:
-	PREFETCHT0   1024(CX)
+	PREFETCHT0   2048(CX)
 	VMOVUPS      (DX), Z24
 	VMOVUPS      64(DX), Z25
 	VMOVUPS      128(DX), Z26
@@ -4234,15 +5194,25 @@ store:
 // func gemmAVX2_1x1(k int, a *float32, b *float32, ldb int, c *float32, ldc int, bias *float32, residual *float32, mode int)
 // Requires: AVX, FMA3, MMX+
 TEXT ·gemmAVX2_1x1(SB), NOSPLIT, $0-72
-	MOVQ         k+0(FP), AX
-	MOVQ         a+8(FP), CX
-	MOVQ         b+16(FP), DX
-	MOVQ         ldb+24(FP), BX
-	SHLQ         $0x02, BX
-	MOVQ         c+32(FP), SI
-	MOVQ         ldc+40(FP), DI
-	SHLQ         $0x02, DI
-	MOVQ         mode+64(FP), DI
+	MOVQ       k+0(FP), AX
+	MOVQ       a+8(FP), CX
+	MOVQ       b+16(FP), DX
+	MOVQ       ldb+24(FP), BX
+	SHLQ       $0x02, BX
+	MOVQ       c+32(FP), SI
+	MOVQ       ldc+40(FP), DI
+	SHLQ       $0x02, DI
+	MOVQ       mode+64(FP), DI
+	MOVQ       SI, R8
+	PREFETCHT0 (R8)
+	PREFETCHT0 31(R8)
+	MOVQ       residual+56(FP), R8
+	TESTQ      R8, R8
+	JZ         start
+	PREFETCHT0 (R8)
+	PREFETCHT0 31(R8)
+
+start:
 	TESTQ        $0x00000001, DI
 	JNZ          add
 	MOVQ         bias+48(FP), R8
@@ -4258,7 +5228,7 @@ loops:
 	JLT  rest
 
 loop:
-	PREFETCHT0   1024(CX)
+	PREFETCHT0   2048(CX)
 	VMOVUPS      (DX), Y1
 	VBROADCASTSS (CX), Y2
 	VFMADD231PS  Y1, Y2, Y0
@@ -4306,15 +5276,25 @@ store:
 // func gemmAVX2_1x2(k int, a *float32, b *float32, ldb int, c *float32, ldc int, bias *float32, residual *float32, mode int)
 // Requires: AVX, FMA3, MMX+
 TEXT ·gemmAVX2_1x2(SB), NOSPLIT, $0-72
-	MOVQ         k+0(FP), AX
-	MOVQ         a+8(FP), CX
-	MOVQ         b+16(FP), DX
-	MOVQ         ldb+24(FP), BX
-	SHLQ         $0x02, BX
-	MOVQ         c+32(FP), SI
-	MOVQ         ldc+40(FP), DI
-	SHLQ         $0x02, DI
-	MOVQ         mode+64(FP), DI
+	MOVQ       k+0(FP), AX
+	MOVQ       a+8(FP), CX
+	MOVQ       b+16(FP), DX
+	MOVQ       ldb+24(FP), BX
+	SHLQ       $0x02, BX
+	MOVQ       c+32(FP), SI
+	MOVQ       ldc+40(FP), DI
+	SHLQ       $0x02, DI
+	MOVQ       mode+64(FP), DI
+	MOVQ       SI, R8
+	PREFETCHT0 (R8)
+	PREFETCHT0 63(R8)
+	MOVQ       residual+56(FP), R8
+	TESTQ      R8, R8
+	JZ         start
+	PREFETCHT0 (R8)
+	PREFETCHT0 63(R8)
+
+start:
 	TESTQ        $0x00000001, DI
 	JNZ          add
 	MOVQ         bias+48(FP), R8
@@ -4332,7 +5312,7 @@ loops:
 	JLT  rest
 
 loop:
-	PREFETCHT0   1024(CX)
+	PREFETCHT0   2048(CX)
 	VMOVUPS      (DX), Y2
 	VMOVUPS      32(DX), Y3
 	VBROADCASTSS (CX), Y4
@@ -4391,15 +5371,31 @@ store:
 // func gemmAVX2_2x1(k int, a *float32, b *float32, ldb int, c *float32, ldc int, bias *float32, residual *float32, mode int)
 // Requires: AVX, FMA3, MMX+
 TEXT ·gemmAVX2_2x1(SB), NOSPLIT, $0-72
-	MOVQ         k+0(FP), AX
-	MOVQ         a+8(FP), CX
-	MOVQ         b+16(FP), DX
-	MOVQ         ldb+24(FP), BX
-	SHLQ         $0x02, BX
-	MOVQ         c+32(FP), SI
-	MOVQ         ldc+40(FP), DI
-	SHLQ         $0x02, DI
-	MOVQ         mode+64(FP), R8
+	MOVQ       k+0(FP), AX
+	MOVQ       a+8(FP), CX
+	MOVQ       b+16(FP), DX
+	MOVQ       ldb+24(FP), BX
+	SHLQ       $0x02, BX
+	MOVQ       c+32(FP), SI
+	MOVQ       ldc+40(FP), DI
+	SHLQ       $0x02, DI
+	MOVQ       mode+64(FP), R8
+	MOVQ       SI, R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 31(R9)
+	ADDQ       DI, R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 31(R9)
+	MOVQ       residual+56(FP), R9
+	TESTQ      R9, R9
+	JZ         start
+	PREFETCHT0 (R9)
+	PREFETCHT0 31(R9)
+	ADDQ       DI, R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 31(R9)
+
+start:
 	TESTQ        $0x00000001, R8
 	JNZ          add
 	MOVQ         bias+48(FP), R9
@@ -4418,7 +5414,7 @@ loops:
 	JLT  rest
 
 loop:
-	PREFETCHT0   1024(CX)
+	PREFETCHT0   2048(CX)
 	VMOVUPS      (DX), Y2
 	VBROADCASTSS (CX), Y3
 	VFMADD231PS  Y2, Y3, Y0
@@ -4479,15 +5475,31 @@ store:
 // func gemmAVX2_2x2(k int, a *float32, b *float32, ldb int, c *float32, ldc int, bias *float32, residual *float32, mode int)
 // Requires: AVX, FMA3, MMX+
 TEXT ·gemmAVX2_2x2(SB), NOSPLIT, $0-72
-	MOVQ         k+0(FP), AX
-	MOVQ         a+8(FP), CX
-	MOVQ         b+16(FP), DX
-	MOVQ         ldb+24(FP), BX
-	SHLQ         $0x02, BX
-	MOVQ         c+32(FP), SI
-	MOVQ         ldc+40(FP), DI
-	SHLQ         $0x02, DI
-	MOVQ         mode+64(FP), R8
+	MOVQ       k+0(FP), AX
+	MOVQ       a+8(FP), CX
+	MOVQ       b+16(FP), DX
+	MOVQ       ldb+24(FP), BX
+	SHLQ       $0x02, BX
+	MOVQ       c+32(FP), SI
+	MOVQ       ldc+40(FP), DI
+	SHLQ       $0x02, DI
+	MOVQ       mode+64(FP), R8
+	MOVQ       SI, R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 63(R9)
+	ADDQ       DI, R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 63(R9)
+	MOVQ       residual+56(FP), R9
+	TESTQ      R9, R9
+	JZ         start
+	PREFETCHT0 (R9)
+	PREFETCHT0 63(R9)
+	ADDQ       DI, R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 63(R9)
+
+start:
 	TESTQ        $0x00000001, R8
 	JNZ          add
 	MOVQ         bias+48(FP), R9
@@ -4510,7 +5522,7 @@ loops:
 	JLT  rest
 
 loop:
-	PREFETCHT0   1024(CX)
+	PREFETCHT0   2048(CX)
 	VMOVUPS      (DX), Y4
 	VMOVUPS      32(DX), Y5
 	VBROADCASTSS (CX), Y6
@@ -4590,15 +5602,37 @@ store:
 // func gemmAVX2_3x1(k int, a *float32, b *float32, ldb int, c *float32, ldc int, bias *float32, residual *float32, mode int)
 // Requires: AVX, FMA3, MMX+
 TEXT ·gemmAVX2_3x1(SB), NOSPLIT, $0-72
-	MOVQ         k+0(FP), AX
-	MOVQ         a+8(FP), CX
-	MOVQ         b+16(FP), DX
-	MOVQ         ldb+24(FP), BX
-	SHLQ         $0x02, BX
-	MOVQ         c+32(FP), SI
-	MOVQ         ldc+40(FP), DI
-	SHLQ         $0x02, DI
-	MOVQ         mode+64(FP), R8
+	MOVQ       k+0(FP), AX
+	MOVQ       a+8(FP), CX
+	MOVQ       b+16(FP), DX
+	MOVQ       ldb+24(FP), BX
+	SHLQ       $0x02, BX
+	MOVQ       c+32(FP), SI
+	MOVQ       ldc+40(FP), DI
+	SHLQ       $0x02, DI
+	MOVQ       mode+64(FP), R8
+	MOVQ       SI, R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 31(R9)
+	ADDQ       DI, R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 31(R9)
+	ADDQ       DI, R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 31(R9)
+	MOVQ       residual+56(FP), R9
+	TESTQ      R9, R9
+	JZ         start
+	PREFETCHT0 (R9)
+	PREFETCHT0 31(R9)
+	ADDQ       DI, R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 31(R9)
+	ADDQ       DI, R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 31(R9)
+
+start:
 	TESTQ        $0x00000001, R8
 	JNZ          add
 	MOVQ         bias+48(FP), R9
@@ -4620,7 +5654,7 @@ loops:
 	JLT  rest
 
 loop:
-	PREFETCHT0   1024(CX)
+	PREFETCHT0   2048(CX)
 	VMOVUPS      (DX), Y3
 	VBROADCASTSS (CX), Y4
 	VFMADD231PS  Y3, Y4, Y0
@@ -4694,15 +5728,37 @@ store:
 // func gemmAVX2_3x2(k int, a *float32, b *float32, ldb int, c *float32, ldc int, bias *float32, residual *float32, mode int)
 // Requires: AVX, FMA3, MMX+
 TEXT ·gemmAVX2_3x2(SB), NOSPLIT, $0-72
-	MOVQ         k+0(FP), AX
-	MOVQ         a+8(FP), CX
-	MOVQ         b+16(FP), DX
-	MOVQ         ldb+24(FP), BX
-	SHLQ         $0x02, BX
-	MOVQ         c+32(FP), SI
-	MOVQ         ldc+40(FP), DI
-	SHLQ         $0x02, DI
-	MOVQ         mode+64(FP), R8
+	MOVQ       k+0(FP), AX
+	MOVQ       a+8(FP), CX
+	MOVQ       b+16(FP), DX
+	MOVQ       ldb+24(FP), BX
+	SHLQ       $0x02, BX
+	MOVQ       c+32(FP), SI
+	MOVQ       ldc+40(FP), DI
+	SHLQ       $0x02, DI
+	MOVQ       mode+64(FP), R8
+	MOVQ       SI, R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 63(R9)
+	ADDQ       DI, R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 63(R9)
+	ADDQ       DI, R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 63(R9)
+	MOVQ       residual+56(FP), R9
+	TESTQ      R9, R9
+	JZ         start
+	PREFETCHT0 (R9)
+	PREFETCHT0 63(R9)
+	ADDQ       DI, R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 63(R9)
+	ADDQ       DI, R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 63(R9)
+
+start:
 	TESTQ        $0x00000001, R8
 	JNZ          add
 	MOVQ         bias+48(FP), R9
@@ -4730,7 +5786,7 @@ loops:
 	JLT  rest
 
 loop:
-	PREFETCHT0   1024(CX)
+	PREFETCHT0   2048(CX)
 	VMOVUPS      (DX), Y6
 	VMOVUPS      32(DX), Y7
 	VBROADCASTSS (CX), Y8
@@ -4831,15 +5887,43 @@ store:
 // func gemmAVX2_4x1(k int, a *float32, b *float32, ldb int, c *float32, ldc int, bias *float32, residual *float32, mode int)
 // Requires: AVX, FMA3, MMX+
 TEXT ·gemmAVX2_4x1(SB), NOSPLIT, $0-72
-	MOVQ         k+0(FP), AX
-	MOVQ         a+8(FP), CX
-	MOVQ         b+16(FP), DX
-	MOVQ         ldb+24(FP), BX
-	SHLQ         $0x02, BX
-	MOVQ         c+32(FP), SI
-	MOVQ         ldc+40(FP), DI
-	SHLQ         $0x02, DI
-	MOVQ         mode+64(FP), R8
+	MOVQ       k+0(FP), AX
+	MOVQ       a+8(FP), CX
+	MOVQ       b+16(FP), DX
+	MOVQ       ldb+24(FP), BX
+	SHLQ       $0x02, BX
+	MOVQ       c+32(FP), SI
+	MOVQ       ldc+40(FP), DI
+	SHLQ       $0x02, DI
+	MOVQ       mode+64(FP), R8
+	MOVQ       SI, R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 31(R9)
+	ADDQ       DI, R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 31(R9)
+	ADDQ       DI, R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 31(R9)
+	ADDQ       DI, R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 31(R9)
+	MOVQ       residual+56(FP), R9
+	TESTQ      R9, R9
+	JZ         start
+	PREFETCHT0 (R9)
+	PREFETCHT0 31(R9)
+	ADDQ       DI, R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 31(R9)
+	ADDQ       DI, R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 31(R9)
+	ADDQ       DI, R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 31(R9)
+
+start:
 	TESTQ        $0x00000001, R8
 	JNZ          add
 	MOVQ         bias+48(FP), R9
@@ -4864,7 +5948,7 @@ loops:
 	JLT  rest
 
 loop:
-	PREFETCHT0   1024(CX)
+	PREFETCHT0   2048(CX)
 	VMOVUPS      (DX), Y4
 	VBROADCASTSS (CX), Y5
 	VFMADD231PS  Y4, Y5, Y0
@@ -4951,15 +6035,43 @@ store:
 // func gemmAVX2_4x2(k int, a *float32, b *float32, ldb int, c *float32, ldc int, bias *float32, residual *float32, mode int)
 // Requires: AVX, FMA3, MMX+
 TEXT ·gemmAVX2_4x2(SB), NOSPLIT, $0-72
-	MOVQ         k+0(FP), AX
-	MOVQ         a+8(FP), CX
-	MOVQ         b+16(FP), DX
-	MOVQ         ldb+24(FP), BX
-	SHLQ         $0x02, BX
-	MOVQ         c+32(FP), SI
-	MOVQ         ldc+40(FP), DI
-	SHLQ         $0x02, DI
-	MOVQ         mode+64(FP), R8
+	MOVQ       k+0(FP), AX
+	MOVQ       a+8(FP), CX
+	MOVQ       b+16(FP), DX
+	MOVQ       ldb+24(FP), BX
+	SHLQ       $0x02, BX
+	MOVQ       c+32(FP), SI
+	MOVQ       ldc+40(FP), DI
+	SHLQ       $0x02, DI
+	MOVQ       mode+64(FP), R8
+	MOVQ       SI, R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 63(R9)
+	ADDQ       DI, R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 63(R9)
+	ADDQ       DI, R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 63(R9)
+	ADDQ       DI, R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 63(R9)
+	MOVQ       residual+56(FP), R9
+	TESTQ      R9, R9
+	JZ         start
+	PREFETCHT0 (R9)
+	PREFETCHT0 63(R9)
+	ADDQ       DI, R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 63(R9)
+	ADDQ       DI, R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 63(R9)
+	ADDQ       DI, R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 63(R9)
+
+start:
 	TESTQ        $0x00000001, R8
 	JNZ          add
 	MOVQ         bias+48(FP), R9
@@ -4992,7 +6104,7 @@ loops:
 	JLT  rest
 
 loop:
-	PREFETCHT0   1024(CX)
+	PREFETCHT0   2048(CX)
 	VMOVUPS      (DX), Y8
 	VMOVUPS      32(DX), Y9
 	VBROADCASTSS (CX), Y10
@@ -5114,15 +6226,49 @@ store:
 // func gemmAVX2_5x1(k int, a *float32, b *float32, ldb int, c *float32, ldc int, bias *float32, residual *float32, mode int)
 // Requires: AVX, FMA3, MMX+
 TEXT ·gemmAVX2_5x1(SB), NOSPLIT, $0-72
-	MOVQ         k+0(FP), AX
-	MOVQ         a+8(FP), CX
-	MOVQ         b+16(FP), DX
-	MOVQ         ldb+24(FP), BX
-	SHLQ         $0x02, BX
-	MOVQ         c+32(FP), SI
-	MOVQ         ldc+40(FP), DI
-	SHLQ         $0x02, DI
-	MOVQ         mode+64(FP), R8
+	MOVQ       k+0(FP), AX
+	MOVQ       a+8(FP), CX
+	MOVQ       b+16(FP), DX
+	MOVQ       ldb+24(FP), BX
+	SHLQ       $0x02, BX
+	MOVQ       c+32(FP), SI
+	MOVQ       ldc+40(FP), DI
+	SHLQ       $0x02, DI
+	MOVQ       mode+64(FP), R8
+	MOVQ       SI, R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 31(R9)
+	ADDQ       DI, R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 31(R9)
+	ADDQ       DI, R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 31(R9)
+	ADDQ       DI, R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 31(R9)
+	ADDQ       DI, R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 31(R9)
+	MOVQ       residual+56(FP), R9
+	TESTQ      R9, R9
+	JZ         start
+	PREFETCHT0 (R9)
+	PREFETCHT0 31(R9)
+	ADDQ       DI, R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 31(R9)
+	ADDQ       DI, R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 31(R9)
+	ADDQ       DI, R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 31(R9)
+	ADDQ       DI, R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 31(R9)
+
+start:
 	TESTQ        $0x00000001, R8
 	JNZ          add
 	MOVQ         bias+48(FP), R9
@@ -5150,7 +6296,7 @@ loops:
 	JLT  rest
 
 loop:
-	PREFETCHT0   1024(CX)
+	PREFETCHT0   2048(CX)
 	VMOVUPS      (DX), Y5
 	VBROADCASTSS (CX), Y6
 	VFMADD231PS  Y5, Y6, Y0
@@ -5250,15 +6396,49 @@ store:
 // func gemmAVX2_5x2(k int, a *float32, b *float32, ldb int, c *float32, ldc int, bias *float32, residual *float32, mode int)
 // Requires: AVX, FMA3, MMX+
 TEXT ·gemmAVX2_5x2(SB), NOSPLIT, $0-72
-	MOVQ         k+0(FP), AX
-	MOVQ         a+8(FP), CX
-	MOVQ         b+16(FP), DX
-	MOVQ         ldb+24(FP), BX
-	SHLQ         $0x02, BX
-	MOVQ         c+32(FP), SI
-	MOVQ         ldc+40(FP), DI
-	SHLQ         $0x02, DI
-	MOVQ         mode+64(FP), R8
+	MOVQ       k+0(FP), AX
+	MOVQ       a+8(FP), CX
+	MOVQ       b+16(FP), DX
+	MOVQ       ldb+24(FP), BX
+	SHLQ       $0x02, BX
+	MOVQ       c+32(FP), SI
+	MOVQ       ldc+40(FP), DI
+	SHLQ       $0x02, DI
+	MOVQ       mode+64(FP), R8
+	MOVQ       SI, R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 63(R9)
+	ADDQ       DI, R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 63(R9)
+	ADDQ       DI, R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 63(R9)
+	ADDQ       DI, R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 63(R9)
+	ADDQ       DI, R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 63(R9)
+	MOVQ       residual+56(FP), R9
+	TESTQ      R9, R9
+	JZ         start
+	PREFETCHT0 (R9)
+	PREFETCHT0 63(R9)
+	ADDQ       DI, R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 63(R9)
+	ADDQ       DI, R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 63(R9)
+	ADDQ       DI, R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 63(R9)
+	ADDQ       DI, R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 63(R9)
+
+start:
 	TESTQ        $0x00000001, R8
 	JNZ          add
 	MOVQ         bias+48(FP), R9
@@ -5296,7 +6476,7 @@ loops:
 	JLT  rest
 
 loop:
-	PREFETCHT0   1024(CX)
+	PREFETCHT0   2048(CX)
 	VMOVUPS      (DX), Y10
 	VMOVUPS      32(DX), Y11
 	VBROADCASTSS (CX), Y12
@@ -5439,15 +6619,55 @@ store:
 // func gemmAVX2_6x1(k int, a *float32, b *float32, ldb int, c *float32, ldc int, bias *float32, residual *float32, mode int)
 // Requires: AVX, FMA3, MMX+
 TEXT ·gemmAVX2_6x1(SB), NOSPLIT, $0-72
-	MOVQ         k+0(FP), AX
-	MOVQ         a+8(FP), CX
-	MOVQ         b+16(FP), DX
-	MOVQ         ldb+24(FP), BX
-	SHLQ         $0x02, BX
-	MOVQ         c+32(FP), SI
-	MOVQ         ldc+40(FP), DI
-	SHLQ         $0x02, DI
-	MOVQ         mode+64(FP), R8
+	MOVQ       k+0(FP), AX
+	MOVQ       a+8(FP), CX
+	MOVQ       b+16(FP), DX
+	MOVQ       ldb+24(FP), BX
+	SHLQ       $0x02, BX
+	MOVQ       c+32(FP), SI
+	MOVQ       ldc+40(FP), DI
+	SHLQ       $0x02, DI
+	MOVQ       mode+64(FP), R8
+	MOVQ       SI, R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 31(R9)
+	ADDQ       DI, R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 31(R9)
+	ADDQ       DI, R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 31(R9)
+	ADDQ       DI, R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 31(R9)
+	ADDQ       DI, R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 31(R9)
+	ADDQ       DI, R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 31(R9)
+	MOVQ       residual+56(FP), R9
+	TESTQ      R9, R9
+	JZ         start
+	PREFETCHT0 (R9)
+	PREFETCHT0 31(R9)
+	ADDQ       DI, R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 31(R9)
+	ADDQ       DI, R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 31(R9)
+	ADDQ       DI, R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 31(R9)
+	ADDQ       DI, R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 31(R9)
+	ADDQ       DI, R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 31(R9)
+
+start:
 	TESTQ        $0x00000001, R8
 	JNZ          add
 	MOVQ         bias+48(FP), R9
@@ -5478,7 +6698,7 @@ loops:
 	JLT  rest
 
 loop:
-	PREFETCHT0   1024(CX)
+	PREFETCHT0   2048(CX)
 	VMOVUPS      (DX), Y6
 	VBROADCASTSS (CX), Y7
 	VFMADD231PS  Y6, Y7, Y0
@@ -5591,15 +6811,55 @@ store:
 // func gemmAVX2_6x2(k int, a *float32, b *float32, ldb int, c *float32, ldc int, bias *float32, residual *float32, mode int)
 // Requires: AVX, FMA3, MMX+
 TEXT ·gemmAVX2_6x2(SB), NOSPLIT, $0-72
-	MOVQ         k+0(FP), AX
-	MOVQ         a+8(FP), CX
-	MOVQ         b+16(FP), DX
-	MOVQ         ldb+24(FP), BX
-	SHLQ         $0x02, BX
-	MOVQ         c+32(FP), SI
-	MOVQ         ldc+40(FP), DI
-	SHLQ         $0x02, DI
-	MOVQ         mode+64(FP), R8
+	MOVQ       k+0(FP), AX
+	MOVQ       a+8(FP), CX
+	MOVQ       b+16(FP), DX
+	MOVQ       ldb+24(FP), BX
+	SHLQ       $0x02, BX
+	MOVQ       c+32(FP), SI
+	MOVQ       ldc+40(FP), DI
+	SHLQ       $0x02, DI
+	MOVQ       mode+64(FP), R8
+	MOVQ       SI, R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 63(R9)
+	ADDQ       DI, R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 63(R9)
+	ADDQ       DI, R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 63(R9)
+	ADDQ       DI, R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 63(R9)
+	ADDQ       DI, R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 63(R9)
+	ADDQ       DI, R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 63(R9)
+	MOVQ       residual+56(FP), R9
+	TESTQ      R9, R9
+	JZ         start
+	PREFETCHT0 (R9)
+	PREFETCHT0 63(R9)
+	ADDQ       DI, R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 63(R9)
+	ADDQ       DI, R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 63(R9)
+	ADDQ       DI, R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 63(R9)
+	ADDQ       DI, R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 63(R9)
+	ADDQ       DI, R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 63(R9)
+
+start:
 	TESTQ        $0x00000001, R8
 	JNZ          add
 	MOVQ         bias+48(FP), R9
@@ -5642,7 +6902,7 @@ loops:
 	JLT  rest
 
 loop:
-	PREFETCHT0   1024(CX)
+	PREFETCHT0   2048(CX)
 	VMOVUPS      (DX), Y12
 	VMOVUPS      32(DX), Y13
 	VBROADCASTSS (CX), Y14

@@ -20,7 +20,7 @@ const unroll = 2
 
 // ahead is how many bytes before their use the left operand's elements are asked
 // for: they are often a layer's weights, which come from memory once an image.
-const ahead = 1024
+const ahead = 2048
 
 func gemms(s isa) {
 	for rows := 1; rows <= s.rows; rows++ {
@@ -58,6 +58,23 @@ func (acc accumulators) each(s isa, base, stride reg.Register, f func(v reg.VecV
 	}
 }
 
+// prefetch asks for the block's memory, one row every stride bytes from base on.
+func (acc accumulators) prefetch(s isa, base, stride reg.Register) {
+	row := GP64()
+	MOVQ(base, row)
+	for i := range acc {
+		if i > 0 {
+			ADDQ(stride, row)
+		}
+		const line = 64
+		bytes := len(acc[i]) * s.bytes()
+		for at := 0; at < bytes; at += line {
+			PREFETCHT0(Mem{Base: row, Disp: at})
+		}
+		PREFETCHT0(Mem{Base: row, Disp: bytes - 1}) // rows need not start a cache line
+	}
+}
+
 func gemm(s isa, rows, vecs int) {
 	TEXT(fmt.Sprintf("gemm%s_%dx%d", s.name, rows, vecs), NOSPLIT,
 		"func(k int, a, b *float32, ldb int, c *float32, ldc int, bias, residual *float32, mode int)")
@@ -73,6 +90,13 @@ func gemm(s isa, rows, vecs int) {
 	mode := Load(Param("mode"), GP64())
 	acc := newAccumulators(s, rows, vecs)
 
+	// What is read and written at the end is asked for now.
+	acc.prefetch(s, c, ldc)
+	addend := Load(Param("residual"), GP64())
+	TESTQ(addend, addend)
+	JZ(LabelRef("start"))
+	acc.prefetch(s, addend, ldc)
+	Label("start")
 	TESTQ(U32(modeAdd), mode)
 	JNZ(LabelRef("add"))
 	bias := Load(Param("bias"), GP64())
