@@ -18,21 +18,11 @@ import (
 // generatorSpec reads the architecture of a golden generator off its tensors.
 func generatorSpec(t *testing.T, d weights.Dict, dwidth int) Spec {
 	t.Helper()
-	s := Spec{
-		Block: Basic, Width: d["conv1.weight"].Shape[0],
-		Classes: d["layer5.conv2d_list.0.weight"].Shape[0], ASPPBranches: 4, DiscriminatorWidth: dwidth,
+	s, err := GeneratorSpec(d)
+	if err != nil {
+		t.Fatal(err)
 	}
-	if _, ok := d["layer1.0.conv3.weight"]; ok {
-		s.Block = Bottleneck
-	}
-	for l := range s.Units {
-		for {
-			if _, ok := d[fmt.Sprintf("layer%d.%d.conv1.weight", l+1, s.Units[l])]; !ok {
-				break
-			}
-			s.Units[l]++
-		}
-	}
+	s.DiscriminatorWidth = dwidth
 	if err := s.CheckGenerator(d); err != nil {
 		t.Fatal(err)
 	}

@@ -4,7 +4,6 @@ import (
 	"hash/fnv"
 	"math"
 	"math/rand/v2"
-	"strings"
 
 	"github.com/advseg/advseg/model/weights"
 )
@@ -20,15 +19,17 @@ const asppDeviation = 0.01
 // running mean 0 and variance 1, the weights of the ASPP branches are normal
 // with deviation 0.01 as in the public release, and their biases 0.
 func InitGenerator(s Spec, seed uint64) weights.Dict {
-	return initialize(s.GeneratorTensors(), seed, func(t TensorSpec, r *rand.Rand) float64 {
-		if strings.HasPrefix(t.Name, "layer5.") {
-			if t.Kind == KindBias {
-				return 0
-			}
-			return asppDeviation * r.NormFloat64()
+	return initialize(s.GeneratorTensors(), seed, drawGenerator)
+}
+
+func drawGenerator(t TensorSpec, r *rand.Rand) float64 {
+	if IsHead(t.Name) {
+		if t.Kind == KindBias {
+			return 0
 		}
-		return math.Sqrt(2/float64(t.Shape[2]*t.Shape[3]*t.Shape[0])) * r.NormFloat64()
-	})
+		return asppDeviation * r.NormFloat64()
+	}
+	return math.Sqrt(2/float64(t.Shape[2]*t.Shape[3]*t.Shape[0])) * r.NormFloat64()
 }
 
 // InitDiscriminator returns fresh weights for D, equal for equal seeds: PyTorch's

@@ -22,7 +22,7 @@ const maxValues = 1 << 48
 // ErrFormat marks bytes that are not a valid safetensors file.
 var ErrFormat = errors.New("not a valid safetensors file")
 
-// File is what a safetensors file holds.
+// File is what a file of weights holds.
 type File struct {
 	// Tensors are those of a floating type (F32, F16, BF16, F64), as float32.
 	Tensors Dict
@@ -30,7 +30,7 @@ type File struct {
 	Bytes map[string]ByteTensor
 	// Ints are the I64 and I32 tensors, such as num_batches_tracked.
 	Ints map[string]IntTensor
-	// Metadata is the header's __metadata__.
+	// Metadata is the __metadata__ of a safetensors header.
 	Metadata map[string]string
 }
 
@@ -122,28 +122,28 @@ func (f *File) add(name string, e entry, body []byte) error {
 	if !ok {
 		return fmt.Errorf("type %q is not supported", e.DType)
 	}
-	shape := make([]int, len(e.Shape))
-	count := int64(1)
-	for i, d := range e.Shape {
-		if d < 0 || (d > 0 && count > maxValues/d) {
-			return fmt.Errorf("shape %v is not one of a tensor", e.Shape)
-		}
-		shape[i], count = int(d), count*d
+	shape, count, err := countValues(e.Shape)
+	if err != nil {
+		return err
 	}
 	lo, hi := e.Offsets[0], e.Offsets[1]
 	if lo < 0 || hi < lo || hi > int64(len(body)) || hi-lo != count*width {
 		return fmt.Errorf("shape %v of %s does not fit bytes %d to %d of %d", e.Shape, e.DType, lo, hi, len(body))
 	}
-	b := body[lo:hi]
-	switch e.DType {
+	f.put(name, e.DType, shape, body[lo:hi])
+	return nil
+}
+
+// put adds a tensor of which b are the values.
+func (f *File) put(name, dtype string, shape []int, b []byte) {
+	switch dtype {
 	case "U8", "BOOL":
 		f.Bytes[name] = ByteTensor{Shape: shape, Data: slices.Clone(b)}
 	case "I64", "I32":
-		f.Ints[name] = IntTensor{Shape: shape, Data: ints(e.DType, b)}
+		f.Ints[name] = IntTensor{Shape: shape, Data: ints(dtype, b)}
 	default:
-		f.Tensors[name] = Tensor{Shape: shape, Data: floats(e.DType, b)}
+		f.Tensors[name] = Tensor{Shape: shape, Data: floats(dtype, b)}
 	}
-	return nil
 }
 
 func ints(dtype string, b []byte) []int64 {

@@ -45,6 +45,12 @@ func Open(t testing.TB, name string) *Set {
 	return &Set{t: t, name: name, File: f}
 }
 
+// Raw returns a file of the set as it is, such as NAME.pth.
+func Raw(t testing.TB, file string) []byte {
+	t.Helper()
+	return read(t, file)
+}
+
 func read(t testing.TB, file string) []byte {
 	t.Helper()
 	if dir := os.Getenv("ADVSEG_GOLDENS"); dir != "" {
