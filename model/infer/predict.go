@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"image"
+
+	"github.com/advseg/advseg/model/kernel"
 )
 
 // Result is what the networks say about one image of W x H pixels; the slices
@@ -159,7 +161,7 @@ func (e *Engine) plan(key planKey) (*plan, error) {
 	}
 	if len(e.frame.arena) < p.arena {
 		e.frame.arena = nil // the old one may go before the new one comes
-		e.frame.arena = make([]float32, p.arena)
+		e.frame.arena = kernel.Memory(p.arena)
 	}
 	return p, nil
 }

@@ -51,6 +51,7 @@ type Conv struct {
 	// One of these has the weights.
 	direct   *panels
 	winograd *winograd
+	thin     *thin
 }
 
 // NewConv packs weight (Out, In, KH, KW) and bias (Out; nil for none). It keeps
@@ -73,9 +74,12 @@ func NewConv(spec ConvSpec, weight, bias []float32, act Act) (*Conv, error) {
 	kept := make([]float32, spec.Out)
 	copy(kept, bias)
 	c := &Conv{spec: spec, act: act}
-	if spec.winogradPays(k, 1, usualSide, usualSide, true) {
+	switch {
+	case spec.winogradPays(k, 1, usualSide, usualSide, true):
 		c.winograd = spec.packWinograd(Default(), k, Memory(spec.winogradWeights()), weight, kept, spec.layout(), false)
-	} else {
+	case spec.isThin():
+		c.thin = spec.packThin(Default(), k, Memory(spec.weights()), weight, kept)
+	default:
 		c.direct = spec.pack(Default(), k, Memory(spec.weights()), weight, kept)
 	}
 	return c, nil
@@ -87,14 +91,16 @@ func (c *Conv) Spec() ConvSpec { return c.spec }
 // Scratch is the number of float32s that Forward needs as scratch on a pool of
 // the given number of threads, for n images of h x w.
 func (c *Conv) Scratch(n, h, w, threads int) int {
-	if c.winograd == nil {
-		return totalScratch(c.direct.kernels, c.spec.Out, threads, true)
-	}
 	oh, ow, err := c.spec.OutSize(h, w)
-	if err != nil {
+	switch {
+	case err != nil:
 		return 0 // Forward will say so
+	case c.winograd != nil:
+		return c.spec.winogradScratch(c.winograd.kernels, n, oh, ow, threads)
+	case c.thin != nil:
+		return c.spec.thinScratch(c.thin.rows[0].kernels, n, h, w, threads)
 	}
-	return c.spec.winogradScratch(c.winograd.kernels, n, oh, ow, threads)
+	return totalScratch(c.direct.kernels, c.spec.Out, threads, true)
 }
 
 // Forward computes y = act(conv(x) + bias + residual) for x (n, In, h, w) and y
@@ -110,8 +116,12 @@ func (c *Conv) Forward(p *Pool, y, x, residual, scratch []float32, n, h, w int) 
 		buffer{"scratch", len(scratch), c.Scratch(n, h, w, p.Threads())}); err != nil {
 		return err
 	}
-	if c.winograd != nil {
+	switch {
+	case c.winograd != nil:
 		c.winograd.run(p, y, x, residual, c.act, n, h, w, z.oh, z.ow, scratch)
+		return nil
+	case c.thin != nil:
+		c.thin.run(p, y, x, residual, c.act, n, h, w, z.oh, z.ow, scratch)
 		return nil
 	}
 	m := c.spec.forward(z, c.direct, y, x, n, h, w)
@@ -140,6 +150,13 @@ func ConvForward(p *Pool, spec ConvSpec, y, x, weight, bias []float32, n, h, w i
 	}
 	if spec.winogradPays(k, n, z.oh, z.ow, false) {
 		spec.winogradOnce(p, k, y, x, weight, bias, spec.layout(), false, n, h, w, z.oh, z.ow)
+		return nil
+	}
+	if spec.isThin() {
+		scratch, packed := borrow(spec.thinScratch(k, n, h, w, p.Threads())), borrow(spec.weights())
+		defer release(scratch)
+		defer release(packed)
+		spec.packThin(p, k, *packed, weight, bias).run(p, y, x, nil, ActNone, n, h, w, z.oh, z.ow, *scratch)
 		return nil
 	}
 	scratch, packed := borrow(totalScratch(k, spec.Out, p.Threads(), true)), borrow(spec.weights())

@@ -15,7 +15,7 @@ const (
 	// chunkBytes is what one packed panel of one chunk takes: few enough to stay
 	// in the second-level cache with the weights, from where it streams in time,
 	// and enough to load and store each result seldom.
-	chunkBytes = 72 << 10
+	chunkBytes = 96 << 10
 	// taskCols is how many positions a task takes at most: enough to use each
 	// weight fetched from the second-level cache a few times.
 	taskCols = 192
@@ -112,10 +112,11 @@ func (t *worktask) run() {
 	started := false
 	from, end := 0, 0 // the chunk so far
 	flush := func(last bool) {
-		for end-from > deepest {
-			t.chunk(from, from+deepest, !started, false)
+		for parts := (end - from + deepest - 1) / deepest; parts > 1; parts-- {
+			part := (end - from) / parts
+			t.chunk(from, from+part, !started, false)
 			started = true
-			from += deepest
+			from += part
 		}
 		if end > from || last {
 			t.chunk(from, end, !started, last)
@@ -145,18 +146,19 @@ func (t *worktask) chunk(from, to int, first, last bool) {
 		mode = simd.Add
 	}
 	for j := t.from; j < t.to; j++ {
-		at := j * k.Cols()
-		cols := min(k.Cols(), t.gh*t.gw-at)
-		vecs := (cols + k.Lanes - 1) / k.Lanes
-		width := vecs * k.Lanes
-		packed := t.packed[(j-t.from)*chunkDepth(k)*k.Cols():]
-		t.pack(packed, width, at, at+cols, from, to)
-		for i := t.first; i < t.last; i++ {
-			lo, hi := t.weights.span(i)
-			a := t.weights.at(i, from, len(t.taps))
-			gemm := k.GEMM[hi-lo-1][vecs-1]
+		at, width := t.panel(j)
+		t.pack(t.packedPanel(j), width, at, min(at+k.Cols(), t.gh*t.gw), from, to)
+	}
+	// Panels of positions in the inner loop: the weights pass once, and the
+	// results of a row are written side by side.
+	for i := t.first; i < t.last; i++ {
+		lo, hi := t.weights.span(i)
+		a := t.weights.at(i, from, len(t.taps))
+		for j := t.from; j < t.to; j++ {
+			at, width := t.panel(j)
+			gemm, b := k.GEMM[hi-lo-1][width/k.Lanes-1], &t.packedPanel(j)[0]
 			if held := t.heldPanel(j, width); held != nil {
-				gemm(to-from, a, &packed[0], width, &held[lo*width], width, &t.weights.bias[lo], nil, mode)
+				gemm(to-from, a, b, width, &held[lo*width], width, &t.weights.bias[lo], nil, mode)
 				continue
 			}
 			o := t.image*t.y.image + lo*t.y.plane + t.y.offset + at
@@ -168,9 +170,22 @@ func (t *worktask) chunk(from, to int, first, last bool) {
 					residual = &t.residual[o]
 				}
 			}
-			gemm(to-from, a, &packed[0], width, &t.y.data[o], t.y.plane, &t.weights.bias[lo], residual, finish)
+			gemm(to-from, a, b, width, &t.y.data[o], t.y.plane, &t.weights.bias[lo], residual, finish)
 		}
 	}
+}
+
+// panel is the first position of panel j and its width in whole vectors.
+func (t *worktask) panel(j int) (at, width int) {
+	k := t.weights.kernels
+	at = j * k.Cols()
+	return at, (min(k.Cols(), t.gh*t.gw-at) + k.Lanes - 1) / k.Lanes * k.Lanes
+}
+
+// packedPanel is the memory of panel j of a chunk.
+func (t *worktask) packedPanel(j int) []float32 {
+	k := t.weights.kernels
+	return t.packed[(j-t.from)*chunkDepth(k)*k.Cols():]
 }
 
 // heldPanel is where the results of panel j, width to a row, wait to be stored;

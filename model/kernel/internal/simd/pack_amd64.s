@@ -5,7 +5,7 @@
 #include "textflag.h"
 
 // func copyRowsAVX512(dst *float32, lddst int, src *float32, ldsrc int, rows int, cols int)
-// Requires: AVX, AVX512F
+// Requires: AVX, AVX512F, MMX+
 TEXT ·copyRowsAVX512(SB), NOSPLIT, $0-48
 	MOVQ         dst+0(FP), AX
 	MOVQ         lddst+8(FP), CX
@@ -24,18 +24,23 @@ TEXT ·copyRowsAVX512(SB), NOSPLIT, $0-48
 	VMOVD        DI, X0
 	VPBROADCASTD X0, Z0
 	VPCMPGTD     indices<>+128(SB), Z0, K3
+	MOVQ         BX, DI
+	SHLQ         $0x03, DI
 
 row:
-	VMOVUPS.Z (DX), K1, Z0
-	VMOVUPS   Z0, K1, (AX)
-	VMOVUPS.Z 64(DX), K2, Z0
-	VMOVUPS   Z0, K2, 64(AX)
-	VMOVUPS.Z 128(DX), K3, Z0
-	VMOVUPS   Z0, K3, 128(AX)
-	ADDQ      BX, DX
-	ADDQ      CX, AX
-	DECQ      SI
-	JNZ       row
+	PREFETCHT0 (DX)(DI*1)
+	PREFETCHT0 64(DX)(DI*1)
+	PREFETCHT0 128(DX)(DI*1)
+	VMOVUPS.Z  (DX), K1, Z0
+	VMOVUPS    Z0, K1, (AX)
+	VMOVUPS.Z  64(DX), K2, Z0
+	VMOVUPS    Z0, K2, 64(AX)
+	VMOVUPS.Z  128(DX), K3, Z0
+	VMOVUPS    Z0, K3, 128(AX)
+	ADDQ       BX, DX
+	ADDQ       CX, AX
+	DECQ       SI
+	JNZ        row
 	VZEROUPPER
 	RET
 
@@ -401,7 +406,7 @@ stored:
 	RET
 
 // func copyRowsAVX2(dst *float32, lddst int, src *float32, ldsrc int, rows int, cols int)
-// Requires: AVX, AVX2
+// Requires: AVX, AVX2, MMX+
 TEXT ·copyRowsAVX2(SB), NOSPLIT, $0-48
 	MOVQ         dst+0(FP), AX
 	MOVQ         lddst+8(FP), CX
@@ -417,8 +422,11 @@ TEXT ·copyRowsAVX2(SB), NOSPLIT, $0-48
 	VMOVD        DI, X1
 	VPBROADCASTD X1, Y1
 	VPCMPGTD     indices<>+32(SB), Y1, Y1
+	MOVQ         BX, DI
+	SHLQ         $0x03, DI
 
 row:
+	PREFETCHT0 (DX)(DI*1)
 	VMASKMOVPS (DX), Y0, Y2
 	VMASKMOVPS Y2, Y0, (AX)
 	VMASKMOVPS 32(DX), Y1, Y2

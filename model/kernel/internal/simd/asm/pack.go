@@ -16,7 +16,13 @@ func packs(s isa) {
 	for j := range s.vecs {
 		masks = append(masks, p.mask(p.cols, j))
 	}
+	far := GP64() // a row that follows soon
+	MOVQ(p.ldsrc, far)
+	SHLQ(Imm(3), far)
 	Label("row")
+	for at := 0; at < s.vecs*s.bytes(); at += 64 {
+		PREFETCHT0(Mem{Base: p.src, Index: far, Scale: 1, Disp: at})
+	}
 	for j, m := range masks {
 		v := s.vec()
 		p.maskedLoad(Mem{Base: p.src, Disp: j * s.bytes()}, m, v)
