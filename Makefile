@@ -10,12 +10,13 @@ GOLANGCI_LINT := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 VERSION       := $(shell git describe --always --dirty 2>/dev/null || echo unknown)
 FUZZTIME      := 30s
 PLATFORMS     := linux/arm64 darwin/arm64 windows/amd64
+PEERS         :=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-race fuzz build cross lint fmt generate bench clean
+.PHONY: help demo test test-race fuzz build cross lint fmt generate bench bench-peers clean
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: build ## Run the whole loop on made-up images: train, label, retrain, gate, evaluate
 	$(BIN) demo --out build/demo
@@ -50,6 +51,15 @@ generate: ## Regenerate the generated files
 
 bench: ## Run the Go benchmarks (kernels and whole networks)
 	$(GO) test -run '^$$' -bench . -benchmem ./model/kernel ./model/infer ./model/train
+
+bench-peers: build .venv/bench ## Time advseg against PyTorch, ONNX Runtime and OpenVINO (PEERS='--row resnet18' for one row; --help for more)
+	.venv/bin/python scripts/bench/peers.py --advseg $(BIN) $(PEERS)
+
+# Python is for the peers only.
+.venv/bench: scripts/bench/requirements.txt
+	python3 -m venv .venv
+	.venv/bin/pip install --quiet -r $<
+	@touch $@
 
 clean: ## Remove what was built
 	rm -rf bin build

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"image"
+	"time"
 
 	"github.com/advseg/advseg/model/kernel"
 )
@@ -37,6 +38,10 @@ type step struct {
 	name string
 	run  func(f *frame) error
 	out  *buffer // what it wrote, nil when outside of the arena
+
+	// Of a layer of a network, for Profile.
+	shape [4]int // of the output
+	flops int64
 }
 
 // frame is what differs from run to run of a plan.
@@ -48,6 +53,8 @@ type frame struct {
 	mask       []uint8
 	confidence []float32
 	softmaxMax []float32
+	// took, unless nil, gets the time of each step.
+	took []time.Duration
 }
 
 // of returns the memory of b; nil for no buffer.
@@ -66,8 +73,12 @@ func (p *plan) run(ctx context.Context, f *frame, checked bool) error {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
+		start := time.Now()
 		if err := s.run(f); err != nil {
 			return fmt.Errorf("layer %s: %w", s.name, err)
+		}
+		if f.took != nil {
+			f.took[i] = time.Since(start)
 		}
 		if checked && s.out != nil {
 			if at := nonFinite(f.of(s.out)); at >= 0 {
@@ -146,6 +157,7 @@ func (p *planner) network(prog *program, n int, x tensor) (tensor, error) {
 			p.add(l.name, out.buffer, []*buffer{in.buffer}, func(f *frame) error {
 				return kernel.MaxPool3x3S2(f.pool, f.of(out.buffer), nil, f.of(in.buffer), n, in.c, in.h, in.w)
 			})
+			p.describe(n, out, 0)
 			continue
 		}
 		var residual, scratch *buffer
@@ -158,6 +170,13 @@ func (p *planner) network(prog *program, n int, x tensor) (tensor, error) {
 		p.add(l.name, out.buffer, []*buffer{in.buffer, residual, scratch}, func(f *frame) error {
 			return l.conv.Forward(f.pool, f.of(out.buffer), f.of(in.buffer), f.of(residual), f.of(scratch), n, in.h, in.w)
 		})
+		p.describe(n, out, l.conv.Spec().FLOPs(n, in.h, in.w))
 	}
 	return values[len(values)-1], nil
+}
+
+// describe says what the last step computes.
+func (p *planner) describe(n int, out tensor, flops int64) {
+	s := &p.steps[len(p.steps)-1]
+	s.shape, s.flops = [4]int{n, out.c, out.h, out.w}, flops
 }

@@ -113,7 +113,7 @@ func distinct(order gorgonia.Nodes) error {
 // allocate gives every operation's output its memory.
 func (m *Machine) allocate(order gorgonia.Nodes) {
 	p := planMemory(order, m.outputs)
-	m.arena = make([]float32, p.size)
+	m.arena = kernel.Memory(p.size)
 	m.bytes = 4 * p.size
 	for _, n := range order {
 		op, ok := n.Op().(operation)

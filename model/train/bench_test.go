@@ -2,35 +2,49 @@ package train
 
 import (
 	"context"
+	"fmt"
 	"testing"
 
 	"github.com/advseg/advseg/model/nn"
 )
 
-// BenchmarkStep is a whole iteration, 4 labelled and 4 unlabelled crops of 96 x
-// 96, with batches made ahead as in a run.
+// BenchmarkStep is a whole iteration, as many labelled as unlabelled crops, with
+// batches made ahead as in a run.
 func BenchmarkStep(b *testing.B) {
-	spec, err := nn.Preset("resnet18", 16, 11)
-	if err != nil {
-		b.Fatal(err)
-	}
-	spec.DiscriminatorWidth = 16
-	c := Scratch()
-	c.CropHeight, c.CropWidth = 96, 96
-	c.Batch, c.UnlabelledBatch = 4, 4
-	c.Iterations = 1 << 30
-	c.Discriminator.Start, c.Adversarial.Start, c.Semi.Start = 0, 0, 0
-	s := scenes(16, 480, 360)
-	tr, err := New(c, Init(testMeta(spec), 1), Data{Labelled: s, Unlabelled: unlabelled(s)})
-	if err != nil {
-		b.Fatal(err)
-	}
-	defer tr.Close()
-	b.ReportAllocs()
-	for b.Loop() {
-		if _, err := tr.Step(context.Background()); err != nil {
-			b.Fatal(err)
-		}
+	for _, shape := range []struct {
+		backbone             string
+		width, discriminator int
+		batch, side          int
+	}{
+		{"resnet18", 16, 16, 4, 96},
+		{"resnet18", 32, 64, 4, 192},
+		{"resnet18", 64, 64, 2, 256},
+		{"resnet101", 64, 64, 1, 321},
+	} {
+		b.Run(fmt.Sprintf("%s/width=%d/%d+%dx%d", shape.backbone, shape.width, shape.batch, shape.batch, shape.side), func(b *testing.B) {
+			spec, err := nn.Preset(shape.backbone, shape.width, 11)
+			if err != nil {
+				b.Fatal(err)
+			}
+			spec.DiscriminatorWidth = shape.discriminator
+			c := Scratch()
+			c.CropHeight, c.CropWidth = shape.side, shape.side
+			c.Batch, c.UnlabelledBatch = shape.batch, shape.batch
+			c.Iterations = 1 << 30
+			c.Discriminator.Start, c.Adversarial.Start, c.Semi.Start = 0, 0, 0
+			s := scenes(16, 480, 360)
+			tr, err := New(c, Init(testMeta(spec), 1), Data{Labelled: s, Unlabelled: unlabelled(s)})
+			if err != nil {
+				b.Fatal(err)
+			}
+			defer tr.Close()
+			b.ReportAllocs()
+			for b.Loop() {
+				if _, err := tr.Step(context.Background()); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
 	}
 }
 

@@ -59,20 +59,25 @@ type term struct {
 // newGraph builds the iteration for one phase over the given parameters, whose
 // memory it shares.
 func newGraph(pool *kernel.Pool, c Config, spec nn.Spec, ph phase, g, d weights.Dict) (*graph, error) {
-	b := &builder{graph: &graph{phase: ph}, g: gorgonia.NewGraph(), spec: spec, cfg: c}
+	b := newBuilder(c, spec, ph)
 	if err := b.build(g, d); err != nil {
 		return nil, fmt.Errorf("training graph: %w", err)
 	}
-	outputs := slices.Concat(b.gradG, b.gradU, b.gradD)
-	for _, t := range b.terms {
-		outputs = append(outputs, t.node)
-	}
-	m, err := nn.NewMachine(pool, outputs...)
+	m, err := nn.NewMachine(pool, b.outputs()...)
 	if err != nil {
 		return nil, fmt.Errorf("training graph: %w", err)
 	}
 	b.machine = m
 	return b.graph, nil
+}
+
+// outputs are what is read after each run.
+func (g *graph) outputs() gorgonia.Nodes {
+	all := slices.Concat(g.gradG, g.gradU, g.gradD)
+	for _, t := range g.terms {
+		all = append(all, t.node)
+	}
+	return all
 }
 
 // run computes losses and gradients for one batch and moves the running
@@ -106,6 +111,10 @@ type builder struct {
 	cfg    Config
 	pg, pd *nn.Params
 	err    error
+}
+
+func newBuilder(c Config, spec nn.Spec, ph phase) *builder {
+	return &builder{graph: &graph{phase: ph}, g: gorgonia.NewGraph(), spec: spec, cfg: c}
 }
 
 func (b *builder) node(n *gorgonia.Node, err error) *gorgonia.Node {

@@ -106,7 +106,8 @@ Exit codes: 0 done, 1 failed, 2 wrong usage, 3 the gate refused the retrained mo
 	root.AddCommand(
 		a.importCommand(), a.trainCommand(), a.labelCommand(), a.evaluateCommand(),
 		a.retrainCommand(), a.nightlyCommand(), a.registryCommand(),
-		a.inspectCommand(), a.demoCommand(), a.versionCommand(),
+		a.importWeightsCommand(), a.exportWeightsCommand(),
+		a.inspectCommand(), a.benchCommand(), a.demoCommand(), a.versionCommand(),
 	)
 	return root
 }
