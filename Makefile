@@ -11,12 +11,13 @@ VERSION       := $(shell git describe --always --dirty 2>/dev/null || echo unkno
 FUZZTIME      := 30s
 PLATFORMS     := linux/arm64 darwin/arm64 windows/amd64
 PEERS         :=
+QEMU          := $(shell command -v qemu-aarch64-static || command -v qemu-aarch64)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-race fuzz build cross lint fmt generate bench bench-peers clean
+.PHONY: help demo test test-race test-arm64 fuzz build cross lint fmt generate bench bench-peers clean
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: build ## Run the whole loop on made-up images: train, label, retrain, gate, evaluate
 	$(BIN) demo --out build/demo
@@ -28,6 +29,12 @@ test: ## Run all tests
 test-race: ## Run the tests of the packages with goroutines of their own under the race detector (needs cgo)
 	CGO_ENABLED=1 $(GO) test -race -short -timeout 30m ./io/... ./model/... ./transforms/...
 
+# TestForcedLevel starts itself anew, which the emulator does not follow.
+test-arm64: ## Run the tests of arm64's kernels, emulated by qemu-aarch64
+	@test -n "$(QEMU)" || { echo "test-arm64: nothing was tested: qemu-aarch64 is not installed (apt-get install qemu-user-static)" >&2; exit 1; }
+	GOOS=linux GOARCH=arm64 $(GO) vet ./model/kernel/...
+	GOOS=linux GOARCH=arm64 $(GO) test -exec $(QEMU) -short -skip '^TestForcedLevel$$' ./model/kernel ./model/kernel/internal/simd
+
 fuzz: ## Fuzz every target for FUZZTIME each (default 30s)
 	scripts/fuzz.sh $(FUZZTIME)
 
@@ -37,7 +44,7 @@ build: ## Build the static binary into bin/
 cross: ## Compile for the other platforms
 	@for p in $(PLATFORMS); do echo "build $$p"; \
 	  GOOS=$${p%/*} GOARCH=$${p#*/} $(GO) build -o /dev/null ./pipelines/advseg && \
-	  GOOS=$${p%/*} GOARCH=$${p#*/} $(GO) vet ./model/kernel || exit 1; done
+	  GOOS=$${p%/*} GOARCH=$${p#*/} $(GO) vet ./model/kernel/... || exit 1; done
 
 lint: ## Check formatting and run golangci-lint (with the import direction)
 	@out=$$($(GO) run $(GOFUMPT) -l .); if [ -n "$$out" ]; then echo "not gofumpt-ed:"; echo "$$out"; exit 1; fi

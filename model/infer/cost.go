@@ -11,7 +11,8 @@ import (
 // Cost says what both networks take for n images of h x w pixels, at least
 // minSide a side, run at once and without tiles, before anything is allocated.
 // Its FLOPs are those of Profile's layers. Its bytes are those of the graph: a
-// plan's arena, with fused layers but scratch memory, is of that size.
+// plan's arena, with fused layers but the convolutions' scratch memory, is of that
+// order.
 func Cost(arch nn.Spec, n, h, w int) (nn.Cost, error) {
 	cost, err := costOf(arch, n, h, w)
 	if err != nil {

@@ -34,7 +34,7 @@ type Options struct {
 	// aligned corners then puts each logit on the pixel it was computed for.
 	Tile, Overlap int
 	// BatchPixels is how many pixels are run at once when there are many small
-	// images of one size; 0 means 262144. Results do not depend on it.
+	// images of one size; 0 means 131072. Results do not depend on it.
 	BatchPixels int
 }
 
@@ -48,7 +48,7 @@ func (o Options) withDefaults() (Options, error) {
 		{"MaxPixels", &o.MaxPixels, 4_000_000},
 		{"Tile", &o.Tile, 1025},
 		{"Overlap", &o.Overlap, 129},
-		{"BatchPixels", &o.BatchPixels, 1 << 18},
+		{"BatchPixels", &o.BatchPixels, 1 << 17},
 	} {
 		if *f.value < 0 {
 			return o, fmt.Errorf("options: %s is %d, must not be negative", f.name, *f.value)

@@ -3,6 +3,7 @@ package infer
 import (
 	"fmt"
 	"math"
+	"runtime"
 	"slices"
 	"strings"
 
@@ -64,6 +65,7 @@ type lowering struct {
 	dict    weights.Dict
 	values  map[int64]int // node id -> value
 	folded  []float32     // memory for one layer's weights
+	garbage int           // bytes of packed weights since the last collection
 }
 
 // value returns the value that node computes and adds what it needs.
@@ -146,8 +148,22 @@ func (l *lowering) convolution(n *gorgonia.Node) (layer, error) {
 	if out.conv, err = kernel.NewConv(f.spec, f.weight, f.bias, act); err != nil {
 		return out, fmt.Errorf("lower %s: %w", out.name, err)
 	}
-	delete(l.dict, operands[1].Name())
+	l.drop(operands[1].Name())
 	return out, nil
+}
+
+// collectAfter is how many bytes of weights may be garbage while others are
+// packed: a look at a heap of few large objects takes less than a millisecond.
+const collectAfter = 32 << 20
+
+// drop removes packed weights, so that those that follow can have their memory.
+func (l *lowering) drop(name string) {
+	l.garbage += 4 * len(l.dict[name].Data)
+	delete(l.dict, name)
+	if l.garbage > collectAfter {
+		runtime.GC()
+		l.garbage = 0
+	}
 }
 
 func isConvolution(n *gorgonia.Node) bool {

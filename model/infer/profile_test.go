@@ -15,7 +15,7 @@ func TestProfileAgreesWithCost(t *testing.T) {
 		t.Fatal(err)
 	}
 	e := newTestEngine(t, newBundle(arch, nn.InitGenerator(arch, 1), nn.InitDiscriminator(arch, 1)), Options{})
-	const n, h, w = 2, 48, 64
+	const n, h, w = 2, 240, 320 // large enough that scratch memory is a small part
 	layers, err := e.Profile(t.Context(), []*image.NRGBA{picture(w, h, 1), picture(w, h, 2)})
 	if err != nil {
 		t.Fatal(err)
@@ -38,7 +38,7 @@ func TestProfileAgreesWithCost(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if arena := 4 * int64(p.arena); cost.Bytes < arena/2 || cost.Bytes > 4*arena {
+	if arena := 4 * int64(p.arena); cost.Bytes < arena/4 || cost.Bytes > 4*arena {
 		t.Errorf("Cost says %d bytes, the arena has %d", cost.Bytes, arena)
 	}
 	if _, err := Cost(arch, 1, 16, 64); err == nil {

@@ -3,6 +3,7 @@ package infer
 import (
 	"context"
 	"fmt"
+	"runtime"
 	"runtime/debug"
 	"sync"
 
@@ -82,10 +83,10 @@ func loadEngine(ctx context.Context, url string, key sharedKey) (*Engine, error)
 	if err != nil {
 		return nil, err
 	}
-	// By now the files' bytes are garbage, as much as the weights, and after
-	// packing the weights are. Left to itself the collector lets the heap
-	// double over all of that before it looks; the process would keep that size.
-	debug.FreeOSMemory()
+	// By now the files' bytes are garbage, as much as the weights, and the packed
+	// weights can have their memory. Left to itself the collector would let the
+	// heap double before it looks. What is garbage in the end goes back.
+	runtime.GC()
 	defer debug.FreeOSMemory()
 	e, err := newEngine(b, key.digest, key.opts)
 	if err != nil {

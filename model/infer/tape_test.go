@@ -100,7 +100,8 @@ func TestPlanEqualsTapeMachine(t *testing.T) {
 				gotLogits, gotD := outputs(t, e, []*image.NRGBA{img})
 				tol := golden.Tol{RelMax: 2e-5}
 				golden.Near(t, "logits", gotLogits, logits, tol)
-				golden.Near(t, "D's logits", gotD, dlogits, tol)
+				// The layers before, of about 1, cancel to D's few logits.
+				golden.Near(t, "D's logits", gotD, dlogits, golden.Tol{RelMax: 2e-5, Abs: 1e-6})
 				r := predict(t, e, img)[0]
 				golden.Near(t, "confidence", r.Confidence, confidence, golden.Tol{Abs: 1e-4})
 				for p, best := range r.SoftmaxMax {

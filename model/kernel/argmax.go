@@ -20,21 +20,26 @@ func Argmax(p *Pool, labels []uint8, top, x []float32, n, c, hw int) error {
 	if err := check(op, buffer{"labels", len(labels), n * hw}, buffer{"top", len(top), optional(top, n*hw)}, buffer{"x", len(x), size}); err != nil {
 		return err
 	}
+	k, err := microkernels()
+	if err != nil {
+		return err
+	}
 	strips(p, n, hw, func(img, from, count int) {
-		var best stripRow
-		out := labels[img*hw+from:][:count]
+		r := borrowRows()
+		defer releaseRows(r)
 		x := x[img*c*hw+from:]
-		clear(out)
-		copy(best[:count], x)
+		best, index := r.top[:count], r.index[:count]
+		clear(index)
+		copy(best, x)
 		for ch := 1; ch < c; ch++ {
-			for j, v := range x[ch*hw:][:count] {
-				if v > best[j] {
-					best[j], out[j] = v, uint8(ch)
-				}
-			}
+			k.Larger(count, &best[0], &index[0], &x[ch*hw], int32(ch))
+		}
+		out := labels[img*hw+from:][:count]
+		for j, ch := range index {
+			out[j] = uint8(ch)
 		}
 		if top != nil {
-			copy(top[img*hw+from:], best[:count])
+			copy(top[img*hw+from:], best)
 		}
 	})
 	return nil

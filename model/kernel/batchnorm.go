@@ -2,15 +2,18 @@ package kernel
 
 import "math"
 
-// BatchNormStats computes the mean and the biased variance (both of length c) of
-// each channel of x (n, c, hw) over images and pixels, in float64.
-func BatchNormStats(p *Pool, mean, variance, x []float32, n, c, hw int) error {
-	const op = "BatchNormStats"
+// BatchNormTrain computes the mean and the biased variance (both of length c) of
+// each channel of x (n, c, hw) over images and pixels, in float64, and with them y
+// = (x - mean) / sqrt(variance + eps) * gamma + beta. y may be x. A channel is
+// normalised right after its statistics, while it is in the cache.
+func BatchNormTrain(p *Pool, y, mean, variance, x, gamma, beta []float32, eps float32, n, c, hw int) error {
+	const op = "BatchNormTrain"
 	size, err := volume(n, c, hw)
 	if err != nil {
 		return sizeError(op, err)
 	}
-	if err := check(op, buffer{"mean", len(mean), c}, buffer{"variance", len(variance), c}, buffer{"x", len(x), size}); err != nil {
+	if err := check(op, buffer{"y", len(y), size}, buffer{"mean", len(mean), c}, buffer{"variance", len(variance), c},
+		buffer{"x", len(x), size}, buffer{"gamma", len(gamma), c}, buffer{"beta", len(beta), c}); err != nil {
 		return err
 	}
 	k, err := microkernels()
@@ -31,13 +34,17 @@ func BatchNormStats(p *Pool, mean, variance, x []float32, n, c, hw int) error {
 		off := sum / count
 		mean[ch] = float32(shift + off)
 		variance[ch] = float32(max(squares/count-off*off, 0))
+		scale := float32(float64(gamma[ch]) * inverseDeviation(variance[ch], eps))
+		for img := range n {
+			at := (img*c + ch) * hw
+			k.Affine(hw, &y[at], &x[at], mean[ch], scale, beta[ch])
+		}
 	})
 	return nil
 }
 
 // BatchNormApply computes y = act((x - mean) / sqrt(variance + eps) * gamma +
-// beta) for x and y (n, c, hw), which may be the same slice. Training passes the
-// statistics of the batch, evaluation the running ones.
+// beta) for x and y (n, c, hw), which may be the same slice.
 func BatchNormApply(p *Pool, y, x, mean, variance, gamma, beta []float32, eps float32, act Act, n, c, hw int) error {
 	const op = "BatchNormApply"
 	size, err := volume(n, c, hw)
@@ -93,7 +100,8 @@ func BatchNormBackwardReduce(p *Pool, ggamma, gbeta, x, gy, mean, variance []flo
 	p.Run(c, func(ch int) {
 		var sum, dot float64
 		for img := range n {
-			s, d := dots(k, gy[(img*c+ch)*hw:][:hw], x[(img*c+ch)*hw:][:hw], float64(mean[ch]))
+			at := (img*c + ch) * hw
+			s, d := dots(k, gy[at:][:hw], x[at:][:hw], float64(mean[ch]))
 			sum += s
 			dot += d
 		}
@@ -103,19 +111,22 @@ func BatchNormBackwardReduce(p *Pool, ggamma, gbeta, x, gy, mean, variance []flo
 	return nil
 }
 
-// BatchNormBackwardInput computes gx, the gradient with respect to the input
-// when mean and variance are those of x itself (training), from gy and the
-// results of BatchNormBackwardReduce; x, gy and gx are (n, c, hw), and gx may be
-// gy. Ioffe and Szegedy 2015, section 3.
-func BatchNormBackwardInput(p *Pool, gx, x, gy, gamma, mean, variance, ggamma, gbeta []float32, eps float32, n, c, hw int) error {
-	const op = "BatchNormBackwardInput"
+// BatchNormBackward computes gx, the gradient with respect to the input when
+// mean and variance are those of x itself (training), and those with respect to
+// beta and gamma, as BatchNormBackwardReduce does. x, gy and gx are (n, c, hw),
+// and gx may be gy. Ioffe and Szegedy 2015, section 3.
+//
+// relu (shape of x) is the output of the ReLU that follows, or nil for none. gy
+// is then the gradient of that output and counts only where relu > 0.
+func BatchNormBackward(p *Pool, gx, ggamma, gbeta, x, gy, relu, gamma, mean, variance []float32, eps float32, n, c, hw int) error {
+	const op = "BatchNormBackward"
 	size, err := volume(n, c, hw)
 	if err != nil {
 		return sizeError(op, err)
 	}
-	if err := check(op, buffer{"gx", len(gx), size}, buffer{"x", len(x), size}, buffer{"gy", len(gy), size},
-		buffer{"gamma", len(gamma), c}, buffer{"mean", len(mean), c}, buffer{"variance", len(variance), c},
-		buffer{"ggamma", len(ggamma), c}, buffer{"gbeta", len(gbeta), c}); err != nil {
+	if err := check(op, buffer{"gx", len(gx), size}, buffer{"ggamma", len(ggamma), c}, buffer{"gbeta", len(gbeta), c},
+		buffer{"x", len(x), size}, buffer{"gy", len(gy), size}, buffer{"relu", len(relu), optional(relu, size)},
+		buffer{"gamma", len(gamma), c}, buffer{"mean", len(mean), c}, buffer{"variance", len(variance), c}); err != nil {
 		return err
 	}
 	k, err := microkernels()
@@ -123,13 +134,31 @@ func BatchNormBackwardInput(p *Pool, gx, x, gy, gamma, mean, variance, ggamma, g
 		return err
 	}
 	count := float64(n) * float64(hw)
-	p.Run(n*c, func(i int) {
-		ch := i % c
+	// All passes over a channel follow each other, while it is in the cache.
+	p.Run(c, func(ch int) {
+		g := gy
+		if relu != nil {
+			g = gx
+		}
+		var sum, dot float64
+		for img := range n {
+			at := (img*c + ch) * hw
+			if relu != nil {
+				k.Gate(hw, &gx[at], &gy[at], &relu[at], 0)
+			}
+			s, d := dots(k, g[at:][:hw], x[at:][:hw], float64(mean[ch]))
+			sum += s
+			dot += d
+		}
 		inv := inverseDeviation(variance[ch], eps)
+		gbeta[ch], ggamma[ch] = float32(sum), float32(dot*inv)
 		scale := float32(float64(gamma[ch]) * inv)
 		slope := float32(float64(ggamma[ch]) * inv / count)
 		offset := float32(float64(gbeta[ch]) / count)
-		k.Combine(hw, &gx[i*hw], &gy[i*hw], &x[i*hw], mean[ch], slope, offset, scale)
+		for img := range n {
+			at := (img*c + ch) * hw
+			k.Combine(hw, &gx[at], &g[at], &x[at], mean[ch], slope, offset, scale)
+		}
 	})
 	return nil
 }

@@ -1,5 +1,7 @@
 package kernel
 
+import "github.com/advseg/advseg/model/kernel/internal/simd"
+
 // Bilinear resizes x (n, c, h, w) to y (n, c, oh, ow) with corners aligned:
 // output o reads source position o (h-1)/(oh-1), and 0 when oh is 1. It is
 // separable; each plane is resized along its rows, then along its columns.
@@ -18,31 +20,44 @@ func Bilinear(p *Pool, y, x []float32, n, c, h, w, oh, ow int) error {
 	}
 	rows, cols := lerps(h, oh), lerps(w, ow)
 	p.Run(n*c, func(i int) {
-		in := x[i*h*w:][:h*w]
-		rowA, rowB := make([]float32, ow), make([]float32, ow)
-		have := -1 // the source row in rowA; rowB has the next
+		s := borrow(h*ow + k.Lanes*(w+ow))
+		defer release(s)
+		wide := (*s)[:h*ow]
+		stretch(k, wide, x[i*h*w:][:h*w], (*s)[h*ow:], h, w, cols)
 		for oy, r := range rows {
-			switch {
-			case r.at == have:
-			case r.at == have+1 && have >= 0:
-				rowA, rowB = rowB, rowA
-				stretch(rowB, in[r.next*w:][:w], cols)
-			default:
-				stretch(rowA, in[r.at*w:][:w], cols)
-				stretch(rowB, in[r.next*w:][:w], cols)
-			}
-			have = r.at
-			k.Lerp(ow, &y[(i*oh+oy)*ow], &rowA[0], &rowB[0], r.t)
+			k.Lerp(ow, &y[(i*oh+oy)*ow], &wide[r.at*ow], &wide[r.next*ow], r.t)
 		}
 	})
 	return nil
 }
 
-// stretch resizes one row.
-func stretch(out, in []float32, cols []lerp) {
-	for j, c := range cols {
-		a := in[c.at]
-		out[j] = a + c.t*(in[c.next]-a)
+// stretch resizes h rows of w elements to len(cols), as many rows at a time as a
+// vector has lanes: turned, a column of them is one vector.
+func stretch(k *simd.Kernels, out, in, scratch []float32, h, w int, cols []lerp) {
+	narrow, wide := scratch[:w*k.Lanes], scratch[w*k.Lanes:]
+	ow := len(cols)
+	for y := 0; y < h; y += k.Lanes {
+		lines := min(k.Lanes, h-y)
+		turnRows(k, narrow, in[y*w:], w, lines)
+		for j, c := range cols {
+			k.Lerp(lines, &wide[j*k.Lanes], &narrow[c.at*k.Lanes], &narrow[c.next*k.Lanes], c.t)
+		}
+		turnColumns(k, out[y*ow:], wide, ow, lines)
+	}
+}
+
+// turnRows puts lines rows of w elements to the columns of dst, in which a row
+// takes a vector.
+func turnRows(k *simd.Kernels, dst, src []float32, w, lines int) {
+	for x := 0; x < w; x += k.Lanes {
+		k.Turn(&dst[x*k.Lanes], k.Lanes, &src[x], w, lines, min(k.Lanes, w-x))
+	}
+}
+
+// turnColumns undoes turnRows.
+func turnColumns(k *simd.Kernels, dst, src []float32, w, lines int) {
+	for x := 0; x < w; x += k.Lanes {
+		k.Turn(&dst[x], w, &src[x*k.Lanes], k.Lanes, min(k.Lanes, w-x), lines)
 	}
 }
 
@@ -65,27 +80,44 @@ func BilinearBackward(p *Pool, gx, gy []float32, n, c, h, w, oh, ow int) error {
 	p.Run(n*c, func(i int) {
 		// The transpose of Bilinear: first the rows are gathered into h rows
 		// of ow, then each of these along its columns.
-		in := gx[i*h*w:][:h*w]
-		clear(in)
-		tall := make([]float32, h*ow)
+		s := borrow(h*ow + k.Lanes*(w+ow))
+		defer release(s)
+		wide := (*s)[:h*ow]
+		clear(wide)
 		for oy, r := range rows {
-			g := &gy[(i*oh+oy)*ow]
-			k.Axpy(ow, &tall[r.at*ow], g, 1-r.t)
-			k.Axpy(ow, &tall[r.next*ow], g, r.t)
+			r.spread(k, ow, wide, &gy[(i*oh+oy)*ow], ow)
 		}
-		for iy := range h {
-			row := in[iy*w:][:w]
-			for j, v := range tall[iy*ow:][:ow] {
-				c := cols[j]
-				row[c.at] += (1 - c.t) * v
-				row[c.next] += c.t * v
-			}
-		}
+		shrink(k, gx[i*h*w:][:h*w], wide, (*s)[h*ow:], h, w, cols)
 	})
 	return nil
 }
 
-// lerp reads (1-t) v[at] + t v[next].
+// shrink is the transpose of stretch.
+func shrink(k *simd.Kernels, out, in, scratch []float32, h, w int, cols []lerp) {
+	narrow, wide := scratch[:w*k.Lanes], scratch[w*k.Lanes:]
+	ow := len(cols)
+	for y := 0; y < h; y += k.Lanes {
+		lines := min(k.Lanes, h-y)
+		turnRows(k, wide, in[y*ow:], ow, lines)
+		clear(narrow)
+		for j, c := range cols {
+			c.spread(k, lines, narrow, &wide[j*k.Lanes], k.Lanes)
+		}
+		turnColumns(k, out[y*w:], narrow, w, lines)
+	}
+}
+
+// spread adds n elements of x to those that it reads: stretches of to that lie
+// ld apart.
+func (r lerp) spread(k *simd.Kernels, n int, to []float32, x *float32, ld int) {
+	if r.next == r.at { // t is 0
+		k.Add(n, &to[r.at*ld], &to[r.at*ld], x)
+	} else {
+		k.Spread(n, &to[r.at*ld], &to[r.next*ld], x, r.t)
+	}
+}
+
+// lerp reads (1-t) v[at] + t v[next]; t is 0 where next is at.
 type lerp struct {
 	at, next int
 	t        float32

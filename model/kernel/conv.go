@@ -50,9 +50,14 @@ type Conv struct {
 	act  Act
 	// One of these has the weights.
 	direct   *panels
-	winograd *winograd
+	winograd *winograd // over the grids of the phases when spec has them
 	thin     *thin
 }
+
+// keptWeights is the largest number of transformed weights that a Conv keeps over
+// the grids of the phases, where there are six times as many as weights: beyond,
+// maps are small, and reading the weights takes what the method saves.
+const keptWeights = 10 << 20
 
 // NewConv packs weight (Out, In, KH, KW) and bias (Out; nil for none). It keeps
 // neither slice.
@@ -74,7 +79,12 @@ func NewConv(spec ConvSpec, weight, bias []float32, act Act) (*Conv, error) {
 	kept := make([]float32, spec.Out)
 	copy(kept, bias)
 	c := &Conv{spec: spec, act: act}
+	over, phased := spec.phasesPay(k, 1, usualSide, usualSide, true)
 	switch {
+	case phased && over.winogradWeights() <= keptWeights:
+		split := make([]float32, spec.weights())
+		spec.splitWeights(Default(), split, weight)
+		c.winograd = over.packWinograd(Default(), k, Memory(over.winogradWeights()), split, kept, over.layout(), false)
 	case spec.winogradPays(k, 1, usualSide, usualSide, true):
 		c.winograd = spec.packWinograd(Default(), k, Memory(spec.winogradWeights()), weight, kept, spec.layout(), false)
 	case spec.isThin():
@@ -84,6 +94,9 @@ func NewConv(spec ConvSpec, weight, bias []float32, act Act) (*Conv, error) {
 	}
 	return c, nil
 }
+
+// phased tells whether the convolution goes over the grids of its input.
+func (c *Conv) phased() bool { return c.winograd != nil && c.winograd.spec != c.spec }
 
 // Spec is the shape the convolution was made for.
 func (c *Conv) Spec() ConvSpec { return c.spec }
@@ -95,6 +108,8 @@ func (c *Conv) Scratch(n, h, w, threads int) int {
 	switch {
 	case err != nil:
 		return 0 // Forward will say so
+	case c.phased():
+		return c.spec.phaseSize(n, oh, ow) + cacheLine + c.winograd.spec.winogradScratch(c.winograd.kernels, n, oh, ow, threads)
 	case c.winograd != nil:
 		return c.spec.winogradScratch(c.winograd.kernels, n, oh, ow, threads)
 	case c.thin != nil:
@@ -117,6 +132,11 @@ func (c *Conv) Forward(p *Pool, y, x, residual, scratch []float32, n, h, w int) 
 		return err
 	}
 	switch {
+	case c.phased():
+		grids := aligned(scratch)[:c.spec.phaseSize(n, z.oh, z.ow)]
+		c.spec.split(p, c.winograd.kernels, grids, x, n, h, w, z.oh, z.ow)
+		c.winograd.run(p, y, grids, residual, c.act, n, c.spec.phaseSide(z.oh), c.spec.phaseSide(z.ow), z.oh, z.ow, aligned(scratch)[len(grids):])
+		return nil
 	case c.winograd != nil:
 		c.winograd.run(p, y, x, residual, c.act, n, h, w, z.oh, z.ow, scratch)
 		return nil
@@ -150,6 +170,10 @@ func ConvForward(p *Pool, spec ConvSpec, y, x, weight, bias []float32, n, h, w i
 	}
 	if spec.winogradPays(k, n, z.oh, z.ow, false) {
 		spec.winogradOnce(p, k, y, x, weight, bias, spec.layout(), false, n, h, w, z.oh, z.ow)
+		return nil
+	}
+	if over, ok := spec.phasesPay(k, n, z.oh, z.ow, false); ok {
+		spec.phasesForward(p, k, over, y, x, weight, bias, n, h, w, z.oh, z.ow)
 		return nil
 	}
 	if spec.isThin() {

@@ -16,15 +16,15 @@ func ConvBackwardInput(p *Pool, spec ConvSpec, gx, gy, weight []float32, n, h, w
 	if err != nil {
 		return err
 	}
-	taps := spec.KH * spec.KW
-	turned := weightLayout{rowStep: taps, channelStep: spec.In * taps} // In rows, summed over Out
-	back := ConvSpec{In: spec.Out, Out: spec.In, KH: 3, KW: 3, Stride: 1, Pad: 2*spec.Dilation - spec.Pad, Dilation: spec.Dilation}
-	if spec.hasWinograd() && back.winogradPays(k, n, h, w, false) {
-		// With stride 1 the gradient is a convolution too, by the kernel turned
-		// by 180 degrees.
-		back.winogradOnce(p, k, gx, gy, weight, make([]float32, spec.In), turned, true, n, z.oh, z.ow, h, w)
+	if back, at := spec.backward(); spec.hasWinograd() && back.winogradPays(k, n, h, w, false) {
+		back.winogradOnce(p, k, gx, gy, weight, make([]float32, spec.In), at, true, n, z.oh, z.ow, h, w)
 		return nil
 	}
+	if over, ok := spec.phasesPay(k, n, z.oh, z.ow, false); ok {
+		spec.phasesBackwardInput(p, k, over, gx, gy, weight, n, h, w, z.oh, z.ow)
+		return nil
+	}
+	_, turned := spec.backward()
 	scratch := borrow(totalScratch(k, spec.In, p.Threads(), spec.Stride == 1))
 	packed, zeros := borrow(spec.weights()), make([]float32, spec.In)
 	defer release(scratch)
@@ -44,6 +44,16 @@ func ConvBackwardInput(p *Pool, spec ConvSpec, gx, gy, weight []float32, n, h, w
 		}
 	}
 	return nil
+}
+
+// backward is, for stride 1, the convolution of the gradient of the results that
+// gives that of the input, by the kernels turned by 180 degrees, and for any
+// stride the layout of its weights: In rows, summed over Out.
+func (s ConvSpec) backward() (ConvSpec, weightLayout) {
+	taps := s.KH * s.KW
+	back := s
+	back.In, back.Out, back.Pad = s.Out, s.In, (s.KH-1)*s.Dilation-s.Pad
+	return back, weightLayout{rowStep: taps, channelStep: s.In * taps}
 }
 
 // ConvBackwardBias computes gb (Out), the gradient with respect to the bias: the

@@ -55,8 +55,8 @@ var calls = []struct {
 	{"MaxPoolBackward", map[string]int{"gx": 120, "gy": 54}, 54, 0, func(a args) error {
 		return MaxPoolBackward(nil, a.f["gx"], a.f["gy"], a.i, 2, 3, 4, 5)
 	}},
-	{"BatchNormStats", map[string]int{"mean": 3, "variance": 3, "x": 120}, 0, 0, func(a args) error {
-		return BatchNormStats(nil, a.f["mean"], a.f["variance"], a.f["x"], 2, 3, 20)
+	{"BatchNormTrain", map[string]int{"y": 120, "mean": 3, "variance": 3, "x": 120, "gamma": 3, "beta": 3}, 0, 0, func(a args) error {
+		return BatchNormTrain(nil, a.f["y"], a.f["mean"], a.f["variance"], a.f["x"], a.f["gamma"], a.f["beta"], 1e-5, 2, 3, 20)
 	}},
 	{"BatchNormApply", map[string]int{"y": 120, "x": 120, "mean": 3, "variance": 3, "gamma": 3, "beta": 3}, 0, 0, func(a args) error {
 		return BatchNormApply(nil, a.f["y"], a.f["x"], a.f["mean"], a.f["variance"], a.f["gamma"], a.f["beta"], 1e-5, ActReLU, 2, 3, 20)
@@ -64,8 +64,8 @@ var calls = []struct {
 	{"BatchNormBackwardReduce", map[string]int{"ggamma": 3, "gbeta": 3, "x": 120, "gy": 120, "mean": 3, "variance": 3}, 0, 0, func(a args) error {
 		return BatchNormBackwardReduce(nil, a.f["ggamma"], a.f["gbeta"], a.f["x"], a.f["gy"], a.f["mean"], a.f["variance"], 1e-5, 2, 3, 20)
 	}},
-	{"BatchNormBackwardInput", map[string]int{"gx": 120, "x": 120, "gy": 120, "gamma": 3, "mean": 3, "variance": 3, "ggamma": 3, "gbeta": 3}, 0, 0, func(a args) error {
-		return BatchNormBackwardInput(nil, a.f["gx"], a.f["x"], a.f["gy"], a.f["gamma"], a.f["mean"], a.f["variance"], a.f["ggamma"], a.f["gbeta"], 1e-5, 2, 3, 20)
+	{"BatchNormBackward", map[string]int{"gx": 120, "ggamma": 3, "gbeta": 3, "x": 120, "gy": 120, "relu": 120, "gamma": 3, "mean": 3, "variance": 3}, 0, 0, func(a args) error {
+		return BatchNormBackward(nil, a.f["gx"], a.f["ggamma"], a.f["gbeta"], a.f["x"], a.f["gy"], a.f["relu"], a.f["gamma"], a.f["mean"], a.f["variance"], 1e-5, 2, 3, 20)
 	}},
 	{"BatchNormBackwardFixed", map[string]int{"gx": 120, "gy": 120, "gamma": 3, "variance": 3}, 0, 0, func(a args) error {
 		return BatchNormBackwardFixed(nil, a.f["gx"], a.f["gy"], a.f["gamma"], a.f["variance"], 1e-5, 2, 3, 20)
@@ -160,7 +160,7 @@ func TestBadSizes(t *testing.T) {
 			"conv":         ConvForward(nil, ConvSpec{c, c, 1, 1, 1, 0, 1}, x, x, x, nil, n, h, w),
 			"maxpool":      MaxPool3x3S2(nil, x, nil, x, n, c, h, w),
 			"poolback":     MaxPoolBackward(nil, x, x, nil, n, c, h, w),
-			"stats":        BatchNormStats(nil, x, x, x, n, c, hw),
+			"stats":        BatchNormTrain(nil, x, x, x, x, x, x, 1e-5, n, c, hw),
 			"bilinear":     Bilinear(nil, x, x, n, c, h, w, 1, 1),
 			"bilinearback": BilinearBackward(nil, x, x, n, c, h, w, 1, 1),
 			"softmax":      Softmax(nil, x, x, n, c, hw),

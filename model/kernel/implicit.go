@@ -30,9 +30,6 @@ type implicit struct {
 	residual []float32 // like y, or nil
 	y        target
 	act      Act
-
-	blocks int // tasks along the positions of one image
-	splits int // tasks along the rows
 }
 
 // target is where results go: those of a position (y, x) and row r of image i to
@@ -74,21 +71,32 @@ func (m *implicit) run(p *Pool, scratch []float32) {
 	k := m.weights.kernels
 	threads := p.Threads()
 	panels := (m.gh*m.gw + k.Cols() - 1) / k.Cols()
-	m.blocks = (panels + taskPanels(k) - 1) / taskPanels(k)
-	for m.blocks < panels && m.n*m.blocks%threads != 0 {
-		m.blocks++
+	starts := make([]int, 0, 64)
+	for left := panels; left > 0; left -= min(left, m.taskSize(k, left, threads)) {
+		starts = append(starts, panels-left)
 	}
-	m.splits = min(m.weights.count, max(1, threads/(m.n*m.blocks)))
+	blocks := len(starts)
+	starts = append(starts, panels)
+	splits := min(m.weights.count, max(1, threads/(m.n*blocks)))
 	each := workerScratch(k, m.weights.rows, m.direct())
-	p.run(m.n*m.blocks*m.splits, func(worker, i int) {
-		t := worktask{implicit: m, image: i / m.splits / m.blocks}
-		block, split := i/m.splits%m.blocks, i%m.splits
-		t.from, t.to = block*panels/m.blocks, (block+1)*panels/m.blocks
-		t.first, t.last = split*m.weights.count/m.splits, (split+1)*m.weights.count/m.splits
+	p.run(m.n*blocks*splits, func(worker, i int) {
+		block, split := i/splits%blocks, i%splits
+		t := worktask{implicit: m, image: i / splits / blocks, from: starts[block], to: starts[block+1]}
+		t.first, t.last = split*m.weights.count/splits, (split+1)*m.weights.count/splits
 		t.packed = scratch[worker*each:][:each]
 		t.held = t.packed[lines(taskPanels(k)*chunkDepth(k)*k.Cols()):]
 		t.run()
 	})
+}
+
+// taskSize is the number of panels of the next task when so many of an image are
+// left: fewer towards the end, so that no worker waits long for the last, unless
+// each gets as many whole images.
+func (m *implicit) taskSize(k *simd.Kernels, left, threads int) int {
+	if m.n%threads == 0 {
+		return taskPanels(k)
+	}
+	return min((left+2*threads-1)/(2*threads), taskPanels(k))
 }
 
 // worktask is the part of an implicit product for some panels of positions of

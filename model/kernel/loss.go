@@ -1,8 +1,8 @@
 package kernel
 
 import (
+	"bytes"
 	"fmt"
-	"math"
 
 	"github.com/advseg/advseg/model/kernel/internal/simd"
 )
@@ -21,15 +21,13 @@ func CrossEntropy(p *Pool, grad, logits []float32, labels []uint8, ignore uint8,
 	if err := check(op, buffer{"grad", len(grad), optional(grad, size)}, buffer{"logits", len(logits), size}, buffer{"labels", len(labels), n * hw}); err != nil {
 		return 0, 0, err
 	}
-	for i, l := range labels[:n*hw] {
-		if l == ignore {
-			continue
-		}
-		if int(l) >= c {
+	labels = labels[:n*hw]
+	for i, l := range labels {
+		if int(l) >= c && l != ignore {
 			return 0, 0, fmt.Errorf("kernel: %s: label %d at pixel %d of image %d: there are %d classes and %d is ignored", op, l, i%hw, i/hw, c, ignore)
 		}
-		counted++
 	}
+	counted = len(labels) - bytes.Count(labels, []byte{ignore})
 	if counted == 0 {
 		if grad != nil {
 			clear(grad[:size])
@@ -69,18 +67,24 @@ type lossStrip struct {
 // crossEntropy is the sum of the losses of the strip; the gradient of each
 // counted pixel is multiplied by each.
 func (t *lossStrip) crossEntropy(each float32) (loss float64) {
-	var top, sum, factor stripRow
+	r := borrowRows()
+	defer releaseRows(r)
 	count := len(t.labels)
 	if t.grad == nil {
-		softmaxStrip(t.kernels, factor[:], 0, t.x, t.hw, &top, &sum, t.c, count) // only the sums are wanted
+		softmaxStrip(t.kernels, r.factor[:], 0, t.x, t.hw, &r.top, &r.sum, t.c, count) // only the sums are wanted
 	} else {
-		softmaxStrip(t.kernels, t.grad, t.hw, t.x, t.hw, &top, &sum, t.c, count)
+		softmaxStrip(t.kernels, t.grad, t.hw, t.x, t.hw, &r.top, &r.sum, t.c, count)
 	}
 	for j, l := range t.labels {
-		factor[j] = 0
+		r.factor[j] = 0
 		if l != t.ignore {
-			loss += math.Log(float64(sum[j])) + float64(top[j]) - float64(t.x[int(l)*t.hw+j])
-			factor[j] = each / sum[j]
+			r.factor[j] = each / r.sum[j]
+		}
+	}
+	t.kernels.Log(count, &r.sum[0], &r.sum[0])
+	for j, l := range t.labels {
+		if l != t.ignore {
+			loss += float64(r.sum[j]) + float64(r.top[j]) - float64(t.x[int(l)*t.hw+j])
 		}
 	}
 	if t.grad == nil {
@@ -88,7 +92,7 @@ func (t *lossStrip) crossEntropy(each float32) (loss float64) {
 	}
 	for ch := range t.c {
 		g := &t.grad[ch*t.hw]
-		t.kernels.Mul(count, g, g, &factor[0])
+		t.kernels.Mul(count, g, g, &r.factor[0])
 	}
 	for j, l := range t.labels {
 		if l != t.ignore {
@@ -114,11 +118,7 @@ func BCEWithLogits(p *Pool, grad, logits []float32, ignore []uint8, target float
 	}
 	counted = size
 	if ignore != nil {
-		for _, out := range ignore[:size] {
-			if out != 0 {
-				counted--
-			}
-		}
+		counted = bytes.Count(ignore[:size], []byte{0})
 	}
 	if counted == 0 {
 		if grad != nil {
@@ -133,42 +133,25 @@ func BCEWithLogits(p *Pool, grad, logits []float32, ignore []uint8, target float
 	}
 	sums := make([]float64, (size+strip-1)/strip)
 	strips(p, 1, size, func(_, from, count int) {
-		// max(v, 0) - v target + log(1 + exp(-|v|)) is stable for any v.
-		var e, zero, unused stripRow
-		x := logits[from:][:count]
-		for j, v := range x {
-			e[j] = min(v, -v)
+		r := borrowRows()
+		defer releaseRows(r)
+		g := r.factor[:count]
+		if grad != nil {
+			g = grad[from:][:count]
 		}
-		k.ExpSub(count, &e[0], &e[0], &zero[0], &unused[0])
-		var sum float64
-		for j, v := range x {
-			if ignore != nil && ignore[from+j] != 0 {
-				if grad != nil {
-					grad[from+j] = 0
+		terms := r.sum[:count]
+		k.Logistic(count, &terms[0], &g[0], &logits[from], target, each)
+		if ignore != nil {
+			for j, out := range ignore[from:][:count] {
+				if out != 0 {
+					terms[j], g[j] = 0, 0
 				}
-				continue
-			}
-			sum += float64(max(v, 0)) - float64(v)*float64(target) + log1p(float64(e[j]))
-			if grad != nil {
-				s := 1 / (1 + e[j])
-				if v < 0 {
-					s *= e[j]
-				}
-				grad[from+j] = each * (s - target)
 			}
 		}
-		sums[from/strip] = sum
+		sums[from/strip], _ = moments(k, terms, 0)
 	})
 	for _, s := range sums {
 		loss += s
 	}
 	return loss / float64(counted), counted, nil
-}
-
-// log1p is log(1 + e) for e in 0..1, faster than the general math.Log1p.
-func log1p(e float64) float64 {
-	if e < 1e-5 {
-		return e - e*e/2
-	}
-	return math.Log(1 + e)
 }

@@ -2,6 +2,8 @@ package kernel
 
 import (
 	"math"
+	"slices"
+	"sync"
 
 	"github.com/advseg/advseg/model/kernel/internal/simd"
 )
@@ -35,55 +37,66 @@ func MaxPool3x3S2(p *Pool, y []float32, argmax []int32, x []float32, n, c, h, w 
 	}
 	p.Run(n*c, func(i int) {
 		in := x[i*h*w:][:h*w]
-		s := borrow(2*ow + 2 + 2*ow)
-		defer release(s)
-		// tall is the maximum of the window's rows, with one column of padding
-		// before it and what fills the last window behind.
-		tall, side := (*s)[:2*ow+2], (*s)[2*ow+2:]
-		for j := range tall {
-			tall[j] = float32(math.Inf(-1))
-		}
+		r := poolRowScratches.Get().(*poolRows)
+		defer poolRowScratches.Put(r)
+		r.resize(k, w, ow)
 		for oy := range oh {
-			y0, y1 := max(2*oy-1, 0), min(2*oy+2, h)
-			copy(tall[1:], in[y0*w:][:w])
-			for y := y0 + 1; y < y1; y++ {
-				k.Maximum(w, &tall[1], &tall[1], &in[y*w])
-			}
-			out := y[(i*oh+oy)*ow:][:ow]
-			evens(k, out, tall)
-			evens(k, side[:ow], tall[1:])
-			evens(k, side[ow:], tall[2:])
-			k.Maximum(ow, &out[0], &out[0], &side[0])
-			k.Maximum(ow, &out[0], &out[0], &side[ow])
+			out, at := y[(i*oh+oy)*ow:][:ow], r.unread
 			if argmax != nil {
-				at := argmax[(i*oh+oy)*ow:][:ow]
-				for ox, v := range out {
-					at[ox] = find(in, v, w, y0, y1, max(2*ox-1, 0), min(2*ox+2, w))
+				at = argmax[(i*oh+oy)*ow:][:ow]
+			}
+			// The first row of a window is the last of the one above.
+			if oy == 0 {
+				r.columns(k, out, at, in, 0, w)
+			} else {
+				copy(out, r.last)
+				copy(at, r.lastIndex)
+				if 2*oy < h {
+					r.columns(k, r.middle, r.middleIndex, in, 2*oy, w)
+					k.PoolRows(ow, &out[0], &at[0], &r.middle[0], &r.middleIndex[0])
 				}
+			}
+			if 2*oy+1 < h {
+				r.columns(k, r.last, r.lastIndex, in, 2*oy+1, w)
+				k.PoolRows(ow, &out[0], &at[0], &r.last[0], &r.lastIndex[0])
 			}
 		}
 	})
 	return nil
 }
 
-// evens copies src[0], src[2], ... to dst.
-func evens(k *simd.Kernels, dst, src []float32) {
-	for j := 0; j < len(dst); j += k.Lanes {
-		k.CopyEven(&dst[j], 0, &src[2*j], 0, 1, min(k.Lanes, len(dst)-j))
+// poolRows is memory for rows on their way through max pooling.
+type poolRows struct {
+	padded                         []float32 // a row of the input with its padding
+	middle, last                   []float32 // rows pooled along their columns
+	unread, middleIndex, lastIndex []int32
+}
+
+var poolRowScratches = sync.Pool{New: func() any { return new(poolRows) }}
+
+// resize makes room for rows of w and ow elements.
+func (r *poolRows) resize(k *simd.Kernels, w, ow int) {
+	r.padded = slices.Grow(r.padded[:0], 2*ow+1+2*k.Lanes)[:2*ow+1+2*k.Lanes]
+	for i := w + 1; i < len(r.padded); i++ {
+		r.padded[i] = float32(math.Inf(-1))
+	}
+	for _, s := range []*[]float32{&r.middle, &r.last} {
+		*s = slices.Grow((*s)[:0], ow)[:ow]
+	}
+	for _, s := range []*[]int32{&r.unread, &r.middleIndex, &r.lastIndex} {
+		*s = slices.Grow((*s)[:0], ow)[:ow]
 	}
 }
 
-// find is the first place of v, or of a NaN when v is one, in a window of a plane
-// of lines of w.
-func find(in []float32, v float32, w, y0, y1, x0, x1 int) int32 {
-	for y := y0; y < y1; y++ {
-		for j, u := range in[y*w+x0 : y*w+x1] {
-			if u == v || u != u {
-				return int32(y*w + x0 + j)
-			}
-		}
-	}
-	return int32(y0*w + x0)
+// columns pools row y of a plane along its columns.
+func (r *poolRows) columns(k *simd.Kernels, top []float32, index []int32, in []float32, y, w int) {
+	first := y * w
+	copy(r.padded[1:], in[first:][:w])
+	// The padding before the row is the row's first element: it changes no
+	// maximum. When it is found first, the place is that element's.
+	r.padded[0] = in[first]
+	k.PoolColumns(len(top), &top[0], &index[0], &r.padded[0], int32(first-1))
+	index[0] = max(index[0], int32(first))
 }
 
 // MaxPoolBackward adds each element of gy (n, c, MaxPoolOut(h), MaxPoolOut(w))

@@ -26,17 +26,27 @@ func packPanels(p *Pool, k *simd.Kernels, data, weight, bias []float32, at weigh
 	w := &panels{kernels: k, rows: rows, depth: depth, count: panelCount(k, rows), data: data, bias: bias}
 	p.Run(w.count, func(i int) {
 		from, to := w.span(i)
-		n := to - from
-		out := w.data[from*depth*len(taps) : to*depth*len(taps)]
-		for row := from; row < to; row++ {
+		out, rows := w.data[from*depth*len(taps):to*depth*len(taps)], to-from
+		if len(taps) == 1 && at.channelStep == 1 {
+			// Channels lie side by side.
+			for c := 0; c < depth; c += k.Lanes {
+				k.Turn(&out[c*rows], rows, &weight[from*at.rowStep+taps[0].index+c], at.rowStep, rows, min(k.Lanes, depth-c))
+			}
+			return
+		}
+		// Taps do. All of a channel are turned, and those that are wanted kept.
+		last := 0
+		for _, t := range taps {
+			last = max(last, t.index)
+		}
+		turned := make([]float32, (last+1)*rows)
+		for c := range depth {
+			src := from*at.rowStep + c*at.channelStep
+			for t := 0; t <= last; t += k.Lanes {
+				k.Turn(&turned[t*rows], rows, &weight[src+t], at.rowStep, rows, min(k.Lanes, last+1-t))
+			}
 			for t, tap := range taps {
-				o := t*depth*n + row - from
-				src := row*at.rowStep + tap.index
-				for range depth {
-					out[o] = weight[src]
-					o += n
-					src += at.channelStep
-				}
+				copy(out[(t*depth+c)*rows:][:rows], turned[tap.index*rows:])
 			}
 		}
 	})

@@ -153,7 +153,7 @@ func TestSumsSameForAnyThreads(t *testing.T) {
 	const n, c, hw = 3, 5, 9000
 	r := rand.New(rand.NewPCG(1, 2))
 	x, gy := normal(r, n*c*hw), normal(r, n*c*hw)
-	labels := make([]uint8, n*hw)
+	labels, ones := make([]uint8, n*hw), slices.Repeat([]float32{1}, c)
 	for i := range labels {
 		labels[i] = uint8(r.IntN(c))
 	}
@@ -161,15 +161,16 @@ func TestSumsSameForAnyThreads(t *testing.T) {
 		grad, mean, variance, ggamma, gbeta := nans(n*c*hw), nans(c), nans(c), nans(c), nans(c)
 		ce, _, err := CrossEntropy(p, grad, x, labels, 255, n, c, hw, 1)
 		bce, _, err2 := BCEWithLogits(p, grad, x, nil, 1, n, c*hw, 1)
-		err3 := BatchNormStats(p, mean, variance, x, n, c, hw)
-		err4 := BatchNormBackwardReduce(p, ggamma, gbeta, x, gy, mean, variance, 1e-5, n, c, hw)
+		y, gx := nans(n*c*hw), nans(n*c*hw)
+		err3 := BatchNormTrain(p, y, mean, variance, x, ones, ones, 1e-5, n, c, hw)
+		err4 := BatchNormBackward(p, gx, ggamma, gbeta, x, gy, nil, ones, mean, variance, 1e-5, n, c, hw)
 		for _, err := range []error{err, err2, err3, err4} {
 			if err != nil {
 				t.Fatal(err)
 			}
 		}
 		out = append(out, ce, bce)
-		for _, v := range slices.Concat(mean, variance, ggamma, gbeta, grad) {
+		for _, v := range slices.Concat(mean, variance, ggamma, gbeta, grad, y, gx) {
 			out = append(out, float64(v))
 		}
 		return out
@@ -178,6 +179,31 @@ func TestSumsSameForAnyThreads(t *testing.T) {
 	defer one.Close()
 	defer four.Close()
 	if d := cmp.Diff(run(one), run(four)); d != "" {
+		t.Error(d)
+	}
+}
+
+// The gradient of batch norm and the ReLU after it at once is that of one after
+// the other, to the bit, also in place.
+func TestBatchNormBackwardReLU(t *testing.T) {
+	const n, c, hw = 2, 5, 77
+	r := rand.New(rand.NewPCG(3, 2))
+	x, gy, gamma, beta := normal(r, n*c*hw), normal(r, n*c*hw), normal(r, c), normal(r, c)
+	mean, variance, y, relu := nans(c), nans(c), nans(n*c*hw), nans(n*c*hw)
+	gated, want, wantGamma, wantBeta := nans(n*c*hw), nans(n*c*hw), nans(c), nans(c)
+	got, gotGamma, gotBeta := slices.Clone(gy), nans(c), nans(c)
+	for _, err := range []error{
+		BatchNormTrain(nil, y, mean, variance, x, gamma, beta, 1e-5, n, c, hw),
+		ReLU(nil, relu, y),
+		ReLUBackward(nil, gated, gy, relu),
+		BatchNormBackward(nil, want, wantGamma, wantBeta, x, gated, nil, gamma, mean, variance, 1e-5, n, c, hw),
+		BatchNormBackward(nil, got, gotGamma, gotBeta, x, got, relu, gamma, mean, variance, 1e-5, n, c, hw),
+	} {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if d := cmp.Diff(slices.Concat(want, wantGamma, wantBeta), slices.Concat(got, gotGamma, gotBeta)); d != "" {
 		t.Error(d)
 	}
 }

@@ -1,6 +1,10 @@
 package kernel
 
-import "github.com/advseg/advseg/model/kernel/internal/simd"
+import (
+	"sync"
+
+	"github.com/advseg/advseg/model/kernel/internal/simd"
+)
 
 // strip is the number of pixels that the kernels over channels take at a time:
 // their running maxima and sums stay in the first-level cache while the loops
@@ -19,6 +23,19 @@ func strips(p *Pool, n, hw int, f func(img, from, count int)) {
 
 // stripRow is memory for one value of each pixel of a strip.
 type stripRow [strip]float32
+
+// stripRows is memory for a strip, kept from one to the next: what micro-kernels
+// are handed would not stay on the stack. Its content is what it was.
+type stripRows struct {
+	top, sum, factor stripRow
+	index            [strip]int32
+}
+
+var stripScratches = sync.Pool{New: func() any { return new(stripRows) }}
+
+func borrowRows() *stripRows { return stripScratches.Get().(*stripRows) }
+
+func releaseRows(r *stripRows) { stripScratches.Put(r) }
 
 // softmaxStrip computes e = exp(x - maximum) of the channels of a strip, and the
 // maximum and the sum of e of each pixel. x and e start at the first pixel of
@@ -50,15 +67,16 @@ func Softmax(p *Pool, y, x []float32, n, c, hw int) error {
 		return err
 	}
 	strips(p, n, hw, func(img, from, count int) {
-		var top, sum stripRow
+		r := borrowRows()
+		defer releaseRows(r)
 		first := img*c*hw + from
-		softmaxStrip(k, y[first:], hw, x[first:], hw, &top, &sum, c, count)
-		for j, s := range sum[:count] {
-			sum[j] = 1 / s
+		softmaxStrip(k, y[first:], hw, x[first:], hw, &r.top, &r.sum, c, count)
+		for j, s := range r.sum[:count] {
+			r.factor[j] = 1 / s
 		}
 		for ch := range c {
 			out := &y[first+ch*hw]
-			k.Mul(count, out, out, &sum[0])
+			k.Mul(count, out, out, &r.factor[0])
 		}
 	})
 	return nil
@@ -80,14 +98,16 @@ func SoftmaxBackward(p *Pool, gx, gy, y []float32, n, c, hw int) error {
 		return err
 	}
 	strips(p, n, hw, func(img, from, count int) {
-		var dot stripRow
+		r := borrowRows()
+		defer releaseRows(r)
 		first := img*c*hw + from
+		clear(r.sum[:count])
 		for ch := range c {
-			k.MulAdd(count, &dot[0], &gy[first+ch*hw], &y[first+ch*hw])
+			k.MulAdd(count, &r.sum[0], &gy[first+ch*hw], &y[first+ch*hw])
 		}
 		for ch := range c {
 			at := first + ch*hw
-			k.MulSub(count, &gx[at], &y[at], &gy[at], &dot[0])
+			k.MulSub(count, &gx[at], &y[at], &gy[at], &r.sum[0])
 		}
 	})
 	return nil

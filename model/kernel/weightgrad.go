@@ -37,7 +37,11 @@ func ConvBackwardWeight(p *Pool, spec ConvSpec, gw, x, gy []float32, n, h, w int
 		spec.winogradGrad(p, k, gw, x, gy, n, h, w, z.oh, z.ow)
 		return nil
 	}
-	m := weightgrad{spec: spec, kernels: k, gw: gw, gy: gy, n: n, h: h, w: w, oh: z.oh, ow: z.ow, taps: 1, wide: w}
+	if over, ok := spec.phases(); ok && over.winogradGradPays(k, n, z.oh, z.ow) {
+		spec.phasesBackwardWeight(p, k, over, gw, x, gy, n, h, w, z.oh, z.ow)
+		return nil
+	}
+	m := weightgrad{spec: spec, kernels: k, gy: gy, n: n, h: h, w: w, oh: z.oh, ow: z.ow, taps: 1, wide: w}
 	if spec.Dilation == 1 {
 		m.taps = spec.KW
 		m.left = spec.Pad
@@ -47,14 +51,32 @@ func ConvBackwardWeight(p *Pool, spec ConvSpec, gw, x, gy []float32, n, h, w int
 	defer release(turned)
 	m.x = *turned
 	m.turn(p, x)
+	byTap := borrow(spec.weights())
+	defer release(byTap)
+	m.byTap = *byTap
 	m.run(p)
+	m.finish(p, gw)
 	return nil
+}
+
+// finish turns the gradient to (Out, In, KH, KW).
+func (m *weightgrad) finish(p *Pool, gw []float32) {
+	s, k := m.spec, m.kernels
+	taps := s.KH * s.KW
+	p.Run(s.Out, func(o int) {
+		for c := 0; c < s.In; c += k.Lanes {
+			for t := 0; t < taps; t += k.Lanes {
+				k.Turn(&gw[(o*s.In+c)*taps+t], taps, &m.byTap[(t*s.Out+o)*s.In+c], s.Out*s.In, min(k.Lanes, taps-t), min(k.Lanes, s.In-c))
+			}
+		}
+	})
 }
 
 type weightgrad struct {
 	spec    ConvSpec
 	kernels *simd.Kernels
-	gw, gy  []float32
+	gy      []float32
+	byTap   []float32 // the gradient as (KH, KW, Out, In)
 	x       []float32 // (n, h, wide, In), with left zeros before each line
 	n, h, w int
 	oh, ow  int
@@ -183,15 +205,21 @@ func (b *gradblock) flush() {
 	}
 }
 
-// store writes the totals, the first of them of the given tap, to the gradient.
+// store writes the totals, the first of them of the given tap.
 func (b *gradblock) store(tap int) {
 	s := b.spec
 	lo, _ := b.rows(b.first)
 	_, hi := b.rows(b.last - 1)
 	for i := lo; i < hi; i++ {
-		for j, v := range b.totals[i*b.vecs*b.kernels.Lanes:][:b.cols] {
-			c := (b.from + j) % s.In
-			b.gw[(i*s.In+c)*s.KH*s.KW+tap+(b.from+j)/s.In] = float32(v)
+		row := b.totals[i*b.vecs*b.kernels.Lanes:][:b.cols]
+		for at := b.from; len(row) > 0; {
+			t, c := at/s.In, at%s.In
+			n := min(len(row), s.In-c) // the rest of the tap's channels
+			out := b.byTap[((tap+t)*s.Out+i)*s.In+c:][:n]
+			for j, v := range row[:n] {
+				out[j] = float32(v)
+			}
+			row, at = row[n:], at+n
 		}
 	}
 }

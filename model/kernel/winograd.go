@@ -3,14 +3,15 @@ package kernel
 import "github.com/advseg/advseg/model/kernel/internal/simd"
 
 // Winograd's F(4x4, 3x3) for 3 x 3 convolutions of stride 1 and dilation 1, 2 or
-// 4 (package simd has the formulas): the inputs of all tiles are transformed, 36
-// products of (Out, In) and (In, tiles) matrices follow, and their results are
-// transformed back. It does a quarter of the direct method's multiplications.
+// 4, and F(4x4, 2x2) for 2 x 2 ones (package simd has the formulas): the inputs of
+// all tiles are transformed, 36 or 25 products of (Out, In) and (In, tiles)
+// matrices follow, and their results are transformed back. It does a
+// quarter, or two fifths, of the direct method's multiplications.
 //
 // Tiles are numbered along rows of tiles, the rows of a batch one after the
 // other; some rows at a time (a block) are worked on.
 
-// winograd are transformed weights, packed for the GEMM micro-kernels: (36,
+// winograd are transformed weights, packed for the GEMM micro-kernels: (elements,
 // panels, In, rows of a panel), with panels as in type panels.
 type winograd struct {
 	spec    ConvSpec
@@ -20,15 +21,19 @@ type winograd struct {
 	bias    []float32 // Out
 }
 
-// winogradElements is the number of products of a tile.
-const winogradElements = 36
-
 // hasWinograd tells whether the method knows the shape.
 func (s ConvSpec) hasWinograd() bool {
-	return s.KH == 3 && s.KW == 3 && s.Stride == 1 && simd.HasWinograd(s.Dilation) && s.Pad <= 2*s.Dilation
+	return s.KH == s.KW && s.Stride == 1 && s.form().Known() && s.Pad <= (s.KH-1)*s.Dilation
 }
 
-func (s ConvSpec) winogradWeights() int { return winogradElements * s.In * s.Out }
+func (s ConvSpec) form() simd.WinogradForm {
+	return simd.WinogradForm{Taps: s.KH, Dilation: s.Dilation}
+}
+
+// elements is the number of products of a tile.
+func (s ConvSpec) elements() int { return s.form().Size() * s.form().Size() }
+
+func (s ConvSpec) winogradWeights() int { return s.elements() * s.In * s.Out }
 
 // usualSide is the side of the maps for which weights are packed that serve any
 // size.
@@ -42,6 +47,7 @@ const (
 	productsShare = 0.75 // by Winograd's products
 	tileCycles    = 130  // a transform of a vector of tiles of one channel
 	kernelCycles  = 30   // a transform of one kernel
+	bytesRate     = 3    // bytes of weights that pass in a cycle
 )
 
 // winogradPays tells whether the method is expected to be faster than the direct
@@ -49,15 +55,18 @@ const (
 // transformed already.
 func (s ConvSpec) winogradPays(k *simd.Kernels, n, oh, ow int, ready bool) bool {
 	cost := s.winogradCycles(k, n, oh, ow)
+	bytes := 4 * float64(s.winogradWeights())
 	if !ready {
 		cost += kernelCycles * float64(s.In*s.Out)
+		bytes *= 3 // to write them is to read and write memory
 	}
+	cost += bytes / bytesRate
 	return s.prefersWinograd(cost, s.directCycles(k, n, oh, ow)/directShare)
 }
 
 // winogradGradPays is winogradPays for the gradient of the weights.
 func (s ConvSpec) winogradGradPays(k *simd.Kernels, n, oh, ow int) bool {
-	cost := s.winogradCycles(k, n, oh, ow) + kernelCycles*float64(s.In*s.Out)
+	cost := s.winogradCycles(k, n, oh, ow) + kernelCycles*float64(s.In*s.Out) + 3*4*float64(s.winogradWeights())/bytesRate
 	return s.prefersWinograd(cost, s.directCycles(k, n, oh, ow)/outerShare)
 }
 
@@ -77,7 +86,7 @@ func (s ConvSpec) directCycles(k *simd.Kernels, n, oh, ow int) float64 {
 func (s ConvSpec) winogradCycles(k *simd.Kernels, n, oh, ow int) float64 {
 	in, out, lanes := float64(s.In), float64(s.Out), float64(k.Lanes)
 	tiles := float64(n * tilesAcross(oh, s.Dilation) * tilesAcross(ow, s.Dilation))
-	return winogradElements*in*out*tiles/(lanes*fmaRate*productsShare) + tileCycles*(in+out)*tiles/lanes
+	return float64(s.elements())*in*out*tiles/(lanes*fmaRate*productsShare) + tileCycles*(in+out)*tiles/lanes
 }
 
 const (
@@ -87,12 +96,12 @@ const (
 	kernelsAtOnce = 32
 )
 
-// turnKernels turns 3 x 3 kernels, (kernels, 9, rows), by 180 degrees.
-func turnKernels(g []float32, rows int) {
-	for ; len(g) > 0; g = g[9*rows:] {
-		for t := range 4 {
+// turnKernels turns kernels, (kernels, taps, rows), by 180 degrees.
+func turnKernels(g []float32, taps, rows int) {
+	for ; len(g) > 0; g = g[taps*rows:] {
+		for t := range taps / 2 {
 			for i := range rows {
-				a, b := &g[t*rows+i], &g[(8-t)*rows+i]
+				a, b := &g[t*rows+i], &g[(taps-1-t)*rows+i]
 				*a, *b = *b, *a
 			}
 		}
@@ -106,19 +115,20 @@ func (s ConvSpec) packWinograd(p *Pool, k *simd.Kernels, data, weight, bias []fl
 	p.Run(w.count, func(i int) {
 		from, to := w.span(i)
 		rows := to - from
-		var turned [kernelsAtOnce*9*maxRows + 8]float32 // (kernels, 9, rows)
+		taps := s.KH * s.KW
+		var turned [kernelsAtOnce*9*maxRows + 8]float32 // (kernels, taps, rows)
 		for c := 0; c < s.In; c += kernelsAtOnce {
 			count := min(kernelsAtOnce, s.In-c)
 			for j := range count {
 				src := from*at.rowStep + (c+j)*at.channelStep
-				for t := 0; t < 9; t += k.Lanes {
-					k.Turn(&turned[(j*9+t)*rows], rows, &weight[src+t], at.rowStep, rows, min(k.Lanes, 9-t))
+				for t := 0; t < taps; t += k.Lanes {
+					k.Turn(&turned[(j*taps+t)*rows], rows, &weight[src+t], at.rowStep, rows, min(k.Lanes, taps-t))
 				}
 			}
 			if flip {
-				turnKernels(turned[:count*9*rows], rows)
+				turnKernels(turned[:count*taps*rows], taps, rows)
 			}
-			k.WinogradWeights(&w.data[from*s.In+c*rows], s.In*s.Out, &turned[0], rows, count)
+			k.WinogradWeights(s.form(), &w.data[from*s.In+c*rows], s.In*s.Out, &turned[0], rows, count)
 		}
 	})
 	return w
@@ -132,12 +142,15 @@ const (
 	// ownedWeights is how many bytes of transformed weights may pass for each
 	// block of one worker: they stay in the second-level cache then. With more,
 	// all workers share a block, so that the weights pass fewer times.
-	ownedWeights = 3 << 20
+	ownedWeights = 4 << 20
 	// ownedTiles is about how many tiles a worker's own block has.
 	ownedTiles = 96
 	// sharedBytes is about what the transformed inputs and results of a shared
 	// block take.
-	sharedBytes = 32 << 20
+	sharedBytes = 16 << 20
+	// taskChannels is how many channels of a shared block are transformed at
+	// once: few, so that no worker waits long for the last.
+	taskChannels = 4
 )
 
 // winogradPlan is how the tiles of a batch are worked on.
@@ -148,8 +161,9 @@ type winogradPlan struct {
 	block int // rows of tiles of a block
 	ld    int // tiles of a block, with what the transforms touch beyond
 	owned bool
-	// Distances of two of the 36 matrices of the inputs and of the products.
+	// Distances of two of the matrices of the inputs and of the products.
 	inFreq, outFreq int
+	elements        int
 }
 
 // ownsBlocks tells whether each worker has blocks of its own.
@@ -157,9 +171,9 @@ func (s ConvSpec) ownsBlocks() bool { return 4*s.winogradWeights() <= ownedWeigh
 
 // winogradPlan divides n images with results of oh x ow.
 func (s ConvSpec) winogradPlan(k *simd.Kernels, n, oh, ow, threads int, owned bool) winogradPlan {
-	p := winogradPlan{lanes: tilesAcross(ow, s.Dilation), lines: tilesAcross(oh, s.Dilation), owned: owned}
+	p := winogradPlan{lanes: tilesAcross(ow, s.Dilation), lines: tilesAcross(oh, s.Dilation), owned: owned, elements: s.elements()}
 	p.rows = n * p.lines
-	tiles := sharedBytes / (4 * winogradElements * (s.In + s.Out))
+	tiles := max(1, sharedBytes/(4*s.elements()*(s.In+s.Out)))
 	if p.owned {
 		tiles = ownedTiles
 	}
@@ -189,10 +203,10 @@ func tilesAcross(n, d int) int {
 }
 
 // matrices is the number of float32s of the transformed inputs and results.
-func (p *winogradPlan) matrices() int { return winogradElements * (p.inFreq + p.outFreq) }
+func (p *winogradPlan) matrices() int { return p.elements * (p.inFreq + p.outFreq) }
 
 // products is where the products start in the matrices.
-func (p *winogradPlan) products() int { return winogradElements * p.inFreq }
+func (p *winogradPlan) products() int { return p.elements * p.inFreq }
 
 func winogradTmp(k *simd.Kernels) int { return lines(simd.WinogradTmp * k.Lanes) }
 
@@ -235,7 +249,7 @@ func (w *winograd) run(p *Pool, y, x, residual []float32, act Act, n, h, width, 
 			b.winogradRun, b.matrices = &r, scratch[worker*size:][:size]
 			b.from, b.to = r.divide(i, blocks)
 			b.input(0, w.spec.In)
-			for f := range winogradElements {
+			for f := range r.elements {
 				b.multiply(f, 0, w.count)
 			}
 			b.output(0, w.spec.Out)
@@ -251,12 +265,10 @@ func (w *winograd) run(p *Pool, y, x, residual []float32, act Act, n, h, width, 
 				f(b, i)
 			})
 		}
-		// Many tasks even out what other work on the cores takes.
-		const channels = 16
-		ins, outs := (w.spec.In+channels-1)/channels, (w.spec.Out+channels-1)/channels
+		ins, outs := (w.spec.In+taskChannels-1)/taskChannels, (w.spec.Out+taskChannels-1)/taskChannels
 		on(ins, func(b *winogradBlock, i int) { b.input(i*w.spec.In/ins, (i+1)*w.spec.In/ins) })
-		splits := min(w.count, max(1, threads/2))
-		on(winogradElements*splits, func(b *winogradBlock, i int) {
+		splits := min(w.count, max(2, threads/2))
+		on(r.elements*splits, func(b *winogradBlock, i int) {
 			f, split := i/splits, i%splits
 			b.multiply(f, split*w.count/splits, (split+1)*w.count/splits)
 		})
@@ -272,7 +284,7 @@ func (r *winogradRun) divide(i, blocks int) (from, to int) {
 type winogradBlock struct {
 	*winogradRun
 	from, to int
-	matrices []float32 // (36, In, ld) transformed inputs, then (36, Out, ld) products
+	matrices []float32 // (elements, In, ld) transformed inputs, then (elements, Out, ld) products
 	tmp      []float32
 	in       simd.WinogradInput
 	out      simd.WinogradOutput
@@ -302,7 +314,7 @@ func (b *winogradBlock) input(from, to int) {
 					b.in.Rows[i] = y * b.w
 				}
 			}
-			b.kernels.WinogradInput(s.Dilation, &b.in)
+			b.kernels.WinogradInput(s.form(), &b.in)
 		}
 	}
 }
@@ -351,7 +363,7 @@ func (b *winogradBlock) output(from, to int) {
 			if b.residual != nil {
 				b.out.Residual = &b.residual[at]
 			}
-			b.kernels.WinogradOutput(s.Dilation, &b.out)
+			b.kernels.WinogradOutput(s.form(), &b.out)
 		}
 	}
 }

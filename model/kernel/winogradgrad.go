@@ -7,7 +7,7 @@ import "github.com/advseg/advseg/model/kernel/internal/simd"
 //
 //	dg = G^T [ sum over tiles of (A dY A^T) * V ] G
 //
-// The sums are 36 products of (Out, tiles) and (tiles, In) matrices.
+// The sums are 36 or 25 products of (Out, tiles) and (tiles, In) matrices.
 
 // winogradGrad computes gw for n images. gw is overwritten.
 func (s ConvSpec) winogradGrad(p *Pool, k *simd.Kernels, gw, x, gy []float32, n, h, w, oh, ow int) {
@@ -16,8 +16,8 @@ func (s ConvSpec) winogradGrad(p *Pool, k *simd.Kernels, gw, x, gy []float32, n,
 	threads := p.Threads()
 	r.winogradPlan = s.winogradPlan(k, n, oh, ow, threads, false)
 	wide := (s.In + k.Lanes - 1) / k.Lanes * k.Lanes
-	sizes := []int{r.matrices(), winogradElements * s.Out * wide}
-	each := []int{winogradTmp(k), r.ld * maxRows, r.ld * wide, 9 * wide}
+	sizes := []int{r.matrices(), s.elements() * s.Out * wide}
+	each := []int{winogradTmp(k), r.ld * maxRows, r.ld * wide, s.KH * s.KW * wide}
 	total := cacheLine
 	for _, size := range sizes {
 		total += lines(size)
@@ -38,10 +38,9 @@ func (s ConvSpec) winogradGrad(p *Pool, k *simd.Kernels, gw, x, gy []float32, n,
 	for i := range own {
 		b := &own[i]
 		*b = winogradGradBlock{winogradBlock: winogradBlock{winogradRun: &r, matrices: matrices}, sums: sums, wide: wide}
-		b.tmp, b.left, b.right, b.nine = take(each[0]), take(each[1]), take(each[2]), take(each[3])
+		b.tmp, b.left, b.right, b.taps = take(each[0]), take(each[1]), take(each[2]), take(each[3])
 	}
-	const channels = 16
-	ins, outs := (s.In+channels-1)/channels, (s.Out+channels-1)/channels
+	ins, outs := (s.In+taskChannels-1)/taskChannels, (s.Out+taskChannels-1)/taskChannels
 	blocks := (r.rows + r.block - 1) / r.block
 	for i := range blocks {
 		from, to := r.divide(i, blocks)
@@ -59,7 +58,7 @@ func (s ConvSpec) winogradGrad(p *Pool, k *simd.Kernels, gw, x, gy []float32, n,
 				b.gradient((i-ins)*s.Out/outs, (i-ins+1)*s.Out/outs)
 			}
 		})
-		on(winogradElements, func(b *winogradGradBlock, f int) { b.sum(f, i > 0) })
+		on(s.elements(), func(b *winogradGradBlock, f int) { b.sum(f, i > 0) })
 	}
 	p.run(s.Out, func(worker, i int) { own[worker].finish(gw, i) })
 }
@@ -68,11 +67,11 @@ func (s ConvSpec) winogradGrad(p *Pool, k *simd.Kernels, gw, x, gy []float32, n,
 // results, and the transforms of that stand where the products do.
 type winogradGradBlock struct {
 	winogradBlock
-	sums  []float32 // (36, Out, wide)
+	sums  []float32 // (elements, Out, wide)
 	wide  int       // In rounded up to whole vectors
 	left  []float32 // (tiles, rows) of some channels of the results
 	right []float32 // (tiles, wide) of the inputs
-	nine  []float32 // (9, wide)
+	taps  []float32 // (taps, wide)
 }
 
 // gradient transforms the gradients of channels [from, to).
@@ -91,7 +90,7 @@ func (b *winogradGradBlock) gradient(from, to int) {
 				b.in.Rows[i] = y * b.ow
 			}
 		}
-		b.kernels.WinogradGradient(s.Dilation, &b.in)
+		b.kernels.WinogradGradient(s.form(), &b.in)
 	}
 }
 
@@ -131,11 +130,12 @@ func (b *winogradGradBlock) turn(dst []float32, lddst int, src []float32, rows, 
 // finish writes the gradient of output channel row.
 func (b *winogradGradBlock) finish(gw []float32, row int) {
 	s, k := b.spec, b.kernels
-	k.WinogradKernels(&b.nine[0], b.wide, &b.sums[row*b.wide], s.Out*b.wide, s.In)
-	out := gw[row*s.In*9:][:s.In*9]
+	taps := s.KH * s.KW
+	k.WinogradKernels(s.form(), &b.taps[0], b.wide, &b.sums[row*b.wide], s.Out*b.wide, s.In)
+	out := gw[row*s.In*taps:][:s.In*taps]
 	for c := 0; c < s.In; c += k.Lanes {
-		for t := 0; t < 9; t += k.Lanes {
-			k.Turn(&out[c*9+t], 9, &b.nine[t*b.wide+c], b.wide, min(k.Lanes, 9-t), min(k.Lanes, s.In-c))
+		for t := 0; t < taps; t += k.Lanes {
+			k.Turn(&out[c*taps+t], taps, &b.taps[t*b.wide+c], b.wide, min(k.Lanes, taps-t), min(k.Lanes, s.In-c))
 		}
 	}
 }

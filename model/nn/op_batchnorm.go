@@ -71,20 +71,19 @@ func (*BatchNormOp) inplace() []int { return []int{0} }
 func (o *BatchNormOp) run(p *kernel.Pool, out view, in []view) error {
 	x := in[0].shape
 	n, c, hw := x[0], x[1], x[2]*x[3]
-	mean, variance := in[3].f32, in[4].f32
-	if o.Train {
-		if o.mean == nil {
-			o.mean, o.variance = make([]float32, c), make([]float32, c)
-		}
-		if err := kernel.BatchNormStats(p, o.mean, o.variance, in[0].f32, n, c, hw); err != nil {
-			return err
-		}
-		count := float64(n * hw)
-		move(mean, o.mean, o.Momentum, 1)
-		move(variance, o.variance, o.Momentum, count/(count-1))
-		mean, variance = o.mean, o.variance
+	if !o.Train {
+		return kernel.BatchNormApply(p, out.f32, in[0].f32, in[3].f32, in[4].f32, in[1].f32, in[2].f32, o.Eps, kernel.ActNone, n, c, hw)
 	}
-	return kernel.BatchNormApply(p, out.f32, in[0].f32, mean, variance, in[1].f32, in[2].f32, o.Eps, kernel.ActNone, n, c, hw)
+	if o.mean == nil {
+		o.mean, o.variance = make([]float32, c), make([]float32, c)
+	}
+	if err := kernel.BatchNormTrain(p, out.f32, o.mean, o.variance, in[0].f32, in[1].f32, in[2].f32, o.Eps, n, c, hw); err != nil {
+		return err
+	}
+	count := float64(n * hw)
+	move(in[3].f32, o.mean, o.Momentum, 1)
+	move(in[4].f32, o.variance, o.Momentum, count/(count-1))
+	return nil
 }
 
 // move shifts the running values towards those of a batch times factor.
@@ -108,6 +107,12 @@ func (o *BatchNormOp) gradients(in gorgonia.Nodes, out, grad *gorgonia.Node, nee
 	}
 	var err error
 	op := &batchNormGradOp{of: o, affine: need[1] || need[2]}
+	// The gradient of a ReLU that alone reads the output is taken along.
+	if relu, ok := grad.Op().(*leakyReLUGradOp); ok && o.Train && relu.slope == 0 {
+		if after := relu.children[1]; Inputs(after)[0] == out {
+			op.relu, grad, out = true, relu.children[0], after
+		}
+	}
 	if grads[0], err = apply(op, o.name+".grad_input", grad, in[0], in[1], in[3], in[4], out); err != nil {
 		return nil, err
 	}
@@ -126,19 +131,21 @@ func (o *BatchNormOp) gradients(in gorgonia.Nodes, out, grad *gorgonia.Node, nee
 
 // batchNormGradOp is the gradient with respect to x. Its inputs are the output's
 // gradient, x, gamma, the running statistics and, only so that it runs after,
-// the output. It keeps the sums that are also the gradients of gamma and beta,
-// so that these are computed once.
+// the output. With relu, the output is that of the ReLU that follows and is read.
+// It keeps the sums that are also the gradients of gamma and beta, so that these
+// are computed once.
 type batchNormGradOp struct {
 	constant
 	of     *BatchNormOp
 	affine bool
+	relu   bool
 
 	ggamma, gbeta []float32
 }
 
 func (*batchNormGradOp) kind() string { return "batch norm input gradient" }
 
-func (*batchNormGradOp) unread(input int) bool { return input == 5 }
+func (o *batchNormGradOp) unread(input int) bool { return input == 5 && !o.relu }
 
 func (*batchNormGradOp) inplace() []int { return []int{0} }
 
@@ -148,21 +155,22 @@ func (o *batchNormGradOp) run(p *kernel.Pool, out view, in []view) error {
 	gy, x, gamma, mean, variance := in[0].f32, in[1].f32, in[2].f32, in[3].f32, in[4].f32
 	n, c, hw := out.shape[0], out.shape[1], out.shape[2]*out.shape[3]
 	eps := o.of.Eps
-	if o.of.Train {
-		mean, variance = o.of.mean, o.of.variance
+	if o.ggamma == nil && (o.of.Train || o.affine) {
+		o.ggamma, o.gbeta = make([]float32, c), make([]float32, c)
 	}
-	if o.of.Train || o.affine {
-		if o.ggamma == nil {
-			o.ggamma, o.gbeta = make([]float32, c), make([]float32, c)
+	if o.of.Train {
+		var relu []float32
+		if o.relu {
+			relu = in[5].f32
 		}
+		return kernel.BatchNormBackward(p, out.f32, o.ggamma, o.gbeta, x, gy, relu, gamma, o.of.mean, o.of.variance, eps, n, c, hw)
+	}
+	if o.affine {
 		if err := kernel.BatchNormBackwardReduce(p, o.ggamma, o.gbeta, x, gy, mean, variance, eps, n, c, hw); err != nil {
 			return err
 		}
 	}
-	if !o.of.Train {
-		return kernel.BatchNormBackwardFixed(p, out.f32, gy, gamma, variance, eps, n, c, hw)
-	}
-	return kernel.BatchNormBackwardInput(p, out.f32, x, gy, gamma, mean, variance, o.ggamma, o.gbeta, eps, n, c, hw)
+	return kernel.BatchNormBackwardFixed(p, out.f32, gy, gamma, variance, eps, n, c, hw)
 }
 
 // batchNormAffineGradOp hands out the gradient of gamma or beta that

@@ -132,56 +132,62 @@ func (b *builder) build(g, d weights.Dict) error {
 	if b.pd, err = nn.NewParams(b.g, b.spec.DiscriminatorTensors(), d); err != nil {
 		return err
 	}
-	var mapsU *gorgonia.Node
+	var u prediction
 	if b.phase.unlabelled {
-		mapsU = b.unlabelledPass()
+		u = b.unlabelledPass()
 	}
-	mapsL := b.labelledPass()
+	l := b.labelledPass()
 	if b.phase.discriminator {
-		b.discriminatorPass(mapsL, mapsU)
+		b.discriminatorPass(l, u)
 	}
 	return b.err
 }
 
+// prediction is what a pass leaves for D's own losses: G's softmax maps and, when
+// the pass has asked D about them, D's logits. D changes only after the
+// iteration, so these are also what its losses start from.
+type prediction struct{ maps, judged *gorgonia.Node }
+
 // unlabelledPass adds L_semi and L_adv on unlabelled images, as far as the phase
-// has them, and returns the softmax maps.
-func (b *builder) unlabelledPass() (maps *gorgonia.Node) {
+// has them.
+func (b *builder) unlabelledPass() (out prediction) {
 	x := b.imageInput("unlabelled", b.cfg.UnlabelledBatch, func(x *batch) any { return x.unlabelled })
 	logits := b.predict(x)
-	maps = b.node(nn.Softmax(logits))
+	out.maps = b.node(nn.Softmax(logits))
 	var lambdas []float32
 	var losses []*gorgonia.Node
 	if b.phase.semi || b.phase.unlabelledAdv {
-		judged := b.judge(maps)
+		out.judged = b.judge(out.maps)
 		if b.phase.semi {
-			pseudo := b.node(nn.PseudoLabels(logits, judged, float32(b.cfg.Semi.Threshold)))
+			pseudo := b.node(nn.PseudoLabels(logits, out.judged, float32(b.cfg.Semi.Threshold)))
 			b.read(b.node(nn.KeptShare(pseudo)), func(l *Losses) *float64 { return &l.KeptShare })
 			losses = append(losses, b.read(b.node(nn.CrossEntropy(logits, pseudo)), func(l *Losses) *float64 { return &l.Semi }))
 			lambdas = append(lambdas, float32(b.cfg.Semi.Lambda))
 		}
 		if b.phase.unlabelledAdv {
-			losses = append(losses, b.read(b.node(nn.BCEWithLogits(judged, nil, 1)), func(l *Losses) *float64 { return &l.SemiAdv }))
+			losses = append(losses, b.read(b.node(nn.BCEWithLogits(out.judged, nil, 1)), func(l *Losses) *float64 { return &l.SemiAdv }))
 			lambdas = append(lambdas, float32(b.cfg.Adversarial.LambdaUnlabelled))
 		}
 		_, b.gradU = b.backward(b.total("lambda_unlabelled", lambdas, losses...), b.pg.Trainable(!b.cfg.Generator.TrainBN))
 	}
-	return maps
+	return out
 }
 
 // labelledPass adds L_ce and L_adv on labelled images and the sum of G's
-// gradients, and returns the softmax maps if the phase needs them.
-func (b *builder) labelledPass() (maps *gorgonia.Node) {
+// gradients.
+func (b *builder) labelledPass() (out prediction) {
 	x := b.imageInput("images", b.cfg.Batch, func(x *batch) any { return x.images })
 	labels := b.labelInput("labels", b.cfg.Batch, func(x *batch) any { return x.labels })
 	logits := b.predict(x)
 	lambdas := []float32{1}
 	losses := []*gorgonia.Node{b.read(b.node(nn.CrossEntropy(logits, labels)), func(l *Losses) *float64 { return &l.Seg })}
 	if b.phase.adversarial || b.phase.discriminator {
-		maps = b.node(nn.Softmax(logits))
+		out.maps = b.node(nn.Softmax(logits))
 	}
 	if b.phase.adversarial {
-		out := b.labelInput("no_label", b.cfg.Batch, func(x *batch) any { return x.noLabel[:len(x.labels)] })
-		adv := b.node(nn.BCEWithLogits(b.judge(maps), out, 1))
+		out.judged = b.judge(out.maps)
+		ignored := b.labelInput("no_label", b.cfg.Batch, func(x *batch) any { return x.noLabel[:len(x.labels)] })
+		adv := b.node(nn.BCEWithLogits(out.judged, ignored, 1))
 		losses = append(losses, b.read(adv, func(l *Losses) *float64 { return &l.Adv }))
 		lambdas = append(lambdas, float32(b.cfg.Adversarial.Lambda))
 	}
@@ -192,7 +198,7 @@ func (b *builder) labelledPass() (maps *gorgonia.Node) {
 		}
 		b.gradU = nil
 	}
-	return maps
+	return out
 }
 
 // mayDrop tells whether the unlabelled gradients depend on the kept share.
@@ -200,20 +206,20 @@ func (b *builder) mayDrop() bool { return b.phase.semi && b.cfg.Adversarial.Drop
 
 // discriminatorPass adds L_D and the gradients of D. The maps are detached: only
 // gradients that lead to D are built.
-func (b *builder) discriminatorPass(mapsL, mapsU *gorgonia.Node) {
+func (b *builder) discriminatorPass(labelled, unlabelled prediction) {
 	c := b.cfg
-	fakes, n := mapsL, c.Batch
-	if mapsU != nil {
-		fakes, n = b.node(nn.Concat(mapsL, mapsU)), n+c.UnlabelledBatch
+	judged, n := b.judgedOf(labelled), c.Batch
+	if unlabelled.maps != nil {
+		judged, n = b.node(nn.Concat(judged, b.judgedOf(unlabelled))), n+c.UnlabelledBatch
 	}
 	noFake := b.labelInput("no_fake", n, func(x *batch) any { return x.noLabel[:n*c.CropHeight*c.CropWidth] })
-	fake := b.node(nn.BCEWithLogits(b.judge(fakes), noFake, 0))
+	fake := b.node(nn.BCEWithLogits(judged, noFake, 0))
 
 	truth := b.labelInput("truth", c.Batch, func(x *batch) any { return x.truth })
 	noTruth := b.labelInput("no_truth", c.Batch, func(x *batch) any { return x.noTruth })
 	var real *gorgonia.Node
 	if c.Discriminator.Encoding == EncodingScale {
-		real = b.node(nn.OneHotScale(truth, mapsL, float32(c.Discriminator.Tau)))
+		real = b.node(nn.OneHotScale(truth, labelled.maps, float32(c.Discriminator.Tau)))
 	} else {
 		real = b.node(nn.OneHot(truth, b.spec.Classes))
 	}
@@ -251,6 +257,14 @@ func (b *builder) predict(x *gorgonia.Node) *gorgonia.Node {
 // judge is D's logits at the crop's size.
 func (b *builder) judge(maps *gorgonia.Node) *gorgonia.Node {
 	return b.full(b.node(nn.Discriminator(maps, b.spec, b.pd)))
+}
+
+// judgedOf are D's logits of a prediction, asked for if the pass has not.
+func (b *builder) judgedOf(p prediction) *gorgonia.Node {
+	if p.judged != nil {
+		return p.judged
+	}
+	return b.judge(p.maps)
 }
 
 func (b *builder) full(low *gorgonia.Node) *gorgonia.Node {

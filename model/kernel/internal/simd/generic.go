@@ -7,11 +7,13 @@ import "unsafe"
 var generic = newGeneric()
 
 func newGeneric() *Kernels {
-	k := &Kernels{Name: "generic", Lanes: 8, Rows: 4, Vecs: 4, CopyRows: copyStep(1), CopyEven: copyStep(2), Turn: turn, WinogradWeights: winogradWeights, WinogradKernels: winogradKernels, Vector: genericVector}
-	for _, d := range winogradDilations {
-		k.winogradInput = append(k.winogradInput, winogradInput(d))
-		k.winogradGradient = append(k.winogradGradient, winogradGradient(d))
-		k.winogradOutput = append(k.winogradOutput, winogradOutput(d))
+	k := &Kernels{Name: "generic", Lanes: 8, Rows: 4, Vecs: 4, CopyRows: copyStep(1), CopyEven: copyStep(2), Turn: turn, Interleave: interleave, Vector: genericVector}
+	for _, f := range winogradForms {
+		k.winogradWeights = append(k.winogradWeights, f.weights)
+		k.winogradKernels = append(k.winogradKernels, f.kernels)
+		k.winogradInput = append(k.winogradInput, f.input)
+		k.winogradGradient = append(k.winogradGradient, f.gradient)
+		k.winogradOutput = append(k.winogradOutput, f.output)
 	}
 	for rows := 1; rows <= k.Rows; rows++ {
 		var gemms []GEMM
@@ -27,8 +29,8 @@ func newGeneric() *Kernels {
 }
 
 // at is the slice of n elements from p + offset on.
-func at(p *float32, offset, n int) []float32 {
-	return unsafe.Slice((*float32)(unsafe.Add(unsafe.Pointer(p), 4*offset)), n)
+func at[T float32 | int32](p *T, offset, n int) []T {
+	return unsafe.Slice((*T)(unsafe.Add(unsafe.Pointer(p), 4*offset)), n)
 }
 
 func gemm(rows, cols int) GEMM {
@@ -118,5 +120,12 @@ func turn(dst *float32, lddst int, src *float32, ldsrc, rows, cols int) {
 		for i := range to {
 			to[i] = at(src, i*ldsrc+j, 1)[0]
 		}
+	}
+}
+
+func interleave(dst, even, odd *float32, n int) {
+	out, b := at(dst, 0, 2*n), at(odd, 0, n)
+	for i, v := range at(even, 0, n) {
+		out[2*i], out[2*i+1] = v, b[i]
 	}
 }

@@ -48,6 +48,13 @@ var genericVector = Vector{
 			out[i] += t * v
 		}
 	},
+	Spread: func(n int, a, b, x *float32, t float32) {
+		a1, b1 := at(a, 0, n), at(b, 0, n)
+		for i, v := range at(x, 0, n) {
+			a1[i] += (1 - t) * v
+			b1[i] += t * v
+		}
+	},
 	MulSub: func(n int, dst, y, g, d *float32) {
 		out, g1, d1 := at(dst, 0, n), at(g, 0, n), at(d, 0, n)
 		for i, v := range at(y, 0, n) {
@@ -66,6 +73,47 @@ var genericVector = Vector{
 		out := at(dst, 0, n)
 		for i, v := range at(x, 0, n) {
 			out[i] = sigmoid(v)
+		}
+	},
+	Log: func(n int, dst, x *float32) {
+		out := at(dst, 0, n)
+		for i, v := range at(x, 0, n) {
+			out[i] = log(v)
+		}
+	},
+	Logistic: func(n int, loss, grad, x *float32, target, scale float32) {
+		loss1, grad1 := at(loss, 0, n), at(grad, 0, n)
+		for i, v := range at(x, 0, n) {
+			l, slope := logistic(v, target)
+			loss1[i], grad1[i] = l, slope*scale
+		}
+	},
+	Larger: func(n int, top *float32, index *int32, x *float32, i int32) {
+		top1, index1 := at(top, 0, n), at(index, 0, n)
+		for j, v := range at(x, 0, n) {
+			if v > top1[j] {
+				top1[j], index1[j] = v, i
+			}
+		}
+	},
+	PoolColumns: func(n int, top *float32, index *int32, x *float32, i int32) {
+		top1, index1, x1 := at(top, 0, n), at(index, 0, n), at(x, 0, 2*n+1)
+		for j := range top1 {
+			best := 2 * j
+			for k := best + 1; k < 2*j+3; k++ {
+				if beats(x1[k], x1[best]) {
+					best = k
+				}
+			}
+			top1[j], index1[j] = x1[best], i+int32(best)
+		}
+	},
+	PoolRows: func(n int, top *float32, index *int32, x *float32, xindex *int32) {
+		top1, index1, xindex1 := at(top, 0, n), at(index, 0, n), at(xindex, 0, n)
+		for j, v := range at(x, 0, n) {
+			if beats(v, top1[j]) {
+				top1[j], index1[j] = v, xindex1[j]
+			}
 		}
 	},
 	Moments: func(n int, x *float32, shift float64, sums *float64) {
@@ -118,3 +166,7 @@ func sigmoid(v float32) float32 {
 	}
 	return r
 }
+
+// beats tells whether v is greater than what comes before it, NaN being the
+// greatest.
+func beats(v, before float32) bool { return v > before || v != v && before == before }

@@ -14,6 +14,9 @@ func copyEvenAVX512(dst *float32, lddst int, src *float32, ldsrc int, rows int, 
 func turnAVX512(dst *float32, lddst int, src *float32, ldsrc int, rows int, cols int)
 
 //go:noescape
+func interleaveAVX512(dst *float32, even *float32, odd *float32, n int)
+
+//go:noescape
 func copyRowsAVX2(dst *float32, lddst int, src *float32, ldsrc int, rows int, cols int)
 
 //go:noescape
@@ -21,3 +24,6 @@ func copyEvenAVX2(dst *float32, lddst int, src *float32, ldsrc int, rows int, co
 
 //go:noescape
 func turnAVX2(dst *float32, lddst int, src *float32, ldsrc int, rows int, cols int)
+
+//go:noescape
+func interleaveAVX2(dst *float32, even *float32, odd *float32, n int)

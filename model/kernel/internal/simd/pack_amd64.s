@@ -405,6 +405,157 @@ stored:
 	VZEROUPPER
 	RET
 
+// func interleaveAVX512(dst *float32, even *float32, odd *float32, n int)
+// Requires: AVX, AVX512F
+TEXT ·interleaveAVX512(SB), NOSPLIT, $0-32
+	MOVQ dst+0(FP), AX
+	MOVQ even+8(FP), CX
+	MOVQ odd+16(FP), DX
+	MOVQ n+24(FP), BX
+	SUBQ $0x10, BX
+	JLT  rest
+
+whole:
+	VMOVUPS   (CX), Z0
+	VMOVUPS   (DX), Z1
+	VMOVDQU32 interleave0<>+0(SB), Z2
+	VPERMI2PS Z1, Z0, Z2
+	VMOVDQU32 interleave1<>+0(SB), Z3
+	VPERMI2PS Z1, Z0, Z3
+	VMOVUPS   Z2, (AX)
+	VMOVUPS   Z3, 64(AX)
+	ADDQ      $0x00000040, CX
+	ADDQ      $0x00000040, DX
+	ADDQ      $0x00000080, AX
+	SUBQ      $0x10, BX
+	JGE       whole
+
+rest:
+	ADDQ         $0x10, BX
+	JZ           done
+	VMOVD        BX, X0
+	VPBROADCASTD X0, Z0
+	VPCMPGTD     indices<>+0(SB), Z0, K1
+	SHLQ         $0x01, BX
+	VMOVD        BX, X0
+	VPBROADCASTD X0, Z0
+	VPCMPGTD     indices<>+0(SB), Z0, K2
+	VMOVD        BX, X0
+	VPBROADCASTD X0, Z0
+	VPCMPGTD     indices<>+64(SB), Z0, K3
+	VMOVUPS.Z    (CX), K1, Z0
+	VMOVUPS.Z    (DX), K1, Z1
+	VMOVDQU32    interleave0<>+0(SB), Z2
+	VPERMI2PS    Z1, Z0, Z2
+	VMOVDQU32    interleave1<>+0(SB), Z3
+	VPERMI2PS    Z1, Z0, Z3
+	VMOVUPS      Z2, K2, (AX)
+	VMOVUPS      Z3, K3, 64(AX)
+
+done:
+	VZEROUPPER
+	RET
+
+DATA interleave0<>+0(SB)/4, $0x00000000
+DATA interleave0<>+4(SB)/4, $0x00000010
+DATA interleave0<>+8(SB)/4, $0x00000001
+DATA interleave0<>+12(SB)/4, $0x00000011
+DATA interleave0<>+16(SB)/4, $0x00000002
+DATA interleave0<>+20(SB)/4, $0x00000012
+DATA interleave0<>+24(SB)/4, $0x00000003
+DATA interleave0<>+28(SB)/4, $0x00000013
+DATA interleave0<>+32(SB)/4, $0x00000004
+DATA interleave0<>+36(SB)/4, $0x00000014
+DATA interleave0<>+40(SB)/4, $0x00000005
+DATA interleave0<>+44(SB)/4, $0x00000015
+DATA interleave0<>+48(SB)/4, $0x00000006
+DATA interleave0<>+52(SB)/4, $0x00000016
+DATA interleave0<>+56(SB)/4, $0x00000007
+DATA interleave0<>+60(SB)/4, $0x00000017
+DATA interleave0<>+64(SB)/4, $0x00000008
+DATA interleave0<>+68(SB)/4, $0x00000018
+DATA interleave0<>+72(SB)/4, $0x00000009
+DATA interleave0<>+76(SB)/4, $0x00000019
+DATA interleave0<>+80(SB)/4, $0x0000000a
+DATA interleave0<>+84(SB)/4, $0x0000001a
+DATA interleave0<>+88(SB)/4, $0x0000000b
+DATA interleave0<>+92(SB)/4, $0x0000001b
+DATA interleave0<>+96(SB)/4, $0x0000000c
+DATA interleave0<>+100(SB)/4, $0x0000001c
+DATA interleave0<>+104(SB)/4, $0x0000000d
+DATA interleave0<>+108(SB)/4, $0x0000001d
+DATA interleave0<>+112(SB)/4, $0x0000000e
+DATA interleave0<>+116(SB)/4, $0x0000001e
+DATA interleave0<>+120(SB)/4, $0x0000000f
+DATA interleave0<>+124(SB)/4, $0x0000001f
+DATA interleave0<>+128(SB)/4, $0x00000000
+DATA interleave0<>+132(SB)/4, $0x00000010
+DATA interleave0<>+136(SB)/4, $0x00000001
+DATA interleave0<>+140(SB)/4, $0x00000011
+DATA interleave0<>+144(SB)/4, $0x00000002
+DATA interleave0<>+148(SB)/4, $0x00000012
+DATA interleave0<>+152(SB)/4, $0x00000003
+DATA interleave0<>+156(SB)/4, $0x00000013
+DATA interleave0<>+160(SB)/4, $0x00000004
+DATA interleave0<>+164(SB)/4, $0x00000014
+DATA interleave0<>+168(SB)/4, $0x00000005
+DATA interleave0<>+172(SB)/4, $0x00000015
+DATA interleave0<>+176(SB)/4, $0x00000006
+DATA interleave0<>+180(SB)/4, $0x00000016
+DATA interleave0<>+184(SB)/4, $0x00000007
+DATA interleave0<>+188(SB)/4, $0x00000017
+GLOBL interleave0<>(SB), RODATA|NOPTR, $192
+
+DATA interleave1<>+0(SB)/4, $0x00000008
+DATA interleave1<>+4(SB)/4, $0x00000018
+DATA interleave1<>+8(SB)/4, $0x00000009
+DATA interleave1<>+12(SB)/4, $0x00000019
+DATA interleave1<>+16(SB)/4, $0x0000000a
+DATA interleave1<>+20(SB)/4, $0x0000001a
+DATA interleave1<>+24(SB)/4, $0x0000000b
+DATA interleave1<>+28(SB)/4, $0x0000001b
+DATA interleave1<>+32(SB)/4, $0x0000000c
+DATA interleave1<>+36(SB)/4, $0x0000001c
+DATA interleave1<>+40(SB)/4, $0x0000000d
+DATA interleave1<>+44(SB)/4, $0x0000001d
+DATA interleave1<>+48(SB)/4, $0x0000000e
+DATA interleave1<>+52(SB)/4, $0x0000001e
+DATA interleave1<>+56(SB)/4, $0x0000000f
+DATA interleave1<>+60(SB)/4, $0x0000001f
+DATA interleave1<>+64(SB)/4, $0x00000000
+DATA interleave1<>+68(SB)/4, $0x00000010
+DATA interleave1<>+72(SB)/4, $0x00000001
+DATA interleave1<>+76(SB)/4, $0x00000011
+DATA interleave1<>+80(SB)/4, $0x00000002
+DATA interleave1<>+84(SB)/4, $0x00000012
+DATA interleave1<>+88(SB)/4, $0x00000003
+DATA interleave1<>+92(SB)/4, $0x00000013
+DATA interleave1<>+96(SB)/4, $0x00000004
+DATA interleave1<>+100(SB)/4, $0x00000014
+DATA interleave1<>+104(SB)/4, $0x00000005
+DATA interleave1<>+108(SB)/4, $0x00000015
+DATA interleave1<>+112(SB)/4, $0x00000006
+DATA interleave1<>+116(SB)/4, $0x00000016
+DATA interleave1<>+120(SB)/4, $0x00000007
+DATA interleave1<>+124(SB)/4, $0x00000017
+DATA interleave1<>+128(SB)/4, $0x00000008
+DATA interleave1<>+132(SB)/4, $0x00000018
+DATA interleave1<>+136(SB)/4, $0x00000009
+DATA interleave1<>+140(SB)/4, $0x00000019
+DATA interleave1<>+144(SB)/4, $0x0000000a
+DATA interleave1<>+148(SB)/4, $0x0000001a
+DATA interleave1<>+152(SB)/4, $0x0000000b
+DATA interleave1<>+156(SB)/4, $0x0000001b
+DATA interleave1<>+160(SB)/4, $0x0000000c
+DATA interleave1<>+164(SB)/4, $0x0000001c
+DATA interleave1<>+168(SB)/4, $0x0000000d
+DATA interleave1<>+172(SB)/4, $0x0000001d
+DATA interleave1<>+176(SB)/4, $0x0000000e
+DATA interleave1<>+180(SB)/4, $0x0000001e
+DATA interleave1<>+184(SB)/4, $0x0000000f
+DATA interleave1<>+188(SB)/4, $0x0000001f
+GLOBL interleave1<>(SB), RODATA|NOPTR, $192
+
 // func copyRowsAVX2(dst *float32, lddst int, src *float32, ldsrc int, rows int, cols int)
 // Requires: AVX, AVX2, MMX+
 TEXT ·copyRowsAVX2(SB), NOSPLIT, $0-48
@@ -584,5 +735,56 @@ loaded:
 	VMASKMOVPS Y2, Y1, (AX)
 
 stored:
+	VZEROUPPER
+	RET
+
+// func interleaveAVX2(dst *float32, even *float32, odd *float32, n int)
+// Requires: AVX, AVX2
+TEXT ·interleaveAVX2(SB), NOSPLIT, $0-32
+	MOVQ dst+0(FP), AX
+	MOVQ even+8(FP), CX
+	MOVQ odd+16(FP), DX
+	MOVQ n+24(FP), BX
+	SUBQ $0x08, BX
+	JLT  rest
+
+whole:
+	VMOVUPS    (CX), Y0
+	VMOVUPS    (DX), Y1
+	VUNPCKLPS  Y1, Y0, Y2
+	VUNPCKHPS  Y1, Y0, Y1
+	VPERM2F128 $0x20, Y1, Y2, Y0
+	VPERM2F128 $0x31, Y1, Y2, Y1
+	VMOVUPS    Y0, (AX)
+	VMOVUPS    Y1, 32(AX)
+	ADDQ       $0x00000020, CX
+	ADDQ       $0x00000020, DX
+	ADDQ       $0x00000040, AX
+	SUBQ       $0x08, BX
+	JGE        whole
+
+rest:
+	ADDQ         $0x08, BX
+	JZ           done
+	VMOVD        BX, X0
+	VPBROADCASTD X0, Y0
+	VPCMPGTD     indices<>+0(SB), Y0, Y0
+	SHLQ         $0x01, BX
+	VMOVD        BX, X1
+	VPBROADCASTD X1, Y1
+	VPCMPGTD     indices<>+0(SB), Y1, Y1
+	VMOVD        BX, X2
+	VPBROADCASTD X2, Y2
+	VPCMPGTD     indices<>+32(SB), Y2, Y2
+	VMASKMOVPS   (CX), Y0, Y3
+	VMASKMOVPS   (DX), Y0, Y0
+	VUNPCKLPS    Y0, Y3, Y4
+	VUNPCKHPS    Y0, Y3, Y3
+	VPERM2F128   $0x20, Y3, Y4, Y0
+	VPERM2F128   $0x31, Y3, Y4, Y3
+	VMASKMOVPS   Y0, Y1, (AX)
+	VMASKMOVPS   Y3, Y2, 32(AX)
+
+done:
 	VZEROUPPER
 	RET

@@ -61,17 +61,13 @@ type Kernels struct {
 
 	CopyRows Copy // up to Cols columns
 	CopyEven Copy // every second element, up to Lanes columns
-	Turn     Copy // transposed, up to Lanes rows and columns
+	Turn     Copy // transposed, up to max(Lanes, Rows) rows and Lanes columns
 
-	// WinogradWeights transforms count kernels of each of up to 8 rows: g holds
-	// (count, 9, rows), with 8 readable elements from each on, and element i of
-	// 36 of kernel c goes to u[i freq + c rows], one for each row.
-	WinogradWeights func(u *float32, freq int, g *float32, rows, count int)
-	// WinogradKernels is the adjoint of the transform of kernels: element i of 36
-	// of kernel j is u[i freq + j], and element i of 9 of the result goes to
-	// kernels[i ld + j]. Up to a vector more than count is read and written.
-	WinogradKernels func(kernels *float32, ld int, u *float32, freq, count int)
-	// At index log2 of the dilation.
+	// Interleave puts n elements each of two rows into 2 n of dst by turns.
+	Interleave func(dst, even, odd *float32, n int)
+
+	// Of each WinogradForm.
+	winogradWeights, winogradKernels                []func(*float32, int, *float32, int, int)
 	winogradInput, winogradGradient, winogradOutput []func(*uintptr)
 
 	Vector

@@ -209,6 +209,24 @@ func TestChoose(t *testing.T) {
 	}
 }
 
+func TestInterleave(t *testing.T) {
+	for _, k := range All() {
+		r := rand.New(rand.NewPCG(5, 0))
+		for n := 0; n < 70; n++ {
+			size := max(n, 1)
+			even, odd, dst := fill(r, guarded(t, size)), fill(r, guarded(t, size)), guarded(t, 2*size)
+			want := make([]float32, 2*n)
+			for i := range n {
+				want[2*i], want[2*i+1] = even[i], odd[i]
+			}
+			k.Interleave(&dst[0], &even[0], &odd[0], n)
+			if d := cmp.Diff(want, dst[:2*n]); d != "" {
+				t.Fatalf("%s, n=%d:\n%s", k.Name, n, d)
+			}
+		}
+	}
+}
+
 func BenchmarkGEMM(b *testing.B) {
 	for _, k := range All() {
 		b.Run(k.Name, func(b *testing.B) {

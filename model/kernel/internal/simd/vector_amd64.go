@@ -41,6 +41,9 @@ func lerpAVX512(n int, dst *float32, a *float32, b *float32, t float32)
 func axpyAVX512(n int, dst *float32, x *float32, t float32)
 
 //go:noescape
+func spreadAVX512(n int, a *float32, b *float32, x *float32, t float32)
+
+//go:noescape
 func mulSubAVX512(n int, dst *float32, y *float32, gy *float32, d *float32)
 
 //go:noescape
@@ -48,6 +51,21 @@ func expSubAVX512(n int, dst *float32, x *float32, top *float32, sum *float32)
 
 //go:noescape
 func sigmoidAVX512(n int, dst *float32, x *float32)
+
+//go:noescape
+func logAVX512(n int, dst *float32, x *float32)
+
+//go:noescape
+func logisticAVX512(n int, loss *float32, grad *float32, x *float32, target float32, scale float32)
+
+//go:noescape
+func largerAVX512(n int, top *float32, index *int32, x *float32, i int32)
+
+//go:noescape
+func poolColumnsAVX512(n int, top *float32, index *int32, x *float32, i int32)
+
+//go:noescape
+func poolRowsAVX512(n int, top *float32, index *int32, x *float32, xindex *int32)
 
 //go:noescape
 func momentsAVX512(n int, x *float32, shift float64, sums *float64)
@@ -92,6 +110,9 @@ func lerpAVX2(n int, dst *float32, a *float32, b *float32, t float32)
 func axpyAVX2(n int, dst *float32, x *float32, t float32)
 
 //go:noescape
+func spreadAVX2(n int, a *float32, b *float32, x *float32, t float32)
+
+//go:noescape
 func mulSubAVX2(n int, dst *float32, y *float32, gy *float32, d *float32)
 
 //go:noescape
@@ -99,6 +120,21 @@ func expSubAVX2(n int, dst *float32, x *float32, top *float32, sum *float32)
 
 //go:noescape
 func sigmoidAVX2(n int, dst *float32, x *float32)
+
+//go:noescape
+func logAVX2(n int, dst *float32, x *float32)
+
+//go:noescape
+func logisticAVX2(n int, loss *float32, grad *float32, x *float32, target float32, scale float32)
+
+//go:noescape
+func largerAVX2(n int, top *float32, index *int32, x *float32, i int32)
+
+//go:noescape
+func poolColumnsAVX2(n int, top *float32, index *int32, x *float32, i int32)
+
+//go:noescape
+func poolRowsAVX2(n int, top *float32, index *int32, x *float32, xindex *int32)
 
 //go:noescape
 func momentsAVX2(n int, x *float32, shift float64, sums *float64)

@@ -515,6 +515,56 @@ end:
 	VZEROUPPER
 	RET
 
+// func spreadAVX512(n int, a *float32, b *float32, x *float32, t float32)
+// Requires: AVX, AVX512F
+TEXT ·spreadAVX512(SB), NOSPLIT, $0-36
+	MOVQ         n+0(FP), AX
+	MOVQ         a+8(FP), CX
+	MOVQ         b+16(FP), DX
+	MOVQ         x+24(FP), BX
+	VBROADCASTSS t+32(FP), Z0
+	VPXORD       Z1, Z1, Z1
+	XORQ         SI, SI
+	SUBQ         $0x10, AX
+	JLT          rest
+
+loop:
+	VMOVUPS      (CX)(SI*4), Z1
+	VMOVUPS      (DX)(SI*4), Z2
+	VMOVUPS      (BX)(SI*4), Z3
+	VBROADCASTSS one<>+0(SB), Z4
+	VSUBPS       Z0, Z4, Z4
+	VFMADD231PS  Z3, Z4, Z1
+	VFMADD231PS  Z3, Z0, Z2
+	VMOVUPS      Z1, (CX)(SI*4)
+	VMOVUPS      Z2, (DX)(SI*4)
+	ADDQ         $0x10, SI
+	SUBQ         $0x10, AX
+	JGE          loop
+
+rest:
+	ADDQ         $0x10, AX
+	JZ           end
+	VMOVD        AX, X1
+	VPBROADCASTD X1, Z1
+	VPCMPGTD     indices<>+0(SB), Z1, K1
+	VMOVUPS.Z    (CX)(SI*4), K1, Z1
+	VMOVUPS.Z    (DX)(SI*4), K1, Z2
+	VMOVUPS.Z    (BX)(SI*4), K1, Z3
+	VBROADCASTSS one<>+0(SB), Z4
+	VSUBPS       Z0, Z4, Z4
+	VFMADD231PS  Z3, Z4, Z1
+	VFMADD231PS  Z3, Z0, Z2
+	VMOVUPS      Z1, K1, (CX)(SI*4)
+	VMOVUPS      Z2, K1, (DX)(SI*4)
+
+end:
+	VZEROUPPER
+	RET
+
+DATA one<>+0(SB)/4, $0x3f800000
+GLOBL one<>(SB), RODATA|NOPTR, $4
+
 // func mulSubAVX512(n int, dst *float32, y *float32, gy *float32, d *float32)
 // Requires: AVX, AVX512F
 TEXT ·mulSubAVX512(SB), NOSPLIT, $0-40
@@ -598,16 +648,7 @@ loop:
 	VFMADD213PS  Z4, Z6, Z5
 	VBROADCASTSS one<>+0(SB), Z4
 	VADDPS       Z4, Z5, Z5
-	VCVTPS2DQ    Z3, Z3
-	VPSRAD       $0x01, Z3, Z4
-	VPSUBD       Z4, Z3, Z3
-	VPBROADCASTD exponentBias<>+0(SB), Z6
-	VPADDD       Z6, Z4, Z4
-	VPSLLD       $0x17, Z4, Z4
-	VMULPS       Z4, Z5, Z5
-	VPADDD       Z6, Z3, Z3
-	VPSLLD       $0x17, Z3, Z3
-	VMULPS       Z3, Z5, Z5
+	VSCALEFPS    Z3, Z5, Z5
 	VPXORD       Z1, Z1, Z1
 	VBROADCASTSS expLowest<>+0(SB), Z3
 	VCMPPS       $0x15, Z3, Z0, K1
@@ -654,16 +695,7 @@ rest:
 	VFMADD213PS  Z3, Z5, Z4
 	VBROADCASTSS one<>+0(SB), Z3
 	VADDPS       Z3, Z4, Z4
-	VCVTPS2DQ    Z1, Z1
-	VPSRAD       $0x01, Z1, Z3
-	VPSUBD       Z3, Z1, Z1
-	VPBROADCASTD exponentBias<>+0(SB), Z5
-	VPADDD       Z5, Z3, Z3
-	VPSLLD       $0x17, Z3, Z3
-	VMULPS       Z3, Z4, Z4
-	VPADDD       Z5, Z1, Z1
-	VPSLLD       $0x17, Z1, Z1
-	VMULPS       Z1, Z4, Z4
+	VSCALEFPS    Z1, Z4, Z4
 	VPXORD       Z2, Z2, Z2
 	VBROADCASTSS expLowest<>+0(SB), Z1
 	VCMPPS       $0x15, Z1, Z0, K2
@@ -706,12 +738,6 @@ GLOBL exp1<>(SB), RODATA|NOPTR, $4
 
 DATA exp0<>+0(SB)/4, $0x3f000000
 GLOBL exp0<>(SB), RODATA|NOPTR, $4
-
-DATA one<>+0(SB)/4, $0x3f800000
-GLOBL one<>(SB), RODATA|NOPTR, $4
-
-DATA exponentBias<>+0(SB)/4, $0x0000007f
-GLOBL exponentBias<>(SB), RODATA|NOPTR, $4
 
 DATA expLowest<>+0(SB)/4, $0xc2aeac4f
 GLOBL expLowest<>(SB), RODATA|NOPTR, $4
@@ -756,16 +782,7 @@ loop:
 	VFMADD213PS  Z6, Z8, Z7
 	VBROADCASTSS one<>+0(SB), Z6
 	VADDPS       Z6, Z7, Z7
-	VCVTPS2DQ    Z5, Z5
-	VPSRAD       $0x01, Z5, Z6
-	VPSUBD       Z6, Z5, Z5
-	VPBROADCASTD exponentBias<>+0(SB), Z8
-	VPADDD       Z8, Z6, Z6
-	VPSLLD       $0x17, Z6, Z6
-	VMULPS       Z6, Z7, Z7
-	VPADDD       Z8, Z5, Z5
-	VPSLLD       $0x17, Z5, Z5
-	VMULPS       Z5, Z7, Z7
+	VSCALEFPS    Z5, Z7, Z7
 	VPXORD       Z3, Z3, Z3
 	VBROADCASTSS expLowest<>+0(SB), Z5
 	VCMPPS       $0x15, Z5, Z2, K1
@@ -773,9 +790,9 @@ loop:
 	VBROADCASTSS one<>+0(SB), Z2
 	VADDPS       Z2, Z7, Z5
 	VDIVPS       Z5, Z2, Z5
-	VMULPS       Z5, Z7, Z7
+	VMULPS       Z5, Z7, Z2
 	VCMPPS       $0x11, Z0, Z1, K1
-	VBLENDMPS    Z7, Z5, K1, Z5
+	VBLENDMPS    Z2, Z5, K1, Z5
 	VMOVUPS      Z5, (CX)(BX*4)
 	ADDQ         $0x10, BX
 	SUBQ         $0x10, AX
@@ -815,16 +832,7 @@ rest:
 	VFMADD213PS  Z5, Z7, Z6
 	VBROADCASTSS one<>+0(SB), Z5
 	VADDPS       Z5, Z6, Z6
-	VCVTPS2DQ    Z3, Z3
-	VPSRAD       $0x01, Z3, Z5
-	VPSUBD       Z5, Z3, Z3
-	VPBROADCASTD exponentBias<>+0(SB), Z7
-	VPADDD       Z7, Z5, Z5
-	VPSLLD       $0x17, Z5, Z5
-	VMULPS       Z5, Z6, Z6
-	VPADDD       Z7, Z3, Z3
-	VPSLLD       $0x17, Z3, Z3
-	VMULPS       Z3, Z6, Z6
+	VSCALEFPS    Z3, Z6, Z6
 	VPXORD       Z4, Z4, Z4
 	VBROADCASTSS expLowest<>+0(SB), Z3
 	VCMPPS       $0x15, Z3, Z2, K2
@@ -832,9 +840,9 @@ rest:
 	VBROADCASTSS one<>+0(SB), Z2
 	VADDPS       Z2, Z6, Z3
 	VDIVPS       Z3, Z2, Z3
-	VMULPS       Z3, Z6, Z6
+	VMULPS       Z3, Z6, Z2
 	VCMPPS       $0x11, Z0, Z1, K2
-	VBLENDMPS    Z6, Z3, K2, Z3
+	VBLENDMPS    Z2, Z3, K2, Z3
 	VMOVUPS      Z3, K1, (CX)(BX*4)
 
 end:
@@ -843,6 +851,528 @@ end:
 
 DATA sign<>+0(SB)/4, $0x80000000
 GLOBL sign<>(SB), RODATA|NOPTR, $4
+
+// func logAVX512(n int, dst *float32, x *float32)
+// Requires: AVX, AVX512F
+TEXT ·logAVX512(SB), NOSPLIT, $0-24
+	MOVQ   n+0(FP), AX
+	MOVQ   dst+8(FP), CX
+	MOVQ   x+16(FP), DX
+	VPXORD Z0, Z0, Z0
+	XORQ   BX, BX
+	SUBQ   $0x10, AX
+	JLT    rest
+
+loop:
+	VMOVUPS      (DX)(BX*4), Z0
+	VBROADCASTSS rootHalf<>+0(SB), Z1
+	VPSUBD       Z1, Z0, Z1
+	VPSRAD       $0x17, Z1, Z1
+	VPSLLD       $0x17, Z1, Z2
+	VPSUBD       Z2, Z0, Z2
+	VCVTDQ2PS    Z1, Z1
+	VBROADCASTSS one<>+0(SB), Z3
+	VADDPS       Z3, Z2, Z4
+	VSUBPS       Z3, Z2, Z2
+	VDIVPS       Z4, Z2, Z2
+	VBROADCASTSS atanh3<>+0(SB), Z4
+	VMULPS       Z2, Z2, Z3
+	VBROADCASTSS atanh2<>+0(SB), Z5
+	VFMADD213PS  Z5, Z3, Z4
+	VBROADCASTSS atanh1<>+0(SB), Z5
+	VFMADD213PS  Z5, Z3, Z4
+	VBROADCASTSS atanh0<>+0(SB), Z5
+	VFMADD213PS  Z5, Z3, Z4
+	VMULPS       Z3, Z4, Z4
+	VFMADD213PS  Z2, Z2, Z4
+	VBROADCASTSS two<>+0(SB), Z2
+	VMULPS       Z2, Z4, Z4
+	VBROADCASTSS ln2Lo<>+0(SB), Z2
+	VFMADD231PS  Z2, Z1, Z4
+	VBROADCASTSS ln2Hi<>+0(SB), Z2
+	VFMADD231PS  Z2, Z1, Z4
+	VBROADCASTSS infinity<>+0(SB), Z1
+	VCMPPS       $0x11, Z1, Z0, K1
+	VBLENDMPS    Z4, Z0, K1, Z4
+	VBROADCASTSS smallestNormal<>+0(SB), Z1
+	VBROADCASTSS nan<>+0(SB), Z2
+	VCMPPS       $0x11, Z1, Z0, K1
+	VBLENDMPS    Z2, Z4, K1, Z4
+	VMOVUPS      Z4, (CX)(BX*4)
+	ADDQ         $0x10, BX
+	SUBQ         $0x10, AX
+	JGE          loop
+
+rest:
+	ADDQ         $0x10, AX
+	JZ           end
+	VMOVD        AX, X0
+	VPBROADCASTD X0, Z0
+	VPCMPGTD     indices<>+0(SB), Z0, K1
+	VMOVUPS.Z    (DX)(BX*4), K1, Z0
+	VBROADCASTSS rootHalf<>+0(SB), Z1
+	VPSUBD       Z1, Z0, Z1
+	VPSRAD       $0x17, Z1, Z1
+	VPSLLD       $0x17, Z1, Z2
+	VPSUBD       Z2, Z0, Z2
+	VCVTDQ2PS    Z1, Z1
+	VBROADCASTSS one<>+0(SB), Z3
+	VADDPS       Z3, Z2, Z4
+	VSUBPS       Z3, Z2, Z2
+	VDIVPS       Z4, Z2, Z2
+	VBROADCASTSS atanh3<>+0(SB), Z4
+	VMULPS       Z2, Z2, Z3
+	VBROADCASTSS atanh2<>+0(SB), Z5
+	VFMADD213PS  Z5, Z3, Z4
+	VBROADCASTSS atanh1<>+0(SB), Z5
+	VFMADD213PS  Z5, Z3, Z4
+	VBROADCASTSS atanh0<>+0(SB), Z5
+	VFMADD213PS  Z5, Z3, Z4
+	VMULPS       Z3, Z4, Z4
+	VFMADD213PS  Z2, Z2, Z4
+	VBROADCASTSS two<>+0(SB), Z2
+	VMULPS       Z2, Z4, Z4
+	VBROADCASTSS ln2Lo<>+0(SB), Z2
+	VFMADD231PS  Z2, Z1, Z4
+	VBROADCASTSS ln2Hi<>+0(SB), Z2
+	VFMADD231PS  Z2, Z1, Z4
+	VBROADCASTSS infinity<>+0(SB), Z1
+	VCMPPS       $0x11, Z1, Z0, K2
+	VBLENDMPS    Z4, Z0, K2, Z4
+	VBROADCASTSS smallestNormal<>+0(SB), Z1
+	VBROADCASTSS nan<>+0(SB), Z2
+	VCMPPS       $0x11, Z1, Z0, K2
+	VBLENDMPS    Z2, Z4, K2, Z4
+	VMOVUPS      Z4, K1, (CX)(BX*4)
+
+end:
+	VZEROUPPER
+	RET
+
+DATA rootHalf<>+0(SB)/4, $0x3f3504f3
+GLOBL rootHalf<>(SB), RODATA|NOPTR, $4
+
+DATA atanh3<>+0(SB)/4, $0x3e097adc
+GLOBL atanh3<>(SB), RODATA|NOPTR, $4
+
+DATA atanh2<>+0(SB)/4, $0x3e10924b
+GLOBL atanh2<>(SB), RODATA|NOPTR, $4
+
+DATA atanh1<>+0(SB)/4, $0x3e4cd6b6
+GLOBL atanh1<>(SB), RODATA|NOPTR, $4
+
+DATA atanh0<>+0(SB)/4, $0x3eaaaaa6
+GLOBL atanh0<>(SB), RODATA|NOPTR, $4
+
+DATA two<>+0(SB)/4, $0x40000000
+GLOBL two<>(SB), RODATA|NOPTR, $4
+
+DATA infinity<>+0(SB)/4, $0x7f800000
+GLOBL infinity<>(SB), RODATA|NOPTR, $4
+
+DATA smallestNormal<>+0(SB)/4, $0x00800000
+GLOBL smallestNormal<>(SB), RODATA|NOPTR, $4
+
+DATA nan<>+0(SB)/4, $0x7fc00000
+GLOBL nan<>(SB), RODATA|NOPTR, $4
+
+// func logisticAVX512(n int, loss *float32, grad *float32, x *float32, target float32, scale float32)
+// Requires: AVX, AVX512F
+TEXT ·logisticAVX512(SB), NOSPLIT, $0-40
+	MOVQ         n+0(FP), AX
+	MOVQ         loss+8(FP), CX
+	MOVQ         grad+16(FP), DX
+	MOVQ         x+24(FP), BX
+	VBROADCASTSS target+32(FP), Z0
+	VBROADCASTSS scale+36(FP), Z1
+	VPXORD       Z2, Z2, Z2
+	XORQ         SI, SI
+	SUBQ         $0x10, AX
+	JLT          rest
+
+loop:
+	VMOVUPS      (BX)(SI*4), Z3
+	VBROADCASTSS sign<>+0(SB), Z4
+	VPORD        Z4, Z3, Z4
+	VBROADCASTSS expTop<>+0(SB), Z7
+	VMINPS       Z4, Z7, Z7
+	VBROADCASTSS log2e<>+0(SB), Z8
+	VMULPS       Z8, Z7, Z8
+	VRNDSCALEPS  $0x00, Z8, Z8
+	VMOVAPS      Z7, Z9
+	VBROADCASTSS ln2Hi<>+0(SB), Z10
+	VFNMADD231PS Z10, Z8, Z9
+	VBROADCASTSS ln2Lo<>+0(SB), Z10
+	VFNMADD231PS Z10, Z8, Z9
+	VBROADCASTSS exp5<>+0(SB), Z10
+	VBROADCASTSS exp4<>+0(SB), Z11
+	VFMADD213PS  Z11, Z9, Z10
+	VBROADCASTSS exp3<>+0(SB), Z11
+	VFMADD213PS  Z11, Z9, Z10
+	VBROADCASTSS exp2<>+0(SB), Z11
+	VFMADD213PS  Z11, Z9, Z10
+	VBROADCASTSS exp1<>+0(SB), Z11
+	VFMADD213PS  Z11, Z9, Z10
+	VBROADCASTSS exp0<>+0(SB), Z11
+	VFMADD213PS  Z11, Z9, Z10
+	VMULPS       Z9, Z9, Z11
+	VFMADD213PS  Z9, Z11, Z10
+	VBROADCASTSS one<>+0(SB), Z9
+	VADDPS       Z9, Z10, Z10
+	VSCALEFPS    Z8, Z10, Z10
+	VPXORD       Z5, Z5, Z5
+	VBROADCASTSS expLowest<>+0(SB), Z8
+	VCMPPS       $0x15, Z8, Z7, K1
+	VBLENDMPS    Z10, Z5, K1, Z10
+	VBROADCASTSS one<>+0(SB), Z7
+	VADDPS       Z7, Z10, Z8
+	VDIVPS       Z8, Z7, Z8
+	VMULPS       Z8, Z10, Z7
+	VCMPPS       $0x11, Z2, Z3, K1
+	VBLENDMPS    Z7, Z8, K1, Z8
+	VSUBPS       Z0, Z8, Z8
+	VMULPS       Z1, Z8, Z8
+	VBROADCASTSS two<>+0(SB), Z9
+	VBROADCASTSS one<>+0(SB), Z7
+	VSUBPS       Z0, Z7, Z7
+	VCMPPS       $0x1e, Z2, Z3, K1
+	VBLENDMPS    Z7, Z0, K1, Z7
+	VADDPS       Z9, Z10, Z3
+	VDIVPS       Z3, Z10, Z3
+	VBROADCASTSS atanh3<>+0(SB), Z11
+	VMULPS       Z3, Z3, Z10
+	VBROADCASTSS atanh2<>+0(SB), Z12
+	VFMADD213PS  Z12, Z10, Z11
+	VBROADCASTSS atanh1<>+0(SB), Z12
+	VFMADD213PS  Z12, Z10, Z11
+	VBROADCASTSS atanh0<>+0(SB), Z12
+	VFMADD213PS  Z12, Z10, Z11
+	VMULPS       Z10, Z11, Z11
+	VFMADD213PS  Z3, Z3, Z11
+	VMULPS       Z9, Z11, Z11
+	VFNMADD231PS Z7, Z4, Z11
+	VMOVUPS      Z11, (CX)(SI*4)
+	VMOVUPS      Z8, (DX)(SI*4)
+	ADDQ         $0x10, SI
+	SUBQ         $0x10, AX
+	JGE          loop
+
+rest:
+	ADDQ         $0x10, AX
+	JZ           end
+	VMOVD        AX, X3
+	VPBROADCASTD X3, Z3
+	VPCMPGTD     indices<>+0(SB), Z3, K1
+	VMOVUPS.Z    (BX)(SI*4), K1, Z3
+	VBROADCASTSS sign<>+0(SB), Z4
+	VPORD        Z4, Z3, Z4
+	VBROADCASTSS expTop<>+0(SB), Z5
+	VMINPS       Z4, Z5, Z5
+	VBROADCASTSS log2e<>+0(SB), Z7
+	VMULPS       Z7, Z5, Z7
+	VRNDSCALEPS  $0x00, Z7, Z7
+	VMOVAPS      Z5, Z8
+	VBROADCASTSS ln2Hi<>+0(SB), Z9
+	VFNMADD231PS Z9, Z7, Z8
+	VBROADCASTSS ln2Lo<>+0(SB), Z9
+	VFNMADD231PS Z9, Z7, Z8
+	VBROADCASTSS exp5<>+0(SB), Z9
+	VBROADCASTSS exp4<>+0(SB), Z10
+	VFMADD213PS  Z10, Z8, Z9
+	VBROADCASTSS exp3<>+0(SB), Z10
+	VFMADD213PS  Z10, Z8, Z9
+	VBROADCASTSS exp2<>+0(SB), Z10
+	VFMADD213PS  Z10, Z8, Z9
+	VBROADCASTSS exp1<>+0(SB), Z10
+	VFMADD213PS  Z10, Z8, Z9
+	VBROADCASTSS exp0<>+0(SB), Z10
+	VFMADD213PS  Z10, Z8, Z9
+	VMULPS       Z8, Z8, Z10
+	VFMADD213PS  Z8, Z10, Z9
+	VBROADCASTSS one<>+0(SB), Z8
+	VADDPS       Z8, Z9, Z9
+	VSCALEFPS    Z7, Z9, Z9
+	VPXORD       Z6, Z6, Z6
+	VBROADCASTSS expLowest<>+0(SB), Z7
+	VCMPPS       $0x15, Z7, Z5, K2
+	VBLENDMPS    Z9, Z6, K2, Z9
+	VBROADCASTSS one<>+0(SB), Z5
+	VADDPS       Z5, Z9, Z6
+	VDIVPS       Z6, Z5, Z6
+	VMULPS       Z6, Z9, Z5
+	VCMPPS       $0x11, Z2, Z3, K2
+	VBLENDMPS    Z5, Z6, K2, Z6
+	VSUBPS       Z0, Z6, Z6
+	VMULPS       Z1, Z6, Z6
+	VBROADCASTSS two<>+0(SB), Z5
+	VBROADCASTSS one<>+0(SB), Z1
+	VSUBPS       Z0, Z1, Z1
+	VCMPPS       $0x1e, Z2, Z3, K2
+	VBLENDMPS    Z1, Z0, K2, Z1
+	VADDPS       Z5, Z9, Z0
+	VDIVPS       Z0, Z9, Z0
+	VBROADCASTSS atanh3<>+0(SB), Z3
+	VMULPS       Z0, Z0, Z2
+	VBROADCASTSS atanh2<>+0(SB), Z7
+	VFMADD213PS  Z7, Z2, Z3
+	VBROADCASTSS atanh1<>+0(SB), Z7
+	VFMADD213PS  Z7, Z2, Z3
+	VBROADCASTSS atanh0<>+0(SB), Z7
+	VFMADD213PS  Z7, Z2, Z3
+	VMULPS       Z2, Z3, Z3
+	VFMADD213PS  Z0, Z0, Z3
+	VMULPS       Z5, Z3, Z3
+	VFNMADD231PS Z1, Z4, Z3
+	VMOVUPS      Z3, K1, (CX)(SI*4)
+	VMOVUPS      Z6, K1, (DX)(SI*4)
+
+end:
+	VZEROUPPER
+	RET
+
+// func largerAVX512(n int, top *float32, index *int32, x *float32, i int32)
+// Requires: AVX, AVX512F
+TEXT ·largerAVX512(SB), NOSPLIT, $0-36
+	MOVQ         n+0(FP), AX
+	MOVQ         top+8(FP), CX
+	MOVQ         index+16(FP), DX
+	MOVQ         x+24(FP), BX
+	VBROADCASTSS i+32(FP), Z0
+	VPXORD       Z1, Z1, Z1
+	XORQ         SI, SI
+	SUBQ         $0x10, AX
+	JLT          rest
+
+loop:
+	VMOVUPS   (BX)(SI*4), Z1
+	VMOVUPS   (CX)(SI*4), Z2
+	VCMPPS    $0x1e, Z2, Z1, K1
+	VBLENDMPS Z1, Z2, K1, Z2
+	VMOVUPS   Z2, (CX)(SI*4)
+	VMOVUPS   (DX)(SI*4), Z1
+	VBLENDMPS Z0, Z1, K1, Z1
+	VMOVUPS   Z1, (DX)(SI*4)
+	ADDQ      $0x10, SI
+	SUBQ      $0x10, AX
+	JGE       loop
+
+rest:
+	ADDQ         $0x10, AX
+	JZ           end
+	VMOVD        AX, X1
+	VPBROADCASTD X1, Z1
+	VPCMPGTD     indices<>+0(SB), Z1, K1
+	VMOVUPS.Z    (BX)(SI*4), K1, Z1
+	VMOVUPS.Z    (CX)(SI*4), K1, Z2
+	VCMPPS       $0x1e, Z2, Z1, K2
+	VBLENDMPS    Z1, Z2, K2, Z2
+	VMOVUPS      Z2, K1, (CX)(SI*4)
+	VMOVUPS.Z    (DX)(SI*4), K1, Z1
+	VBLENDMPS    Z0, Z1, K2, Z1
+	VMOVUPS      Z1, K1, (DX)(SI*4)
+
+end:
+	VZEROUPPER
+	RET
+
+// func poolColumnsAVX512(n int, top *float32, index *int32, x *float32, i int32)
+// Requires: AVX, AVX512F
+TEXT ·poolColumnsAVX512(SB), NOSPLIT, $0-36
+	MOVQ         n+0(FP), AX
+	MOVQ         top+8(FP), CX
+	MOVQ         index+16(FP), DX
+	MOVQ         x+24(FP), BX
+	VBROADCASTSS i+32(FP), Z0
+	VPXORD       Z1, Z1, Z1
+	XORQ         SI, SI
+	SUBQ         $0x10, AX
+	JLT          rest
+
+loop:
+	VMOVD        SI, X1
+	VPBROADCASTD X1, Z1
+	VPADDD       Z1, Z1, Z1
+	VPADDD       evens<>+0(SB), Z1, Z1
+	VPADDD       Z0, Z1, Z1
+	VMOVUPS      (BX)(SI*8), Z10
+	VMOVUPS      64(BX)(SI*8), Z11
+	VMOVDQU32    evens<>+0(SB), Z12
+	VPERMT2PS    Z11, Z12, Z10
+	VBROADCASTSS whole1<>+0(SB), Z11
+	VPADDD       Z11, Z1, Z11
+	VMOVUPS      4(BX)(SI*8), Z12
+	VMOVUPS      68(BX)(SI*8), Z13
+	VMOVDQU32    evens<>+0(SB), Z14
+	VPERMT2PS    Z13, Z14, Z12
+	VCMPPS       $0x16, Z10, Z12, K1
+	VCMPPS       $0x07, Z10, Z10, K2
+	KANDW        K1, K2, K1
+	VBLENDMPS    Z12, Z10, K1, Z2
+	VBLENDMPS    Z11, Z1, K1, Z3
+	VBROADCASTSS whole1<>+0(SB), Z1
+	VPADDD       Z1, Z11, Z1
+	VMOVUPS      8(BX)(SI*8), Z10
+	VMOVUPS      72(BX)(SI*8), Z11
+	VMOVDQU32    evens<>+0(SB), Z12
+	VPERMT2PS    Z11, Z12, Z10
+	VCMPPS       $0x16, Z2, Z10, K1
+	VCMPPS       $0x07, Z2, Z2, K2
+	KANDW        K1, K2, K1
+	VBLENDMPS    Z10, Z2, K1, Z4
+	VBLENDMPS    Z1, Z3, K1, Z5
+	VMOVUPS      Z4, (CX)(SI*4)
+	VMOVUPS      Z5, (DX)(SI*4)
+	ADDQ         $0x10, SI
+	SUBQ         $0x10, AX
+	JGE          loop
+
+rest:
+	ADDQ         $0x10, AX
+	JZ           end
+	VMOVD        AX, X1
+	VPBROADCASTD X1, Z1
+	VPCMPGTD     indices<>+0(SB), Z1, K1
+	VMOVD        SI, X1
+	VPBROADCASTD X1, Z1
+	VPADDD       Z1, Z1, Z1
+	VPADDD       evens<>+0(SB), Z1, Z1
+	VPADDD       Z0, Z1, Z1
+	VMOVUPS      (BX)(SI*8), Z0
+	VMOVUPS      64(BX)(SI*8), Z2
+	VMOVDQU32    evens<>+0(SB), Z3
+	VPERMT2PS    Z2, Z3, Z0
+	VBROADCASTSS whole1<>+0(SB), Z2
+	VPADDD       Z2, Z1, Z2
+	VMOVUPS      4(BX)(SI*8), Z3
+	VMOVUPS      68(BX)(SI*8), Z4
+	VMOVDQU32    evens<>+0(SB), Z5
+	VPERMT2PS    Z4, Z5, Z3
+	VCMPPS       $0x16, Z0, Z3, K2
+	VCMPPS       $0x07, Z0, Z0, K3
+	KANDW        K2, K3, K2
+	VBLENDMPS    Z3, Z0, K2, Z6
+	VBLENDMPS    Z2, Z1, K2, Z7
+	VBROADCASTSS whole1<>+0(SB), Z0
+	VPADDD       Z0, Z2, Z0
+	VMOVUPS      8(BX)(SI*8), Z1
+	VMOVUPS      72(BX)(SI*8), Z2
+	VMOVDQU32    evens<>+0(SB), Z3
+	VPERMT2PS    Z2, Z3, Z1
+	VCMPPS       $0x16, Z6, Z1, K2
+	VCMPPS       $0x07, Z6, Z6, K3
+	KANDW        K2, K3, K2
+	VBLENDMPS    Z1, Z6, K2, Z8
+	VBLENDMPS    Z0, Z7, K2, Z9
+	VMOVUPS      Z8, K1, (CX)(SI*4)
+	VMOVUPS      Z9, K1, (DX)(SI*4)
+
+end:
+	VZEROUPPER
+	RET
+
+DATA evens<>+0(SB)/4, $0x00000000
+DATA evens<>+4(SB)/4, $0x00000002
+DATA evens<>+8(SB)/4, $0x00000004
+DATA evens<>+12(SB)/4, $0x00000006
+DATA evens<>+16(SB)/4, $0x00000008
+DATA evens<>+20(SB)/4, $0x0000000a
+DATA evens<>+24(SB)/4, $0x0000000c
+DATA evens<>+28(SB)/4, $0x0000000e
+DATA evens<>+32(SB)/4, $0x00000010
+DATA evens<>+36(SB)/4, $0x00000012
+DATA evens<>+40(SB)/4, $0x00000014
+DATA evens<>+44(SB)/4, $0x00000016
+DATA evens<>+48(SB)/4, $0x00000018
+DATA evens<>+52(SB)/4, $0x0000001a
+DATA evens<>+56(SB)/4, $0x0000001c
+DATA evens<>+60(SB)/4, $0x0000001e
+DATA evens<>+64(SB)/4, $0x00000020
+DATA evens<>+68(SB)/4, $0x00000022
+DATA evens<>+72(SB)/4, $0x00000024
+DATA evens<>+76(SB)/4, $0x00000026
+DATA evens<>+80(SB)/4, $0x00000028
+DATA evens<>+84(SB)/4, $0x0000002a
+DATA evens<>+88(SB)/4, $0x0000002c
+DATA evens<>+92(SB)/4, $0x0000002e
+DATA evens<>+96(SB)/4, $0x00000030
+DATA evens<>+100(SB)/4, $0x00000032
+DATA evens<>+104(SB)/4, $0x00000034
+DATA evens<>+108(SB)/4, $0x00000036
+DATA evens<>+112(SB)/4, $0x00000038
+DATA evens<>+116(SB)/4, $0x0000003a
+DATA evens<>+120(SB)/4, $0x0000003c
+DATA evens<>+124(SB)/4, $0x0000003e
+DATA evens<>+128(SB)/4, $0x00000040
+DATA evens<>+132(SB)/4, $0x00000042
+DATA evens<>+136(SB)/4, $0x00000044
+DATA evens<>+140(SB)/4, $0x00000046
+DATA evens<>+144(SB)/4, $0x00000048
+DATA evens<>+148(SB)/4, $0x0000004a
+DATA evens<>+152(SB)/4, $0x0000004c
+DATA evens<>+156(SB)/4, $0x0000004e
+DATA evens<>+160(SB)/4, $0x00000050
+DATA evens<>+164(SB)/4, $0x00000052
+DATA evens<>+168(SB)/4, $0x00000054
+DATA evens<>+172(SB)/4, $0x00000056
+DATA evens<>+176(SB)/4, $0x00000058
+DATA evens<>+180(SB)/4, $0x0000005a
+DATA evens<>+184(SB)/4, $0x0000005c
+DATA evens<>+188(SB)/4, $0x0000005e
+GLOBL evens<>(SB), RODATA|NOPTR, $192
+
+DATA whole1<>+0(SB)/4, $0x00000001
+GLOBL whole1<>(SB), RODATA|NOPTR, $4
+
+// func poolRowsAVX512(n int, top *float32, index *int32, x *float32, xindex *int32)
+// Requires: AVX, AVX512F
+TEXT ·poolRowsAVX512(SB), NOSPLIT, $0-40
+	MOVQ   n+0(FP), AX
+	MOVQ   top+8(FP), CX
+	MOVQ   index+16(FP), DX
+	MOVQ   x+24(FP), BX
+	MOVQ   xindex+32(FP), SI
+	VPXORD Z0, Z0, Z0
+	XORQ   DI, DI
+	SUBQ   $0x10, AX
+	JLT    rest
+
+loop:
+	VMOVUPS   (BX)(DI*4), Z0
+	VMOVUPS   (CX)(DI*4), Z1
+	VCMPPS    $0x16, Z1, Z0, K1
+	VCMPPS    $0x07, Z1, Z1, K2
+	KANDW     K1, K2, K1
+	VBLENDMPS Z0, Z1, K1, Z1
+	VMOVUPS   Z1, (CX)(DI*4)
+	VMOVUPS   (DX)(DI*4), Z0
+	VMOVUPS   (SI)(DI*4), Z1
+	VBLENDMPS Z1, Z0, K1, Z0
+	VMOVUPS   Z0, (DX)(DI*4)
+	ADDQ      $0x10, DI
+	SUBQ      $0x10, AX
+	JGE       loop
+
+rest:
+	ADDQ         $0x10, AX
+	JZ           end
+	VMOVD        AX, X0
+	VPBROADCASTD X0, Z0
+	VPCMPGTD     indices<>+0(SB), Z0, K1
+	VMOVUPS.Z    (BX)(DI*4), K1, Z0
+	VMOVUPS.Z    (CX)(DI*4), K1, Z1
+	VCMPPS       $0x16, Z1, Z0, K2
+	VCMPPS       $0x07, Z1, Z1, K3
+	KANDW        K2, K3, K2
+	VBLENDMPS    Z0, Z1, K2, Z1
+	VMOVUPS      Z1, K1, (CX)(DI*4)
+	VMOVUPS.Z    (DX)(DI*4), K1, Z0
+	VMOVUPS.Z    (SI)(DI*4), K1, Z1
+	VBLENDMPS    Z1, Z0, K2, Z0
+	VMOVUPS      Z0, K1, (DX)(DI*4)
+
+end:
+	VZEROUPPER
+	RET
 
 // func momentsAVX512(n int, x *float32, shift float64, sums *float64)
 // Requires: AVX, AVX512F
@@ -1372,6 +1902,53 @@ end:
 	VZEROUPPER
 	RET
 
+// func spreadAVX2(n int, a *float32, b *float32, x *float32, t float32)
+// Requires: AVX, AVX2, FMA3
+TEXT ·spreadAVX2(SB), NOSPLIT, $0-36
+	MOVQ         n+0(FP), AX
+	MOVQ         a+8(FP), CX
+	MOVQ         b+16(FP), DX
+	MOVQ         x+24(FP), BX
+	VBROADCASTSS t+32(FP), Y0
+	VXORPS       Y1, Y1, Y1
+	XORQ         SI, SI
+	SUBQ         $0x08, AX
+	JLT          rest
+
+loop:
+	VMOVUPS      (CX)(SI*4), Y1
+	VMOVUPS      (DX)(SI*4), Y2
+	VMOVUPS      (BX)(SI*4), Y3
+	VBROADCASTSS one<>+0(SB), Y4
+	VSUBPS       Y0, Y4, Y4
+	VFMADD231PS  Y3, Y4, Y1
+	VFMADD231PS  Y3, Y0, Y2
+	VMOVUPS      Y1, (CX)(SI*4)
+	VMOVUPS      Y2, (DX)(SI*4)
+	ADDQ         $0x08, SI
+	SUBQ         $0x08, AX
+	JGE          loop
+
+rest:
+	ADDQ         $0x08, AX
+	JZ           end
+	VMOVD        AX, X1
+	VPBROADCASTD X1, Y1
+	VPCMPGTD     indices<>+0(SB), Y1, Y1
+	VMASKMOVPS   (CX)(SI*4), Y1, Y2
+	VMASKMOVPS   (DX)(SI*4), Y1, Y3
+	VMASKMOVPS   (BX)(SI*4), Y1, Y4
+	VBROADCASTSS one<>+0(SB), Y5
+	VSUBPS       Y0, Y5, Y5
+	VFMADD231PS  Y4, Y5, Y2
+	VFMADD231PS  Y4, Y0, Y3
+	VMASKMOVPS   Y2, Y1, (CX)(SI*4)
+	VMASKMOVPS   Y3, Y1, (DX)(SI*4)
+
+end:
+	VZEROUPPER
+	RET
+
 // func mulSubAVX2(n int, dst *float32, y *float32, gy *float32, d *float32)
 // Requires: AVX, AVX2
 TEXT ·mulSubAVX2(SB), NOSPLIT, $0-40
@@ -1534,6 +2111,9 @@ end:
 	VZEROUPPER
 	RET
 
+DATA exponentBias<>+0(SB)/4, $0x0000007f
+GLOBL exponentBias<>(SB), RODATA|NOPTR, $4
+
 // func sigmoidAVX2(n int, dst *float32, x *float32)
 // Requires: AVX, AVX2, FMA3
 TEXT ·sigmoidAVX2(SB), NOSPLIT, $0-24
@@ -1591,9 +2171,9 @@ loop:
 	VBROADCASTSS one<>+0(SB), Y2
 	VADDPS       Y2, Y5, Y3
 	VDIVPS       Y3, Y2, Y3
-	VMULPS       Y3, Y5, Y5
+	VMULPS       Y3, Y5, Y2
 	VCMPPS       $0x11, Y0, Y1, Y1
-	VBLENDVPS    Y1, Y5, Y3, Y3
+	VBLENDVPS    Y1, Y2, Y3, Y3
 	VMOVUPS      Y3, (CX)(BX*4)
 	ADDQ         $0x08, BX
 	SUBQ         $0x08, AX
@@ -1650,10 +2230,470 @@ rest:
 	VBROADCASTSS one<>+0(SB), Y3
 	VADDPS       Y3, Y6, Y4
 	VDIVPS       Y4, Y3, Y4
-	VMULPS       Y4, Y6, Y6
+	VMULPS       Y4, Y6, Y3
 	VCMPPS       $0x11, Y0, Y2, Y0
-	VBLENDVPS    Y0, Y6, Y4, Y4
+	VBLENDVPS    Y0, Y3, Y4, Y4
 	VMASKMOVPS   Y4, Y1, (CX)(BX*4)
+
+end:
+	VZEROUPPER
+	RET
+
+// func logAVX2(n int, dst *float32, x *float32)
+// Requires: AVX, AVX2, FMA3
+TEXT ·logAVX2(SB), NOSPLIT, $0-24
+	MOVQ   n+0(FP), AX
+	MOVQ   dst+8(FP), CX
+	MOVQ   x+16(FP), DX
+	VXORPS Y0, Y0, Y0
+	XORQ   BX, BX
+	SUBQ   $0x08, AX
+	JLT    rest
+
+loop:
+	VMOVUPS      (DX)(BX*4), Y0
+	VBROADCASTSS rootHalf<>+0(SB), Y1
+	VPSUBD       Y1, Y0, Y1
+	VPSRAD       $0x17, Y1, Y1
+	VPSLLD       $0x17, Y1, Y2
+	VPSUBD       Y2, Y0, Y2
+	VCVTDQ2PS    Y1, Y1
+	VBROADCASTSS one<>+0(SB), Y3
+	VADDPS       Y3, Y2, Y4
+	VSUBPS       Y3, Y2, Y2
+	VDIVPS       Y4, Y2, Y2
+	VBROADCASTSS atanh3<>+0(SB), Y4
+	VMULPS       Y2, Y2, Y3
+	VBROADCASTSS atanh2<>+0(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS atanh1<>+0(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS atanh0<>+0(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VMULPS       Y3, Y4, Y4
+	VFMADD213PS  Y2, Y2, Y4
+	VBROADCASTSS two<>+0(SB), Y2
+	VMULPS       Y2, Y4, Y4
+	VBROADCASTSS ln2Lo<>+0(SB), Y2
+	VFMADD231PS  Y2, Y1, Y4
+	VBROADCASTSS ln2Hi<>+0(SB), Y2
+	VFMADD231PS  Y2, Y1, Y4
+	VBROADCASTSS infinity<>+0(SB), Y1
+	VCMPPS       $0x11, Y1, Y0, Y1
+	VBLENDVPS    Y1, Y4, Y0, Y4
+	VBROADCASTSS smallestNormal<>+0(SB), Y1
+	VBROADCASTSS nan<>+0(SB), Y2
+	VCMPPS       $0x11, Y1, Y0, Y0
+	VBLENDVPS    Y0, Y2, Y4, Y4
+	VMOVUPS      Y4, (CX)(BX*4)
+	ADDQ         $0x08, BX
+	SUBQ         $0x08, AX
+	JGE          loop
+
+rest:
+	ADDQ         $0x08, AX
+	JZ           end
+	VMOVD        AX, X0
+	VPBROADCASTD X0, Y0
+	VPCMPGTD     indices<>+0(SB), Y0, Y0
+	VMASKMOVPS   (DX)(BX*4), Y0, Y1
+	VBROADCASTSS rootHalf<>+0(SB), Y2
+	VPSUBD       Y2, Y1, Y2
+	VPSRAD       $0x17, Y2, Y2
+	VPSLLD       $0x17, Y2, Y3
+	VPSUBD       Y3, Y1, Y3
+	VCVTDQ2PS    Y2, Y2
+	VBROADCASTSS one<>+0(SB), Y4
+	VADDPS       Y4, Y3, Y5
+	VSUBPS       Y4, Y3, Y3
+	VDIVPS       Y5, Y3, Y3
+	VBROADCASTSS atanh3<>+0(SB), Y5
+	VMULPS       Y3, Y3, Y4
+	VBROADCASTSS atanh2<>+0(SB), Y6
+	VFMADD213PS  Y6, Y4, Y5
+	VBROADCASTSS atanh1<>+0(SB), Y6
+	VFMADD213PS  Y6, Y4, Y5
+	VBROADCASTSS atanh0<>+0(SB), Y6
+	VFMADD213PS  Y6, Y4, Y5
+	VMULPS       Y4, Y5, Y5
+	VFMADD213PS  Y3, Y3, Y5
+	VBROADCASTSS two<>+0(SB), Y3
+	VMULPS       Y3, Y5, Y5
+	VBROADCASTSS ln2Lo<>+0(SB), Y3
+	VFMADD231PS  Y3, Y2, Y5
+	VBROADCASTSS ln2Hi<>+0(SB), Y3
+	VFMADD231PS  Y3, Y2, Y5
+	VBROADCASTSS infinity<>+0(SB), Y2
+	VCMPPS       $0x11, Y2, Y1, Y2
+	VBLENDVPS    Y2, Y5, Y1, Y5
+	VBROADCASTSS smallestNormal<>+0(SB), Y2
+	VBROADCASTSS nan<>+0(SB), Y3
+	VCMPPS       $0x11, Y2, Y1, Y1
+	VBLENDVPS    Y1, Y3, Y5, Y5
+	VMASKMOVPS   Y5, Y0, (CX)(BX*4)
+
+end:
+	VZEROUPPER
+	RET
+
+// func logisticAVX2(n int, loss *float32, grad *float32, x *float32, target float32, scale float32)
+// Requires: AVX, AVX2, FMA3
+TEXT ·logisticAVX2(SB), NOSPLIT, $0-40
+	MOVQ         n+0(FP), AX
+	MOVQ         loss+8(FP), CX
+	MOVQ         grad+16(FP), DX
+	MOVQ         x+24(FP), BX
+	VBROADCASTSS target+32(FP), Y0
+	VBROADCASTSS scale+36(FP), Y1
+	VXORPS       Y2, Y2, Y2
+	XORQ         SI, SI
+	SUBQ         $0x08, AX
+	JLT          rest
+
+loop:
+	VMOVUPS      (BX)(SI*4), Y3
+	VBROADCASTSS sign<>+0(SB), Y4
+	VORPS        Y4, Y3, Y4
+	VBROADCASTSS expTop<>+0(SB), Y5
+	VMINPS       Y4, Y5, Y5
+	VBROADCASTSS log2e<>+0(SB), Y6
+	VMULPS       Y6, Y5, Y6
+	VROUNDPS     $0x00, Y6, Y6
+	VMOVAPS      Y5, Y7
+	VBROADCASTSS ln2Hi<>+0(SB), Y8
+	VFNMADD231PS Y8, Y6, Y7
+	VBROADCASTSS ln2Lo<>+0(SB), Y8
+	VFNMADD231PS Y8, Y6, Y7
+	VBROADCASTSS exp5<>+0(SB), Y8
+	VBROADCASTSS exp4<>+0(SB), Y9
+	VFMADD213PS  Y9, Y7, Y8
+	VBROADCASTSS exp3<>+0(SB), Y9
+	VFMADD213PS  Y9, Y7, Y8
+	VBROADCASTSS exp2<>+0(SB), Y9
+	VFMADD213PS  Y9, Y7, Y8
+	VBROADCASTSS exp1<>+0(SB), Y9
+	VFMADD213PS  Y9, Y7, Y8
+	VBROADCASTSS exp0<>+0(SB), Y9
+	VFMADD213PS  Y9, Y7, Y8
+	VMULPS       Y7, Y7, Y9
+	VFMADD213PS  Y7, Y9, Y8
+	VBROADCASTSS one<>+0(SB), Y7
+	VADDPS       Y7, Y8, Y8
+	VCVTPS2DQ    Y6, Y6
+	VPSRAD       $0x01, Y6, Y7
+	VPSUBD       Y7, Y6, Y6
+	VPBROADCASTD exponentBias<>+0(SB), Y9
+	VPADDD       Y9, Y7, Y7
+	VPSLLD       $0x17, Y7, Y7
+	VMULPS       Y7, Y8, Y8
+	VPADDD       Y9, Y6, Y6
+	VPSLLD       $0x17, Y6, Y6
+	VMULPS       Y6, Y8, Y8
+	VXORPS       Y6, Y6, Y6
+	VBROADCASTSS expLowest<>+0(SB), Y7
+	VCMPPS       $0x15, Y7, Y5, Y5
+	VBLENDVPS    Y5, Y8, Y6, Y8
+	VBROADCASTSS one<>+0(SB), Y5
+	VADDPS       Y5, Y8, Y6
+	VDIVPS       Y6, Y5, Y6
+	VMULPS       Y6, Y8, Y5
+	VCMPPS       $0x11, Y2, Y3, Y7
+	VBLENDVPS    Y7, Y5, Y6, Y6
+	VSUBPS       Y0, Y6, Y6
+	VMULPS       Y1, Y6, Y6
+	VBROADCASTSS two<>+0(SB), Y7
+	VBROADCASTSS one<>+0(SB), Y5
+	VSUBPS       Y0, Y5, Y5
+	VCMPPS       $0x1e, Y2, Y3, Y3
+	VBLENDVPS    Y3, Y5, Y0, Y5
+	VADDPS       Y7, Y8, Y3
+	VDIVPS       Y3, Y8, Y3
+	VBROADCASTSS atanh3<>+0(SB), Y9
+	VMULPS       Y3, Y3, Y8
+	VBROADCASTSS atanh2<>+0(SB), Y10
+	VFMADD213PS  Y10, Y8, Y9
+	VBROADCASTSS atanh1<>+0(SB), Y10
+	VFMADD213PS  Y10, Y8, Y9
+	VBROADCASTSS atanh0<>+0(SB), Y10
+	VFMADD213PS  Y10, Y8, Y9
+	VMULPS       Y8, Y9, Y9
+	VFMADD213PS  Y3, Y3, Y9
+	VMULPS       Y7, Y9, Y9
+	VFNMADD231PS Y5, Y4, Y9
+	VMOVUPS      Y9, (CX)(SI*4)
+	VMOVUPS      Y6, (DX)(SI*4)
+	ADDQ         $0x08, SI
+	SUBQ         $0x08, AX
+	JGE          loop
+
+rest:
+	ADDQ         $0x08, AX
+	JZ           end
+	VMOVD        AX, X3
+	VPBROADCASTD X3, Y3
+	VPCMPGTD     indices<>+0(SB), Y3, Y3
+	VMASKMOVPS   (BX)(SI*4), Y3, Y4
+	VBROADCASTSS sign<>+0(SB), Y5
+	VORPS        Y5, Y4, Y5
+	VBROADCASTSS expTop<>+0(SB), Y6
+	VMINPS       Y5, Y6, Y6
+	VBROADCASTSS log2e<>+0(SB), Y7
+	VMULPS       Y7, Y6, Y7
+	VROUNDPS     $0x00, Y7, Y7
+	VMOVAPS      Y6, Y8
+	VBROADCASTSS ln2Hi<>+0(SB), Y9
+	VFNMADD231PS Y9, Y7, Y8
+	VBROADCASTSS ln2Lo<>+0(SB), Y9
+	VFNMADD231PS Y9, Y7, Y8
+	VBROADCASTSS exp5<>+0(SB), Y9
+	VBROADCASTSS exp4<>+0(SB), Y10
+	VFMADD213PS  Y10, Y8, Y9
+	VBROADCASTSS exp3<>+0(SB), Y10
+	VFMADD213PS  Y10, Y8, Y9
+	VBROADCASTSS exp2<>+0(SB), Y10
+	VFMADD213PS  Y10, Y8, Y9
+	VBROADCASTSS exp1<>+0(SB), Y10
+	VFMADD213PS  Y10, Y8, Y9
+	VBROADCASTSS exp0<>+0(SB), Y10
+	VFMADD213PS  Y10, Y8, Y9
+	VMULPS       Y8, Y8, Y10
+	VFMADD213PS  Y8, Y10, Y9
+	VBROADCASTSS one<>+0(SB), Y8
+	VADDPS       Y8, Y9, Y9
+	VCVTPS2DQ    Y7, Y7
+	VPSRAD       $0x01, Y7, Y8
+	VPSUBD       Y8, Y7, Y7
+	VPBROADCASTD exponentBias<>+0(SB), Y10
+	VPADDD       Y10, Y8, Y8
+	VPSLLD       $0x17, Y8, Y8
+	VMULPS       Y8, Y9, Y9
+	VPADDD       Y10, Y7, Y7
+	VPSLLD       $0x17, Y7, Y7
+	VMULPS       Y7, Y9, Y9
+	VXORPS       Y7, Y7, Y7
+	VBROADCASTSS expLowest<>+0(SB), Y8
+	VCMPPS       $0x15, Y8, Y6, Y6
+	VBLENDVPS    Y6, Y9, Y7, Y9
+	VBROADCASTSS one<>+0(SB), Y6
+	VADDPS       Y6, Y9, Y7
+	VDIVPS       Y7, Y6, Y7
+	VMULPS       Y7, Y9, Y6
+	VCMPPS       $0x11, Y2, Y4, Y8
+	VBLENDVPS    Y8, Y6, Y7, Y7
+	VSUBPS       Y0, Y7, Y7
+	VMULPS       Y1, Y7, Y7
+	VBROADCASTSS two<>+0(SB), Y6
+	VBROADCASTSS one<>+0(SB), Y1
+	VSUBPS       Y0, Y1, Y1
+	VCMPPS       $0x1e, Y2, Y4, Y2
+	VBLENDVPS    Y2, Y1, Y0, Y1
+	VADDPS       Y6, Y9, Y0
+	VDIVPS       Y0, Y9, Y0
+	VBROADCASTSS atanh3<>+0(SB), Y4
+	VMULPS       Y0, Y0, Y2
+	VBROADCASTSS atanh2<>+0(SB), Y8
+	VFMADD213PS  Y8, Y2, Y4
+	VBROADCASTSS atanh1<>+0(SB), Y8
+	VFMADD213PS  Y8, Y2, Y4
+	VBROADCASTSS atanh0<>+0(SB), Y8
+	VFMADD213PS  Y8, Y2, Y4
+	VMULPS       Y2, Y4, Y4
+	VFMADD213PS  Y0, Y0, Y4
+	VMULPS       Y6, Y4, Y4
+	VFNMADD231PS Y1, Y5, Y4
+	VMASKMOVPS   Y4, Y3, (CX)(SI*4)
+	VMASKMOVPS   Y7, Y3, (DX)(SI*4)
+
+end:
+	VZEROUPPER
+	RET
+
+// func largerAVX2(n int, top *float32, index *int32, x *float32, i int32)
+// Requires: AVX, AVX2
+TEXT ·largerAVX2(SB), NOSPLIT, $0-36
+	MOVQ         n+0(FP), AX
+	MOVQ         top+8(FP), CX
+	MOVQ         index+16(FP), DX
+	MOVQ         x+24(FP), BX
+	VBROADCASTSS i+32(FP), Y0
+	VXORPS       Y1, Y1, Y1
+	XORQ         SI, SI
+	SUBQ         $0x08, AX
+	JLT          rest
+
+loop:
+	VMOVUPS   (BX)(SI*4), Y1
+	VMOVUPS   (CX)(SI*4), Y2
+	VCMPPS    $0x1e, Y2, Y1, Y3
+	VBLENDVPS Y3, Y1, Y2, Y2
+	VMOVUPS   Y2, (CX)(SI*4)
+	VMOVUPS   (DX)(SI*4), Y1
+	VBLENDVPS Y3, Y0, Y1, Y1
+	VMOVUPS   Y1, (DX)(SI*4)
+	ADDQ      $0x08, SI
+	SUBQ      $0x08, AX
+	JGE       loop
+
+rest:
+	ADDQ         $0x08, AX
+	JZ           end
+	VMOVD        AX, X1
+	VPBROADCASTD X1, Y1
+	VPCMPGTD     indices<>+0(SB), Y1, Y1
+	VMASKMOVPS   (BX)(SI*4), Y1, Y2
+	VMASKMOVPS   (CX)(SI*4), Y1, Y3
+	VCMPPS       $0x1e, Y3, Y2, Y4
+	VBLENDVPS    Y4, Y2, Y3, Y3
+	VMASKMOVPS   Y3, Y1, (CX)(SI*4)
+	VMASKMOVPS   (DX)(SI*4), Y1, Y2
+	VBLENDVPS    Y4, Y0, Y2, Y2
+	VMASKMOVPS   Y2, Y1, (DX)(SI*4)
+
+end:
+	VZEROUPPER
+	RET
+
+// func poolColumnsAVX2(n int, top *float32, index *int32, x *float32, i int32)
+// Requires: AVX, AVX2
+TEXT ·poolColumnsAVX2(SB), NOSPLIT, $0-36
+	MOVQ         n+0(FP), AX
+	MOVQ         top+8(FP), CX
+	MOVQ         index+16(FP), DX
+	MOVQ         x+24(FP), BX
+	VBROADCASTSS i+32(FP), Y0
+	VXORPS       Y1, Y1, Y1
+	XORQ         SI, SI
+	SUBQ         $0x08, AX
+	JLT          rest
+
+loop:
+	VMOVD        SI, X1
+	VPBROADCASTD X1, Y1
+	VPADDD       Y1, Y1, Y1
+	VPADDD       evens<>+0(SB), Y1, Y1
+	VPADDD       Y0, Y1, Y1
+	VMOVUPS      (BX)(SI*8), Y2
+	VMOVUPS      32(BX)(SI*8), Y3
+	VSHUFPS      $0x88, Y3, Y2, Y2
+	VPERMPD      $0xd8, Y2, Y2
+	VBROADCASTSS whole1<>+0(SB), Y3
+	VPADDD       Y3, Y1, Y3
+	VMOVUPS      4(BX)(SI*8), Y4
+	VMOVUPS      36(BX)(SI*8), Y5
+	VSHUFPS      $0x88, Y5, Y4, Y4
+	VPERMPD      $0xd8, Y4, Y4
+	VCMPPS       $0x16, Y2, Y4, Y5
+	VCMPPS       $0x07, Y2, Y2, Y6
+	VANDPS       Y5, Y6, Y5
+	VBLENDVPS    Y5, Y4, Y2, Y2
+	VBLENDVPS    Y5, Y3, Y1, Y1
+	VBROADCASTSS whole1<>+0(SB), Y4
+	VPADDD       Y4, Y3, Y3
+	VMOVUPS      8(BX)(SI*8), Y4
+	VMOVUPS      40(BX)(SI*8), Y5
+	VSHUFPS      $0x88, Y5, Y4, Y4
+	VPERMPD      $0xd8, Y4, Y4
+	VCMPPS       $0x16, Y2, Y4, Y5
+	VCMPPS       $0x07, Y2, Y2, Y6
+	VANDPS       Y5, Y6, Y5
+	VBLENDVPS    Y5, Y4, Y2, Y2
+	VBLENDVPS    Y5, Y3, Y1, Y1
+	VMOVUPS      Y2, (CX)(SI*4)
+	VMOVUPS      Y1, (DX)(SI*4)
+	ADDQ         $0x08, SI
+	SUBQ         $0x08, AX
+	JGE          loop
+
+rest:
+	ADDQ         $0x08, AX
+	JZ           end
+	VMOVD        AX, X1
+	VPBROADCASTD X1, Y1
+	VPCMPGTD     indices<>+0(SB), Y1, Y1
+	VMOVD        SI, X2
+	VPBROADCASTD X2, Y2
+	VPADDD       Y2, Y2, Y2
+	VPADDD       evens<>+0(SB), Y2, Y2
+	VPADDD       Y0, Y2, Y2
+	VMOVUPS      (BX)(SI*8), Y0
+	VMOVUPS      32(BX)(SI*8), Y3
+	VSHUFPS      $0x88, Y3, Y0, Y0
+	VPERMPD      $0xd8, Y0, Y0
+	VBROADCASTSS whole1<>+0(SB), Y3
+	VPADDD       Y3, Y2, Y3
+	VMOVUPS      4(BX)(SI*8), Y4
+	VMOVUPS      36(BX)(SI*8), Y5
+	VSHUFPS      $0x88, Y5, Y4, Y4
+	VPERMPD      $0xd8, Y4, Y4
+	VCMPPS       $0x16, Y0, Y4, Y5
+	VCMPPS       $0x07, Y0, Y0, Y6
+	VANDPS       Y5, Y6, Y5
+	VBLENDVPS    Y5, Y4, Y0, Y0
+	VBLENDVPS    Y5, Y3, Y2, Y2
+	VBROADCASTSS whole1<>+0(SB), Y4
+	VPADDD       Y4, Y3, Y3
+	VMOVUPS      8(BX)(SI*8), Y4
+	VMOVUPS      40(BX)(SI*8), Y5
+	VSHUFPS      $0x88, Y5, Y4, Y4
+	VPERMPD      $0xd8, Y4, Y4
+	VCMPPS       $0x16, Y0, Y4, Y5
+	VCMPPS       $0x07, Y0, Y0, Y6
+	VANDPS       Y5, Y6, Y5
+	VBLENDVPS    Y5, Y4, Y0, Y0
+	VBLENDVPS    Y5, Y3, Y2, Y2
+	VMASKMOVPS   Y0, Y1, (CX)(SI*4)
+	VMASKMOVPS   Y2, Y1, (DX)(SI*4)
+
+end:
+	VZEROUPPER
+	RET
+
+// func poolRowsAVX2(n int, top *float32, index *int32, x *float32, xindex *int32)
+// Requires: AVX, AVX2
+TEXT ·poolRowsAVX2(SB), NOSPLIT, $0-40
+	MOVQ   n+0(FP), AX
+	MOVQ   top+8(FP), CX
+	MOVQ   index+16(FP), DX
+	MOVQ   x+24(FP), BX
+	MOVQ   xindex+32(FP), SI
+	VXORPS Y0, Y0, Y0
+	XORQ   DI, DI
+	SUBQ   $0x08, AX
+	JLT    rest
+
+loop:
+	VMOVUPS   (BX)(DI*4), Y0
+	VMOVUPS   (CX)(DI*4), Y1
+	VCMPPS    $0x16, Y1, Y0, Y2
+	VCMPPS    $0x07, Y1, Y1, Y3
+	VANDPS    Y2, Y3, Y2
+	VBLENDVPS Y2, Y0, Y1, Y1
+	VMOVUPS   Y1, (CX)(DI*4)
+	VMOVUPS   (DX)(DI*4), Y0
+	VMOVUPS   (SI)(DI*4), Y1
+	VBLENDVPS Y2, Y1, Y0, Y0
+	VMOVUPS   Y0, (DX)(DI*4)
+	ADDQ      $0x08, DI
+	SUBQ      $0x08, AX
+	JGE       loop
+
+rest:
+	ADDQ         $0x08, AX
+	JZ           end
+	VMOVD        AX, X0
+	VPBROADCASTD X0, Y0
+	VPCMPGTD     indices<>+0(SB), Y0, Y0
+	VMASKMOVPS   (BX)(DI*4), Y0, Y1
+	VMASKMOVPS   (CX)(DI*4), Y0, Y2
+	VCMPPS       $0x16, Y2, Y1, Y3
+	VCMPPS       $0x07, Y2, Y2, Y4
+	VANDPS       Y3, Y4, Y3
+	VBLENDVPS    Y3, Y1, Y2, Y2
+	VMASKMOVPS   Y2, Y0, (CX)(DI*4)
+	VMASKMOVPS   (DX)(DI*4), Y0, Y1
+	VMASKMOVPS   (SI)(DI*4), Y0, Y2
+	VBLENDVPS    Y3, Y2, Y1, Y1
+	VMASKMOVPS   Y1, Y0, (DX)(DI*4)
 
 end:
 	VZEROUPPER

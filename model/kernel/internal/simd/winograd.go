@@ -6,34 +6,49 @@ import (
 	"unsafe"
 )
 
-// Winograd's minimal filtering F(4x4, 3x3) (Lavin and Gray, "Fast Algorithms for
-// Convolutional Neural Networks", 2016): a tile of 4 x 4 results of a 3 x 3
-// correlation needs 36 products of transformed inputs and weights instead of
-// 144,
+// Winograd's minimal filtering (Lavin and Gray, "Fast Algorithms for
+// Convolutional Neural Networks", 2016): with F(4x4, 3x3) a tile of 4 x 4 results
+// of a 3 x 3 correlation needs 36 products of transformed inputs and weights
+// instead of 144, with F(4x4, 2x2) one of a 2 x 2 correlation 25 instead of 64,
 //
 //	Y = A^T [ (G g G^T) * (B^T d B) ] A
 //
-// with d the tile's 6 x 6 inputs, g the weights, * element by element and summed
-// over the input channels. The points of interpolation are 0, +-sqrt(1/2),
-// +-sqrt(2) and infinity, whose rounding error is about half of that of the
-// usual 0, +-1, +-2 and infinity.
+// with d the tile's inputs, as many as products, g the weights, * element by
+// element and summed over the input channels.
+//
+// The points of interpolation for three taps are 0, +-sqrt(1/2), +-sqrt(2) and
+// infinity, whose rounding error is about half of that of the usual 0, +-1, +-2
+// and infinity; for two taps they are 0, +-1, 1/2 and infinity.
 //
 // A correlation of dilation d is d x d ordinary ones on interleaved grids. A row
 // of tiles starts at output line y0 and has lines y0, y0+d, y0+2d, y0+3d; its
 // tile number q starts at column q/d 4d + q%d and has every d-th column.
+
+// WinogradForm is a form of kernel: Taps x Taps with a dilation.
+type WinogradForm struct{ Taps, Dilation int }
+
+var winogradForms = []WinogradForm{{3, 1}, {3, 2}, {3, 4}, {2, 1}}
+
+// Known tells whether the transforms exist for the form.
+func (f WinogradForm) Known() bool { return f.index() >= 0 }
+
+func (f WinogradForm) index() int { return slices.Index(winogradForms, f) }
+
+// Size is the number of elements of a row of a transformed tile.
+func (f WinogradForm) Size() int { return f.Taps + 3 }
 
 // WinogradInput is the work of transforming the inputs of one row of tiles. The
 // assembly knows the order of the fields.
 type WinogradInput struct {
 	X     *float32 // line 0 of the first channel
 	Plane int      // from channel to channel in X
-	Rows  [6]int   // where the six lines of the tiles start in a plane, -1 for lines of zeros
+	Rows  [6]int   // where the lines of the tiles start in a plane, -1 for lines of zeros
 	Width int      // pixels of a line; those to both sides are zeros
 	Left  int      // column of the first input of tile 0, at most 0
 	Lanes int      // tiles
 	Count int      // channels, at least 1
-	// Element i of 36 of tile q of channel c goes to V[i Freq + c Channel + q].
-	// Up to a vector more than Lanes is written.
+	// Element i of tile q of channel c goes to V[i Freq + c Channel + q]. Up to a
+	// vector more than Lanes is written.
 	V             *float32
 	Freq, Channel int
 	Tmp           *float32 // WinogradTmp vectors
@@ -42,8 +57,8 @@ type WinogradInput struct {
 // WinogradOutput is the work of making the results of one row of tiles, with the
 // mode of a GEMM.
 type WinogradOutput struct {
-	// Element i of 36 of tile q of channel c is at M[i Freq + c Channel + q]. Up
-	// to a vector more than Lanes is read.
+	// Element i of tile q of channel c is at M[i Freq + c Channel + q]. Up to a
+	// vector more than Lanes is read.
 	M             *float32
 	Freq, Channel int
 	Y             *float32 // the first line of the first channel
@@ -59,193 +74,216 @@ type WinogradOutput struct {
 	Tmp           *float32 // WinogradTmp vectors
 }
 
-// winogradDilations are those that the transforms know, at their index log2.
-var winogradDilations = []int{1, 2, 4}
+// WinogradTmp is the number of vectors of temporary memory.
+const WinogradTmp = 41
 
-// HasWinograd tells whether the transforms know a dilation.
-func HasWinograd(dilation int) bool { return slices.Contains(winogradDilations, dilation) }
+// WinogradWeights transforms count kernels of each of up to 8 rows: g holds
+// (count, taps, rows), with 8 readable elements from each on, and element i of
+// kernel c goes to u[i freq + c rows], one for each row.
+func (k *Kernels) WinogradWeights(f WinogradForm, u *float32, freq int, g *float32, rows, count int) {
+	k.winogradWeights[f.index()](u, freq, g, rows, count)
+}
 
-// WinogradInput transforms inputs for a dilation that HasWinograd.
-func (k *Kernels) WinogradInput(dilation int, a *WinogradInput) {
-	k.winogradInput[dilation/2]((*uintptr)(unsafe.Pointer(a)))
+// WinogradKernels is the adjoint of the transform of kernels: element i of kernel
+// j is u[i freq + j], and tap t of the result goes to kernels[t ld + j]. Up to a
+// vector more than count is read and written.
+func (k *Kernels) WinogradKernels(f WinogradForm, kernels *float32, ld int, u *float32, freq, count int) {
+	k.winogradKernels[f.index()](kernels, ld, u, freq, count)
+}
+
+// WinogradInput transforms inputs.
+func (k *Kernels) WinogradInput(f WinogradForm, a *WinogradInput) {
+	k.winogradInput[f.index()]((*uintptr)(unsafe.Pointer(a)))
 }
 
 // WinogradGradient is the adjoint of WinogradOutput without bias, residual and
 // activation: it transforms gradients of results, that is the first four Rows of
 // the tiles, each from column Left = 0 on.
-func (k *Kernels) WinogradGradient(dilation int, a *WinogradInput) {
-	k.winogradGradient[dilation/2]((*uintptr)(unsafe.Pointer(a)))
+func (k *Kernels) WinogradGradient(f WinogradForm, a *WinogradInput) {
+	k.winogradGradient[f.index()]((*uintptr)(unsafe.Pointer(a)))
 }
 
-// WinogradOutput makes results for a dilation that HasWinograd.
-func (k *Kernels) WinogradOutput(dilation int, a *WinogradOutput) {
-	k.winogradOutput[dilation/2]((*uintptr)(unsafe.Pointer(a)))
+// WinogradOutput makes results.
+func (k *Kernels) WinogradOutput(f WinogradForm, a *WinogradOutput) {
+	k.winogradOutput[f.index()]((*uintptr)(unsafe.Pointer(a)))
 }
 
-// WinogradTmp is the number of vectors of temporary memory.
-const WinogradTmp = 41
+// winogradMatrices are B^T, A^T and G of a number of taps.
+type winogradMatrices struct{ input, output, kernel [][]float32 }
 
 const (
 	pointA = math.Sqrt2 / 2
 	pointB = math.Sqrt2
+	a2, b2 = pointA * pointA, pointB * pointB
+	na, nb = 1 / (2 * a2 * (a2 - b2)), 1 / (2 * b2 * (b2 - a2))
+
+	half = 0.5
 )
 
-// winogradWeights is the definition in Go.
-func winogradWeights(u *float32, freq int, g *float32, rows, count int) {
+var winogradByTaps = map[int]winogradMatrices{
+	3: {
+		input: [][]float32{
+			{a2 * b2, 0, -a2 - b2, 0, 1, 0},
+			{0, -pointA * b2, -b2, pointA, 1, 0},
+			{0, pointA * b2, -b2, -pointA, 1, 0},
+			{0, -pointB * a2, -a2, pointB, 1, 0},
+			{0, pointB * a2, -a2, -pointB, 1, 0},
+			{0, a2 * b2, 0, -a2 - b2, 0, 1},
+		},
+		output: [][]float32{
+			{1, 1, 1, 1, 1, 0},
+			{0, pointA, -pointA, pointB, -pointB, 0},
+			{0, a2, a2, b2, b2, 0},
+			{0, pointA * a2, -pointA * a2, pointB * b2, -pointB * b2, 1},
+		},
+		kernel: [][]float32{
+			{1 / (a2 * b2), 0, 0},
+			{na, na * pointA, na * a2},
+			{na, -na * pointA, na * a2},
+			{nb, nb * pointB, nb * b2},
+			{nb, -nb * pointB, nb * b2},
+			{0, 0, 1},
+		},
+	},
+	2: {
+		input: [][]float32{
+			{half, -1, -half, 1, 0},
+			{0, -half, 1 - half, 1, 0},
+			{0, half, -1 - half, 1, 0},
+			{0, -1, 0, 1, 0},
+			{0, half, -1, -half, 1},
+		},
+		output: [][]float32{
+			{1, 1, 1, 1, 0},
+			{0, 1, -1, half, 0},
+			{0, 1, 1, half * half, 0},
+			{0, 1, -1, half * half * half, 1},
+		},
+		kernel: [][]float32{
+			{1 / half, 0},
+			{1 / (2 * (1 - half)), 1 / (2 * (1 - half))},
+			{-1 / (2 * (1 + half)), 1 / (2 * (1 + half))},
+			{1 / (half * (half*half - 1)), half / (half * (half*half - 1))},
+			{0, 1},
+		},
+	},
+}
+
+func transposed(m [][]float32) [][]float32 {
+	t := make([][]float32, len(m[0]))
+	for i := range t {
+		for _, row := range m {
+			t[i] = append(t[i], row[i])
+		}
+	}
+	return t
+}
+
+// both is m x m^T, for x of any size up to 6 x 6.
+func both(m [][]float32, x *[6][6]float32) (y [6][6]float32) {
+	var t [6][6]float32
+	for i, row := range m {
+		for j := range x[0] {
+			for k, c := range row {
+				t[i][j] += c * x[k][j]
+			}
+		}
+	}
+	for i := range m {
+		for j, row := range m {
+			for k, c := range row {
+				y[i][j] += c * t[i][k]
+			}
+		}
+	}
+	return y
+}
+
+// weights is the definition in Go.
+func (f WinogradForm) weights(u *float32, freq int, g *float32, rows, count int) {
+	m := winogradByTaps[f.Taps].kernel
 	for c := range count {
 		for row := range rows {
-			taps := at(g, c*9*rows+row, 8*rows+1)
-			var t [3][6]float32
-			for i := range t {
-				t[i] = winogradKernel([3]float32{taps[3*i*rows], taps[(3*i+1)*rows], taps[(3*i+2)*rows]})
+			var x [6][6]float32
+			for t := range f.Taps * f.Taps {
+				x[t/f.Taps][t%f.Taps] = at(g, (c*f.Taps*f.Taps+t)*rows+row, 1)[0]
 			}
-			for j := range 6 {
-				for i, v := range winogradKernel([3]float32{t[0][j], t[1][j], t[2][j]}) {
-					at(u, (6*i+j)*freq+c*rows+row, 1)[0] = v
-				}
+			x = both(m, &x)
+			for i := range f.Size() * f.Size() {
+				at(u, i*freq+c*rows+row, 1)[0] = x[i/f.Size()][i%f.Size()]
 			}
 		}
 	}
 }
 
-// winogradKernel is G g.
-func winogradKernel(g [3]float32) [6]float32 {
-	const (
-		a2, b2 = pointA * pointA, pointB * pointB
-		na, nb = 1 / (2 * a2 * (a2 - b2)), 1 / (2 * b2 * (b2 - a2))
-	)
-	evenA, oddA := na*g[0]+na*a2*g[2], na*pointA*g[1]
-	evenB, oddB := nb*g[0]+nb*b2*g[2], nb*pointB*g[1]
-	return [6]float32{g[0], evenA + oddA, evenA - oddA, evenB + oddB, evenB - oddB, g[2]}
-}
-
-// winogradForward is B^T d.
-func winogradForward(d [6]float32) [6]float32 {
-	const a2, b2 = float32(pointA * pointA), float32(pointB * pointB)
-	evenA, oddA := d[4]-b2*d[2], pointA*(d[3]-b2*d[1])
-	evenB, oddB := d[4]-a2*d[2], pointB*(d[3]-a2*d[1])
-	return [6]float32{
-		d[0] + (d[4] - (a2+b2)*d[2]),
-		evenA + oddA, evenA - oddA,
-		evenB + oddB, evenB - oddB,
-		d[1] + (d[5] - (a2+b2)*d[3]),
-	}
-}
-
-// winogradBackward is A^T m.
-func winogradBackward(m [6]float32) [4]float32 {
-	const a2, b2 = float32(pointA * pointA), float32(pointB * pointB)
-	sa, da, sb, db := m[1]+m[2], m[1]-m[2], m[3]+m[4], m[3]-m[4]
-	return [4]float32{
-		m[0] + sa + sb,
-		pointA*da + pointB*db,
-		a2*sa + b2*sb,
-		m[5] + pointA*a2*da + pointB*b2*db,
-	}
-}
-
-// winogradAdjoint is A y, of the first four elements.
-func winogradAdjoint(y [6]float32) [6]float32 {
-	const a2, b2 = float32(pointA * pointA), float32(pointB * pointB)
-	evenA, oddA := y[0]+a2*y[2], pointA*y[1]+pointA*a2*y[3]
-	evenB, oddB := y[0]+b2*y[2], pointB*y[1]+pointB*b2*y[3]
-	return [6]float32{y[0], evenA + oddA, evenA - oddA, evenB + oddB, evenB - oddB, y[3]}
-}
-
-// winogradInput is the definition in Go for dilation d.
-func winogradInput(d int) func(*uintptr) { return winogradTiles(d, 6, winogradForward) }
-
-// winogradGradient is the definition in Go for dilation d.
-func winogradGradient(d int) func(*uintptr) { return winogradTiles(d, 4, winogradAdjoint) }
-
-// winogradTiles transforms tiles of the given number of lines and columns.
-func winogradTiles(d, size int, transform func([6]float32) [6]float32) func(*uintptr) {
-	return func(args *uintptr) {
-		a := (*WinogradInput)(unsafe.Pointer(args))
-		for c := range a.Count {
-			for q := range a.Lanes {
-				var t [6][6]float32
-				for i, row := range a.Rows[:size] {
-					if row < 0 {
-						continue
-					}
-					var in [6]float32
-					for j := range size {
-						if x := a.Left + q/d*4*d + q%d + j*d; x >= 0 && x < a.Width {
-							in[j] = at(a.X, c*a.Plane+row+x, 1)[0]
-						}
-					}
-					t[i] = transform(in)
-				}
-				for j := range 6 {
-					for i, v := range transform([6]float32{t[0][j], t[1][j], t[2][j], t[3][j], t[4][j], t[5][j]}) {
-						at(a.V, (6*i+j)*a.Freq+c*a.Channel+q, 1)[0] = v
-					}
-				}
-			}
-		}
-	}
-}
-
-// winogradKernels is the definition in Go.
-func winogradKernels(kernels *float32, ld int, u *float32, freq, count int) {
-	const (
-		a2, b2 = pointA * pointA, pointB * pointB
-		na, nb = 1 / (2 * a2 * (a2 - b2)), 1 / (2 * b2 * (b2 - a2))
-	)
-	adjoint := func(u [6]float32) [3]float32 {
-		sa, da, sb, db := u[1]+u[2], u[1]-u[2], u[3]+u[4], u[3]-u[4]
-		return [3]float32{u[0] + na*sa + nb*sb, na*pointA*da + nb*pointB*db, u[5] + na*a2*sa + nb*b2*sb}
-	}
+// kernels is the definition in Go.
+func (f WinogradForm) kernels(kernels *float32, ld int, u *float32, freq, count int) {
+	m := transposed(winogradByTaps[f.Taps].kernel)
 	for n := range count {
-		var t [3][6]float32
-		for j := range 6 {
-			var column [6]float32
-			for i := range column {
-				column[i] = at(u, (6*i+j)*freq+n, 1)[0]
-			}
-			for i, v := range adjoint(column) {
-				t[i][j] = v
-			}
+		var x [6][6]float32
+		for i := range f.Size() * f.Size() {
+			x[i/f.Size()][i%f.Size()] = at(u, i*freq+n, 1)[0]
 		}
-		for i := range t {
-			for j, v := range adjoint(t[i]) {
-				at(kernels, (3*i+j)*ld+n, 1)[0] = v
+		x = both(m, &x)
+		for t := range f.Taps * f.Taps {
+			at(kernels, t*ld+n, 1)[0] = x[t/f.Taps][t%f.Taps]
+		}
+	}
+}
+
+// input is the definition in Go.
+func (f WinogradForm) input(args *uintptr) { f.tiles(args, f.Size(), winogradByTaps[f.Taps].input) }
+
+// gradient is the definition in Go.
+func (f WinogradForm) gradient(args *uintptr) {
+	f.tiles(args, 4, transposed(winogradByTaps[f.Taps].output))
+}
+
+// tiles transforms tiles of the given number of lines and columns.
+func (f WinogradForm) tiles(args *uintptr, size int, m [][]float32) {
+	a := (*WinogradInput)(unsafe.Pointer(args))
+	d := f.Dilation
+	for c := range a.Count {
+		for q := range a.Lanes {
+			var x [6][6]float32
+			for i, row := range a.Rows[:size] {
+				for j := range size {
+					if at0 := a.Left + q/d*4*d + q%d + j*d; row >= 0 && at0 >= 0 && at0 < a.Width {
+						x[i][j] = at(a.X, c*a.Plane+row+at0, 1)[0]
+					}
+				}
+			}
+			x = both(m, &x)
+			for i := range f.Size() * f.Size() {
+				at(a.V, i*a.Freq+c*a.Channel+q, 1)[0] = x[i/f.Size()][i%f.Size()]
 			}
 		}
 	}
 }
 
-// winogradOutput is the definition in Go for dilation d.
-func winogradOutput(d int) func(*uintptr) {
-	return func(args *uintptr) {
-		a := (*WinogradOutput)(unsafe.Pointer(args))
-		for c := range a.Count {
-			bias := at(a.Bias, c, 1)[0]
-			for q := range a.Lanes {
-				var t [4][6]float32
-				for j := range 6 {
-					var m [6]float32
-					for i := range m {
-						m[i] = at(a.M, (6*i+j)*a.Freq+c*a.Channel+q, 1)[0]
+// output is the definition in Go.
+func (f WinogradForm) output(args *uintptr) {
+	a := (*WinogradOutput)(unsafe.Pointer(args))
+	d, m := f.Dilation, winogradByTaps[f.Taps].output
+	for c := range a.Count {
+		for q := range a.Lanes {
+			var x [6][6]float32
+			for i := range f.Size() * f.Size() {
+				x[i/f.Size()][i%f.Size()] = at(a.M, i*a.Freq+c*a.Channel+q, 1)[0]
+			}
+			x = both(m, &x)
+			for i := range a.Rows {
+				for j := range 4 {
+					column := q/d*4*d + q%d + j*d
+					if column >= a.Width {
+						break
 					}
-					for i, v := range winogradBackward(m) {
-						t[i][j] = v
+					place := c*a.Plane + i*a.Step + column
+					v := x[i][j] + at(a.Bias, c, 1)[0]
+					if a.Residual != nil {
+						v += at(a.Residual, place, 1)[0]
 					}
-				}
-				for i := range a.Rows {
-					for j, v := range winogradBackward(t[i]) {
-						x := q/d*4*d + q%d + j*d
-						if x >= a.Width {
-							break
-						}
-						v += bias
-						place := c*a.Plane + i*a.Step + x
-						if a.Residual != nil {
-							v += at(a.Residual, place, 1)[0]
-						}
-						at(a.Y, place, 1)[0] = activate(v, a.Mode)
-					}
+					at(a.Y, place, 1)[0] = activate(v, a.Mode)
 				}
 			}
 		}

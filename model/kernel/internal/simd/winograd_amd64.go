@@ -5,67 +5,97 @@
 package simd
 
 //go:noescape
-func winogradKernelsAVX512(kernels *float32, ld int, u *float32, freq int, count int)
+func winogradKernelsAVX512_3x1(kernels *float32, ld int, u *float32, freq int, count int)
 
 //go:noescape
-func winogradWeightsAVX512(u *float32, freq int, kernels *float32, rows int, count int)
+func winogradWeightsAVX512_3x1(u *float32, freq int, kernels *float32, rows int, count int)
 
 //go:noescape
-func winogradInputAVX512_1(a *uintptr)
+func winogradInputAVX512_3x1(a *uintptr)
 
 //go:noescape
-func winogradGradientAVX512_1(a *uintptr)
+func winogradGradientAVX512_3x1(a *uintptr)
 
 //go:noescape
-func winogradOutputAVX512_1(a *uintptr)
+func winogradOutputAVX512_3x1(a *uintptr)
 
 //go:noescape
-func winogradInputAVX512_2(a *uintptr)
+func winogradInputAVX512_3x2(a *uintptr)
 
 //go:noescape
-func winogradGradientAVX512_2(a *uintptr)
+func winogradGradientAVX512_3x2(a *uintptr)
 
 //go:noescape
-func winogradOutputAVX512_2(a *uintptr)
+func winogradOutputAVX512_3x2(a *uintptr)
 
 //go:noescape
-func winogradInputAVX512_4(a *uintptr)
+func winogradInputAVX512_3x4(a *uintptr)
 
 //go:noescape
-func winogradGradientAVX512_4(a *uintptr)
+func winogradGradientAVX512_3x4(a *uintptr)
 
 //go:noescape
-func winogradOutputAVX512_4(a *uintptr)
+func winogradOutputAVX512_3x4(a *uintptr)
 
 //go:noescape
-func winogradKernelsAVX2(kernels *float32, ld int, u *float32, freq int, count int)
+func winogradKernelsAVX512_2x1(kernels *float32, ld int, u *float32, freq int, count int)
 
 //go:noescape
-func winogradWeightsAVX2(u *float32, freq int, kernels *float32, rows int, count int)
+func winogradWeightsAVX512_2x1(u *float32, freq int, kernels *float32, rows int, count int)
 
 //go:noescape
-func winogradInputAVX2_1(a *uintptr)
+func winogradInputAVX512_2x1(a *uintptr)
 
 //go:noescape
-func winogradGradientAVX2_1(a *uintptr)
+func winogradGradientAVX512_2x1(a *uintptr)
 
 //go:noescape
-func winogradOutputAVX2_1(a *uintptr)
+func winogradOutputAVX512_2x1(a *uintptr)
 
 //go:noescape
-func winogradInputAVX2_2(a *uintptr)
+func winogradKernelsAVX2_3x1(kernels *float32, ld int, u *float32, freq int, count int)
 
 //go:noescape
-func winogradGradientAVX2_2(a *uintptr)
+func winogradWeightsAVX2_3x1(u *float32, freq int, kernels *float32, rows int, count int)
 
 //go:noescape
-func winogradOutputAVX2_2(a *uintptr)
+func winogradInputAVX2_3x1(a *uintptr)
 
 //go:noescape
-func winogradInputAVX2_4(a *uintptr)
+func winogradGradientAVX2_3x1(a *uintptr)
 
 //go:noescape
-func winogradGradientAVX2_4(a *uintptr)
+func winogradOutputAVX2_3x1(a *uintptr)
 
 //go:noescape
-func winogradOutputAVX2_4(a *uintptr)
+func winogradInputAVX2_3x2(a *uintptr)
+
+//go:noescape
+func winogradGradientAVX2_3x2(a *uintptr)
+
+//go:noescape
+func winogradOutputAVX2_3x2(a *uintptr)
+
+//go:noescape
+func winogradInputAVX2_3x4(a *uintptr)
+
+//go:noescape
+func winogradGradientAVX2_3x4(a *uintptr)
+
+//go:noescape
+func winogradOutputAVX2_3x4(a *uintptr)
+
+//go:noescape
+func winogradKernelsAVX2_2x1(kernels *float32, ld int, u *float32, freq int, count int)
+
+//go:noescape
+func winogradWeightsAVX2_2x1(u *float32, freq int, kernels *float32, rows int, count int)
+
+//go:noescape
+func winogradInputAVX2_2x1(a *uintptr)
+
+//go:noescape
+func winogradGradientAVX2_2x1(a *uintptr)
+
+//go:noescape
+func winogradOutputAVX2_2x1(a *uintptr)

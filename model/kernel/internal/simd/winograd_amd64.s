@@ -4,9 +4,9 @@
 
 #include "textflag.h"
 
-// func winogradKernelsAVX512(kernels *float32, ld int, u *float32, freq int, count int)
+// func winogradKernelsAVX512_3x1(kernels *float32, ld int, u *float32, freq int, count int)
 // Requires: AVX, AVX512F
-TEXT ·winogradKernelsAVX512(SB), $1152-40
+TEXT ·winogradKernelsAVX512_3x1(SB), $1152-40
 	MOVQ kernels+0(FP), AX
 	MOVQ ld+8(FP), CX
 	SHLQ $0x02, CX
@@ -16,8 +16,7 @@ TEXT ·winogradKernelsAVX512(SB), $1152-40
 	MOVQ count+32(FP), SI
 
 block:
-	LEAQ        (BX)(BX*2), DI
-	SHLQ        $0x01, DI
+	IMUL3Q      $0x00000006, BX, DI
 	MOVQ        DX, R8
 	LEAQ        (DI)(DI*2), R9
 	ADDQ        R8, R9
@@ -543,9 +542,9 @@ DATA winoN2B<>+184(SB)/4, $0x3eaaaaab
 DATA winoN2B<>+188(SB)/4, $0x3eaaaaab
 GLOBL winoN2B<>(SB), RODATA|NOPTR, $192
 
-// func winogradWeightsAVX512(u *float32, freq int, kernels *float32, rows int, count int)
+// func winogradWeightsAVX512_3x1(u *float32, freq int, kernels *float32, rows int, count int)
 // Requires: AVX, AVX2, FMA3
-TEXT ·winogradWeightsAVX512(SB), NOSPLIT, $576-40
+TEXT ·winogradWeightsAVX512_3x1(SB), NOSPLIT, $576-40
 	MOVQ         u+0(FP), AX
 	MOVQ         freq+8(FP), CX
 	SHLQ         $0x02, CX
@@ -626,8 +625,7 @@ channel:
 	VSUBPS      Y2, Y1, Y1
 	VMOVUPS     Y1, 512(SP)
 	VMOVUPS     Y3, 544(SP)
-	LEAQ        (CX)(CX*2), R8
-	SHLQ        $0x01, R8
+	IMUL3Q      $0x00000006, CX, R8
 	MOVQ        AX, R9
 	LEAQ        (R8)(R8*2), R10
 	ADDQ        R9, R10
@@ -818,9 +816,9 @@ DATA indices<>+184(SB)/4, $0x0000002e
 DATA indices<>+188(SB)/4, $0x0000002f
 GLOBL indices<>(SB), RODATA|NOPTR, $192
 
-// func winogradInputAVX512_1(a *uintptr)
+// func winogradInputAVX512_3x1(a *uintptr)
 // Requires: AVX, AVX512F
-TEXT ·winogradInputAVX512_1(SB), NOSPLIT, $0-8
+TEXT ·winogradInputAVX512_3x1(SB), NOSPLIT, $0-8
 	MOVQ a+0(FP), AX
 	MOVQ 72(AX), CX
 	MOVQ 80(AX), DX
@@ -916,16 +914,16 @@ outside:
 	VMOVUPS Z2, 320(R10)
 
 next:
-	ADDQ $0x00000180, R10
-	INCQ R9
-	CMPQ R9, $0x06
-	JL   row
-	MOVQ 104(AX), R9
-	LEAQ (R9)(R9*2), R9
-	SHLQ $0x03, R9
-	MOVQ DI, R10
-	MOVQ 120(AX), R11
-	MOVQ $0x00000006, R12
+	ADDQ   $0x00000180, R10
+	INCQ   R9
+	CMPQ   R9, $0x06
+	JL     row
+	MOVQ   104(AX), R9
+	SHLQ   $0x02, R9
+	IMUL3Q $0x00000006, R9, R9
+	MOVQ   DI, R10
+	MOVQ   120(AX), R11
+	MOVQ   $0x00000006, R12
 
 column:
 	VMOVUPS      (R11), Z0
@@ -1483,9 +1481,9 @@ DATA winoB<>+184(SB)/4, $0x3fb504f3
 DATA winoB<>+188(SB)/4, $0x3fb504f3
 GLOBL winoB<>(SB), RODATA|NOPTR, $192
 
-// func winogradGradientAVX512_1(a *uintptr)
+// func winogradGradientAVX512_3x1(a *uintptr)
 // Requires: AVX, AVX512F
-TEXT ·winogradGradientAVX512_1(SB), NOSPLIT, $0-8
+TEXT ·winogradGradientAVX512_3x1(SB), NOSPLIT, $0-8
 	MOVQ a+0(FP), AX
 	MOVQ 72(AX), CX
 	MOVQ 80(AX), DX
@@ -1568,16 +1566,16 @@ outside:
 	VMOVUPS Z2, 320(R10)
 
 next:
-	ADDQ $0x00000180, R10
-	INCQ R9
-	CMPQ R9, $0x04
-	JL   row
-	MOVQ 104(AX), R9
-	LEAQ (R9)(R9*2), R9
-	SHLQ $0x03, R9
-	MOVQ DI, R10
-	MOVQ 120(AX), R11
-	MOVQ $0x00000006, R12
+	ADDQ   $0x00000180, R10
+	INCQ   R9
+	CMPQ   R9, $0x04
+	JL     row
+	MOVQ   104(AX), R9
+	SHLQ   $0x02, R9
+	IMUL3Q $0x00000006, R9, R9
+	MOVQ   DI, R10
+	MOVQ   120(AX), R11
+	MOVQ   $0x00000006, R12
 
 column:
 	VMOVUPS     (R11), Z0
@@ -1725,9 +1723,9 @@ DATA winoB3<>+184(SB)/4, $0x403504f3
 DATA winoB3<>+188(SB)/4, $0x403504f3
 GLOBL winoB3<>(SB), RODATA|NOPTR, $192
 
-// func winogradOutputAVX512_1(a *uintptr)
+// func winogradOutputAVX512_3x1(a *uintptr)
 // Requires: AVX, AVX512F
-TEXT ·winogradOutputAVX512_1(SB), NOSPLIT, $0-8
+TEXT ·winogradOutputAVX512_3x1(SB), NOSPLIT, $0-8
 	MOVQ a+0(FP), AX
 	MOVQ (AX), CX
 	XORQ DX, DX
@@ -1757,12 +1755,12 @@ block:
 	MOVQ         72(AX), R9
 
 channel:
-	MOVQ 8(AX), R10
-	LEAQ (R10)(R10*2), R10
-	SHLQ $0x03, R10
-	MOVQ 104(AX), R12
-	MOVQ SI, R11
-	MOVQ $0x00000006, R13
+	MOVQ   8(AX), R10
+	SHLQ   $0x02, R10
+	IMUL3Q $0x00000006, R10, R10
+	MOVQ   104(AX), R12
+	MOVQ   SI, R11
+	MOVQ   $0x00000006, R13
 
 column:
 	LEAQ        (R10)(R10*2), R14
@@ -2006,9 +2004,9 @@ GLOBL gather1_1<>(SB), RODATA|NOPTR, $192
 DATA leakySlope<>+0(SB)/4, $0x3e4ccccd
 GLOBL leakySlope<>(SB), RODATA|NOPTR, $4
 
-// func winogradInputAVX512_2(a *uintptr)
+// func winogradInputAVX512_3x2(a *uintptr)
 // Requires: AVX, AVX512F
-TEXT ·winogradInputAVX512_2(SB), NOSPLIT, $0-8
+TEXT ·winogradInputAVX512_3x2(SB), NOSPLIT, $0-8
 	MOVQ a+0(FP), AX
 	MOVQ 72(AX), CX
 	MOVQ 80(AX), DX
@@ -2104,16 +2102,16 @@ outside:
 	VMOVUPS Z2, 320(R10)
 
 next:
-	ADDQ $0x00000180, R10
-	INCQ R9
-	CMPQ R9, $0x06
-	JL   row
-	MOVQ 104(AX), R9
-	LEAQ (R9)(R9*2), R9
-	SHLQ $0x03, R9
-	MOVQ DI, R10
-	MOVQ 120(AX), R11
-	MOVQ $0x00000006, R12
+	ADDQ   $0x00000180, R10
+	INCQ   R9
+	CMPQ   R9, $0x06
+	JL     row
+	MOVQ   104(AX), R9
+	SHLQ   $0x02, R9
+	IMUL3Q $0x00000006, R9, R9
+	MOVQ   DI, R10
+	MOVQ   120(AX), R11
+	MOVQ   $0x00000006, R12
 
 column:
 	VMOVUPS      (R11), Z0
@@ -2371,9 +2369,9 @@ DATA next2_1<>+184(SB)/4, $0x00000000
 DATA next2_1<>+188(SB)/4, $0x00000000
 GLOBL next2_1<>(SB), RODATA|NOPTR, $192
 
-// func winogradGradientAVX512_2(a *uintptr)
+// func winogradGradientAVX512_3x2(a *uintptr)
 // Requires: AVX, AVX512F
-TEXT ·winogradGradientAVX512_2(SB), NOSPLIT, $0-8
+TEXT ·winogradGradientAVX512_3x2(SB), NOSPLIT, $0-8
 	MOVQ a+0(FP), AX
 	MOVQ 72(AX), CX
 	MOVQ 80(AX), DX
@@ -2456,16 +2454,16 @@ outside:
 	VMOVUPS Z2, 320(R10)
 
 next:
-	ADDQ $0x00000180, R10
-	INCQ R9
-	CMPQ R9, $0x04
-	JL   row
-	MOVQ 104(AX), R9
-	LEAQ (R9)(R9*2), R9
-	SHLQ $0x03, R9
-	MOVQ DI, R10
-	MOVQ 120(AX), R11
-	MOVQ $0x00000006, R12
+	ADDQ   $0x00000180, R10
+	INCQ   R9
+	CMPQ   R9, $0x04
+	JL     row
+	MOVQ   104(AX), R9
+	SHLQ   $0x02, R9
+	IMUL3Q $0x00000006, R9, R9
+	MOVQ   DI, R10
+	MOVQ   120(AX), R11
+	MOVQ   $0x00000006, R12
 
 column:
 	VMOVUPS     (R11), Z0
@@ -2513,9 +2511,9 @@ column:
 	VZEROUPPER
 	RET
 
-// func winogradOutputAVX512_2(a *uintptr)
+// func winogradOutputAVX512_3x2(a *uintptr)
 // Requires: AVX, AVX512F
-TEXT ·winogradOutputAVX512_2(SB), NOSPLIT, $0-8
+TEXT ·winogradOutputAVX512_3x2(SB), NOSPLIT, $0-8
 	MOVQ a+0(FP), AX
 	MOVQ (AX), CX
 	XORQ DX, DX
@@ -2545,12 +2543,12 @@ block:
 	MOVQ         72(AX), R9
 
 channel:
-	MOVQ 8(AX), R10
-	LEAQ (R10)(R10*2), R10
-	SHLQ $0x03, R10
-	MOVQ 104(AX), R12
-	MOVQ SI, R11
-	MOVQ $0x00000006, R13
+	MOVQ   8(AX), R10
+	SHLQ   $0x02, R10
+	IMUL3Q $0x00000006, R10, R10
+	MOVQ   104(AX), R12
+	MOVQ   SI, R11
+	MOVQ   $0x00000006, R13
 
 column:
 	LEAQ        (R10)(R10*2), R14
@@ -2791,9 +2789,9 @@ DATA gather2_1<>+184(SB)/4, $0x00000000
 DATA gather2_1<>+188(SB)/4, $0x00000000
 GLOBL gather2_1<>(SB), RODATA|NOPTR, $192
 
-// func winogradInputAVX512_4(a *uintptr)
+// func winogradInputAVX512_3x4(a *uintptr)
 // Requires: AVX, AVX512F
-TEXT ·winogradInputAVX512_4(SB), NOSPLIT, $0-8
+TEXT ·winogradInputAVX512_3x4(SB), NOSPLIT, $0-8
 	MOVQ a+0(FP), AX
 	MOVQ 72(AX), CX
 	MOVQ 80(AX), DX
@@ -2889,16 +2887,16 @@ outside:
 	VMOVUPS Z2, 320(R10)
 
 next:
-	ADDQ $0x00000180, R10
-	INCQ R9
-	CMPQ R9, $0x06
-	JL   row
-	MOVQ 104(AX), R9
-	LEAQ (R9)(R9*2), R9
-	SHLQ $0x03, R9
-	MOVQ DI, R10
-	MOVQ 120(AX), R11
-	MOVQ $0x00000006, R12
+	ADDQ   $0x00000180, R10
+	INCQ   R9
+	CMPQ   R9, $0x06
+	JL     row
+	MOVQ   104(AX), R9
+	SHLQ   $0x02, R9
+	IMUL3Q $0x00000006, R9, R9
+	MOVQ   DI, R10
+	MOVQ   120(AX), R11
+	MOVQ   $0x00000006, R12
 
 column:
 	VMOVUPS      (R11), Z0
@@ -3156,9 +3154,9 @@ DATA next4_1<>+184(SB)/4, $0x00000000
 DATA next4_1<>+188(SB)/4, $0x00000000
 GLOBL next4_1<>(SB), RODATA|NOPTR, $192
 
-// func winogradGradientAVX512_4(a *uintptr)
+// func winogradGradientAVX512_3x4(a *uintptr)
 // Requires: AVX, AVX512F
-TEXT ·winogradGradientAVX512_4(SB), NOSPLIT, $0-8
+TEXT ·winogradGradientAVX512_3x4(SB), NOSPLIT, $0-8
 	MOVQ a+0(FP), AX
 	MOVQ 72(AX), CX
 	MOVQ 80(AX), DX
@@ -3241,16 +3239,16 @@ outside:
 	VMOVUPS Z2, 320(R10)
 
 next:
-	ADDQ $0x00000180, R10
-	INCQ R9
-	CMPQ R9, $0x04
-	JL   row
-	MOVQ 104(AX), R9
-	LEAQ (R9)(R9*2), R9
-	SHLQ $0x03, R9
-	MOVQ DI, R10
-	MOVQ 120(AX), R11
-	MOVQ $0x00000006, R12
+	ADDQ   $0x00000180, R10
+	INCQ   R9
+	CMPQ   R9, $0x04
+	JL     row
+	MOVQ   104(AX), R9
+	SHLQ   $0x02, R9
+	IMUL3Q $0x00000006, R9, R9
+	MOVQ   DI, R10
+	MOVQ   120(AX), R11
+	MOVQ   $0x00000006, R12
 
 column:
 	VMOVUPS     (R11), Z0
@@ -3298,9 +3296,9 @@ column:
 	VZEROUPPER
 	RET
 
-// func winogradOutputAVX512_4(a *uintptr)
+// func winogradOutputAVX512_3x4(a *uintptr)
 // Requires: AVX, AVX512F
-TEXT ·winogradOutputAVX512_4(SB), NOSPLIT, $0-8
+TEXT ·winogradOutputAVX512_3x4(SB), NOSPLIT, $0-8
 	MOVQ a+0(FP), AX
 	MOVQ (AX), CX
 	XORQ DX, DX
@@ -3330,12 +3328,12 @@ block:
 	MOVQ         72(AX), R9
 
 channel:
-	MOVQ 8(AX), R10
-	LEAQ (R10)(R10*2), R10
-	SHLQ $0x03, R10
-	MOVQ 104(AX), R12
-	MOVQ SI, R11
-	MOVQ $0x00000006, R13
+	MOVQ   8(AX), R10
+	SHLQ   $0x02, R10
+	IMUL3Q $0x00000006, R10, R10
+	MOVQ   104(AX), R12
+	MOVQ   SI, R11
+	MOVQ   $0x00000006, R13
 
 column:
 	LEAQ        (R10)(R10*2), R14
@@ -3576,9 +3574,9 @@ DATA gather4_1<>+184(SB)/4, $0x00000000
 DATA gather4_1<>+188(SB)/4, $0x00000000
 GLOBL gather4_1<>(SB), RODATA|NOPTR, $192
 
-// func winogradKernelsAVX2(kernels *float32, ld int, u *float32, freq int, count int)
-// Requires: AVX, FMA3
-TEXT ·winogradKernelsAVX2(SB), $576-40
+// func winogradKernelsAVX512_2x1(kernels *float32, ld int, u *float32, freq int, count int)
+// Requires: AVX, AVX512F
+TEXT ·winogradKernelsAVX512_2x1(SB), $640-40
 	MOVQ kernels+0(FP), AX
 	MOVQ ld+8(FP), CX
 	SHLQ $0x02, CX
@@ -3588,8 +3586,1276 @@ TEXT ·winogradKernelsAVX2(SB), $576-40
 	MOVQ count+32(FP), SI
 
 block:
-	LEAQ        (BX)(BX*2), DI
-	SHLQ        $0x01, DI
+	IMUL3Q      $0x00000005, BX, DI
+	MOVQ        DX, R8
+	LEAQ        (DI)(DI*2), R9
+	ADDQ        R8, R9
+	VMOVUPS     (R8), Z0
+	VMOVUPS     (R8)(DI*1), Z1
+	VMOVUPS     (R8)(DI*2), Z2
+	VMOVUPS     (R9), Z3
+	VMOVUPS     (R9)(DI*1), Z4
+	VMOVAPS     Z1, Z5
+	VFMADD231PS factor40000000<>+0(SB), Z0, Z5
+	VFMADD231PS factorbeaaaaab<>+0(SB), Z2, Z5
+	VFMADD231PS factorc02aaaab<>+0(SB), Z3, Z5
+	VMOVUPS     Z5, (SP)
+	VMOVAPS     Z1, Z0
+	VFMADD231PS factor3eaaaaab<>+0(SB), Z2, Z0
+	VFMADD231PS factorbfaaaaab<>+0(SB), Z3, Z0
+	VADDPS      Z4, Z0, Z0
+	VMOVUPS     Z0, 320(SP)
+	ADDQ        BX, R8
+	LEAQ        (DI)(DI*2), R9
+	ADDQ        R8, R9
+	VMOVUPS     (R8), Z0
+	VMOVUPS     (R8)(DI*1), Z1
+	VMOVUPS     (R8)(DI*2), Z2
+	VMOVUPS     (R9), Z3
+	VMOVUPS     (R9)(DI*1), Z4
+	VMOVAPS     Z1, Z5
+	VFMADD231PS factor40000000<>+0(SB), Z0, Z5
+	VFMADD231PS factorbeaaaaab<>+0(SB), Z2, Z5
+	VFMADD231PS factorc02aaaab<>+0(SB), Z3, Z5
+	VMOVUPS     Z5, 64(SP)
+	VMOVAPS     Z1, Z0
+	VFMADD231PS factor3eaaaaab<>+0(SB), Z2, Z0
+	VFMADD231PS factorbfaaaaab<>+0(SB), Z3, Z0
+	VADDPS      Z4, Z0, Z0
+	VMOVUPS     Z0, 384(SP)
+	ADDQ        BX, R8
+	LEAQ        (DI)(DI*2), R9
+	ADDQ        R8, R9
+	VMOVUPS     (R8), Z0
+	VMOVUPS     (R8)(DI*1), Z1
+	VMOVUPS     (R8)(DI*2), Z2
+	VMOVUPS     (R9), Z3
+	VMOVUPS     (R9)(DI*1), Z4
+	VMOVAPS     Z1, Z5
+	VFMADD231PS factor40000000<>+0(SB), Z0, Z5
+	VFMADD231PS factorbeaaaaab<>+0(SB), Z2, Z5
+	VFMADD231PS factorc02aaaab<>+0(SB), Z3, Z5
+	VMOVUPS     Z5, 128(SP)
+	VMOVAPS     Z1, Z0
+	VFMADD231PS factor3eaaaaab<>+0(SB), Z2, Z0
+	VFMADD231PS factorbfaaaaab<>+0(SB), Z3, Z0
+	VADDPS      Z4, Z0, Z0
+	VMOVUPS     Z0, 448(SP)
+	ADDQ        BX, R8
+	LEAQ        (DI)(DI*2), R9
+	ADDQ        R8, R9
+	VMOVUPS     (R8), Z0
+	VMOVUPS     (R8)(DI*1), Z1
+	VMOVUPS     (R8)(DI*2), Z2
+	VMOVUPS     (R9), Z3
+	VMOVUPS     (R9)(DI*1), Z4
+	VMOVAPS     Z1, Z5
+	VFMADD231PS factor40000000<>+0(SB), Z0, Z5
+	VFMADD231PS factorbeaaaaab<>+0(SB), Z2, Z5
+	VFMADD231PS factorc02aaaab<>+0(SB), Z3, Z5
+	VMOVUPS     Z5, 192(SP)
+	VMOVAPS     Z1, Z0
+	VFMADD231PS factor3eaaaaab<>+0(SB), Z2, Z0
+	VFMADD231PS factorbfaaaaab<>+0(SB), Z3, Z0
+	VADDPS      Z4, Z0, Z0
+	VMOVUPS     Z0, 512(SP)
+	ADDQ        BX, R8
+	LEAQ        (DI)(DI*2), R9
+	ADDQ        R8, R9
+	VMOVUPS     (R8), Z0
+	VMOVUPS     (R8)(DI*1), Z1
+	VMOVUPS     (R8)(DI*2), Z2
+	VMOVUPS     (R9), Z3
+	VMOVUPS     (R9)(DI*1), Z4
+	VMOVAPS     Z1, Z5
+	VFMADD231PS factor40000000<>+0(SB), Z0, Z5
+	VFMADD231PS factorbeaaaaab<>+0(SB), Z2, Z5
+	VFMADD231PS factorc02aaaab<>+0(SB), Z3, Z5
+	VMOVUPS     Z5, 256(SP)
+	VMOVAPS     Z1, Z0
+	VFMADD231PS factor3eaaaaab<>+0(SB), Z2, Z0
+	VFMADD231PS factorbfaaaaab<>+0(SB), Z3, Z0
+	VADDPS      Z4, Z0, Z0
+	VMOVUPS     Z0, 576(SP)
+	ADDQ        BX, R8
+	MOVQ        AX, DI
+	VMOVUPS     (SP), Z0
+	VMOVUPS     64(SP), Z1
+	VMOVUPS     128(SP), Z2
+	VMOVUPS     192(SP), Z3
+	VMOVUPS     256(SP), Z4
+	VMOVAPS     Z1, Z5
+	VFMADD231PS factor40000000<>+0(SB), Z0, Z5
+	VFMADD231PS factorbeaaaaab<>+0(SB), Z2, Z5
+	VFMADD231PS factorc02aaaab<>+0(SB), Z3, Z5
+	VMOVUPS     Z5, (DI)
+	ADDQ        CX, DI
+	VMOVAPS     Z1, Z0
+	VFMADD231PS factor3eaaaaab<>+0(SB), Z2, Z0
+	VFMADD231PS factorbfaaaaab<>+0(SB), Z3, Z0
+	VADDPS      Z4, Z0, Z0
+	VMOVUPS     Z0, (DI)
+	ADDQ        CX, DI
+	VMOVUPS     320(SP), Z0
+	VMOVUPS     384(SP), Z1
+	VMOVUPS     448(SP), Z2
+	VMOVUPS     512(SP), Z3
+	VMOVUPS     576(SP), Z4
+	VMOVAPS     Z1, Z5
+	VFMADD231PS factor40000000<>+0(SB), Z0, Z5
+	VFMADD231PS factorbeaaaaab<>+0(SB), Z2, Z5
+	VFMADD231PS factorc02aaaab<>+0(SB), Z3, Z5
+	VMOVUPS     Z5, (DI)
+	ADDQ        CX, DI
+	VMOVAPS     Z1, Z0
+	VFMADD231PS factor3eaaaaab<>+0(SB), Z2, Z0
+	VFMADD231PS factorbfaaaaab<>+0(SB), Z3, Z0
+	VADDPS      Z4, Z0, Z0
+	VMOVUPS     Z0, (DI)
+	ADDQ        CX, DI
+	ADDQ        $0x00000040, AX
+	ADDQ        $0x00000040, DX
+	SUBQ        $0x00000010, SI
+	JG          block
+	VZEROUPPER
+	RET
+
+DATA factor40000000<>+0(SB)/4, $0x40000000
+DATA factor40000000<>+4(SB)/4, $0x40000000
+DATA factor40000000<>+8(SB)/4, $0x40000000
+DATA factor40000000<>+12(SB)/4, $0x40000000
+DATA factor40000000<>+16(SB)/4, $0x40000000
+DATA factor40000000<>+20(SB)/4, $0x40000000
+DATA factor40000000<>+24(SB)/4, $0x40000000
+DATA factor40000000<>+28(SB)/4, $0x40000000
+DATA factor40000000<>+32(SB)/4, $0x40000000
+DATA factor40000000<>+36(SB)/4, $0x40000000
+DATA factor40000000<>+40(SB)/4, $0x40000000
+DATA factor40000000<>+44(SB)/4, $0x40000000
+DATA factor40000000<>+48(SB)/4, $0x40000000
+DATA factor40000000<>+52(SB)/4, $0x40000000
+DATA factor40000000<>+56(SB)/4, $0x40000000
+DATA factor40000000<>+60(SB)/4, $0x40000000
+DATA factor40000000<>+64(SB)/4, $0x40000000
+DATA factor40000000<>+68(SB)/4, $0x40000000
+DATA factor40000000<>+72(SB)/4, $0x40000000
+DATA factor40000000<>+76(SB)/4, $0x40000000
+DATA factor40000000<>+80(SB)/4, $0x40000000
+DATA factor40000000<>+84(SB)/4, $0x40000000
+DATA factor40000000<>+88(SB)/4, $0x40000000
+DATA factor40000000<>+92(SB)/4, $0x40000000
+DATA factor40000000<>+96(SB)/4, $0x40000000
+DATA factor40000000<>+100(SB)/4, $0x40000000
+DATA factor40000000<>+104(SB)/4, $0x40000000
+DATA factor40000000<>+108(SB)/4, $0x40000000
+DATA factor40000000<>+112(SB)/4, $0x40000000
+DATA factor40000000<>+116(SB)/4, $0x40000000
+DATA factor40000000<>+120(SB)/4, $0x40000000
+DATA factor40000000<>+124(SB)/4, $0x40000000
+DATA factor40000000<>+128(SB)/4, $0x40000000
+DATA factor40000000<>+132(SB)/4, $0x40000000
+DATA factor40000000<>+136(SB)/4, $0x40000000
+DATA factor40000000<>+140(SB)/4, $0x40000000
+DATA factor40000000<>+144(SB)/4, $0x40000000
+DATA factor40000000<>+148(SB)/4, $0x40000000
+DATA factor40000000<>+152(SB)/4, $0x40000000
+DATA factor40000000<>+156(SB)/4, $0x40000000
+DATA factor40000000<>+160(SB)/4, $0x40000000
+DATA factor40000000<>+164(SB)/4, $0x40000000
+DATA factor40000000<>+168(SB)/4, $0x40000000
+DATA factor40000000<>+172(SB)/4, $0x40000000
+DATA factor40000000<>+176(SB)/4, $0x40000000
+DATA factor40000000<>+180(SB)/4, $0x40000000
+DATA factor40000000<>+184(SB)/4, $0x40000000
+DATA factor40000000<>+188(SB)/4, $0x40000000
+GLOBL factor40000000<>(SB), RODATA|NOPTR, $192
+
+DATA factorbeaaaaab<>+0(SB)/4, $0xbeaaaaab
+DATA factorbeaaaaab<>+4(SB)/4, $0xbeaaaaab
+DATA factorbeaaaaab<>+8(SB)/4, $0xbeaaaaab
+DATA factorbeaaaaab<>+12(SB)/4, $0xbeaaaaab
+DATA factorbeaaaaab<>+16(SB)/4, $0xbeaaaaab
+DATA factorbeaaaaab<>+20(SB)/4, $0xbeaaaaab
+DATA factorbeaaaaab<>+24(SB)/4, $0xbeaaaaab
+DATA factorbeaaaaab<>+28(SB)/4, $0xbeaaaaab
+DATA factorbeaaaaab<>+32(SB)/4, $0xbeaaaaab
+DATA factorbeaaaaab<>+36(SB)/4, $0xbeaaaaab
+DATA factorbeaaaaab<>+40(SB)/4, $0xbeaaaaab
+DATA factorbeaaaaab<>+44(SB)/4, $0xbeaaaaab
+DATA factorbeaaaaab<>+48(SB)/4, $0xbeaaaaab
+DATA factorbeaaaaab<>+52(SB)/4, $0xbeaaaaab
+DATA factorbeaaaaab<>+56(SB)/4, $0xbeaaaaab
+DATA factorbeaaaaab<>+60(SB)/4, $0xbeaaaaab
+DATA factorbeaaaaab<>+64(SB)/4, $0xbeaaaaab
+DATA factorbeaaaaab<>+68(SB)/4, $0xbeaaaaab
+DATA factorbeaaaaab<>+72(SB)/4, $0xbeaaaaab
+DATA factorbeaaaaab<>+76(SB)/4, $0xbeaaaaab
+DATA factorbeaaaaab<>+80(SB)/4, $0xbeaaaaab
+DATA factorbeaaaaab<>+84(SB)/4, $0xbeaaaaab
+DATA factorbeaaaaab<>+88(SB)/4, $0xbeaaaaab
+DATA factorbeaaaaab<>+92(SB)/4, $0xbeaaaaab
+DATA factorbeaaaaab<>+96(SB)/4, $0xbeaaaaab
+DATA factorbeaaaaab<>+100(SB)/4, $0xbeaaaaab
+DATA factorbeaaaaab<>+104(SB)/4, $0xbeaaaaab
+DATA factorbeaaaaab<>+108(SB)/4, $0xbeaaaaab
+DATA factorbeaaaaab<>+112(SB)/4, $0xbeaaaaab
+DATA factorbeaaaaab<>+116(SB)/4, $0xbeaaaaab
+DATA factorbeaaaaab<>+120(SB)/4, $0xbeaaaaab
+DATA factorbeaaaaab<>+124(SB)/4, $0xbeaaaaab
+DATA factorbeaaaaab<>+128(SB)/4, $0xbeaaaaab
+DATA factorbeaaaaab<>+132(SB)/4, $0xbeaaaaab
+DATA factorbeaaaaab<>+136(SB)/4, $0xbeaaaaab
+DATA factorbeaaaaab<>+140(SB)/4, $0xbeaaaaab
+DATA factorbeaaaaab<>+144(SB)/4, $0xbeaaaaab
+DATA factorbeaaaaab<>+148(SB)/4, $0xbeaaaaab
+DATA factorbeaaaaab<>+152(SB)/4, $0xbeaaaaab
+DATA factorbeaaaaab<>+156(SB)/4, $0xbeaaaaab
+DATA factorbeaaaaab<>+160(SB)/4, $0xbeaaaaab
+DATA factorbeaaaaab<>+164(SB)/4, $0xbeaaaaab
+DATA factorbeaaaaab<>+168(SB)/4, $0xbeaaaaab
+DATA factorbeaaaaab<>+172(SB)/4, $0xbeaaaaab
+DATA factorbeaaaaab<>+176(SB)/4, $0xbeaaaaab
+DATA factorbeaaaaab<>+180(SB)/4, $0xbeaaaaab
+DATA factorbeaaaaab<>+184(SB)/4, $0xbeaaaaab
+DATA factorbeaaaaab<>+188(SB)/4, $0xbeaaaaab
+GLOBL factorbeaaaaab<>(SB), RODATA|NOPTR, $192
+
+DATA factorc02aaaab<>+0(SB)/4, $0xc02aaaab
+DATA factorc02aaaab<>+4(SB)/4, $0xc02aaaab
+DATA factorc02aaaab<>+8(SB)/4, $0xc02aaaab
+DATA factorc02aaaab<>+12(SB)/4, $0xc02aaaab
+DATA factorc02aaaab<>+16(SB)/4, $0xc02aaaab
+DATA factorc02aaaab<>+20(SB)/4, $0xc02aaaab
+DATA factorc02aaaab<>+24(SB)/4, $0xc02aaaab
+DATA factorc02aaaab<>+28(SB)/4, $0xc02aaaab
+DATA factorc02aaaab<>+32(SB)/4, $0xc02aaaab
+DATA factorc02aaaab<>+36(SB)/4, $0xc02aaaab
+DATA factorc02aaaab<>+40(SB)/4, $0xc02aaaab
+DATA factorc02aaaab<>+44(SB)/4, $0xc02aaaab
+DATA factorc02aaaab<>+48(SB)/4, $0xc02aaaab
+DATA factorc02aaaab<>+52(SB)/4, $0xc02aaaab
+DATA factorc02aaaab<>+56(SB)/4, $0xc02aaaab
+DATA factorc02aaaab<>+60(SB)/4, $0xc02aaaab
+DATA factorc02aaaab<>+64(SB)/4, $0xc02aaaab
+DATA factorc02aaaab<>+68(SB)/4, $0xc02aaaab
+DATA factorc02aaaab<>+72(SB)/4, $0xc02aaaab
+DATA factorc02aaaab<>+76(SB)/4, $0xc02aaaab
+DATA factorc02aaaab<>+80(SB)/4, $0xc02aaaab
+DATA factorc02aaaab<>+84(SB)/4, $0xc02aaaab
+DATA factorc02aaaab<>+88(SB)/4, $0xc02aaaab
+DATA factorc02aaaab<>+92(SB)/4, $0xc02aaaab
+DATA factorc02aaaab<>+96(SB)/4, $0xc02aaaab
+DATA factorc02aaaab<>+100(SB)/4, $0xc02aaaab
+DATA factorc02aaaab<>+104(SB)/4, $0xc02aaaab
+DATA factorc02aaaab<>+108(SB)/4, $0xc02aaaab
+DATA factorc02aaaab<>+112(SB)/4, $0xc02aaaab
+DATA factorc02aaaab<>+116(SB)/4, $0xc02aaaab
+DATA factorc02aaaab<>+120(SB)/4, $0xc02aaaab
+DATA factorc02aaaab<>+124(SB)/4, $0xc02aaaab
+DATA factorc02aaaab<>+128(SB)/4, $0xc02aaaab
+DATA factorc02aaaab<>+132(SB)/4, $0xc02aaaab
+DATA factorc02aaaab<>+136(SB)/4, $0xc02aaaab
+DATA factorc02aaaab<>+140(SB)/4, $0xc02aaaab
+DATA factorc02aaaab<>+144(SB)/4, $0xc02aaaab
+DATA factorc02aaaab<>+148(SB)/4, $0xc02aaaab
+DATA factorc02aaaab<>+152(SB)/4, $0xc02aaaab
+DATA factorc02aaaab<>+156(SB)/4, $0xc02aaaab
+DATA factorc02aaaab<>+160(SB)/4, $0xc02aaaab
+DATA factorc02aaaab<>+164(SB)/4, $0xc02aaaab
+DATA factorc02aaaab<>+168(SB)/4, $0xc02aaaab
+DATA factorc02aaaab<>+172(SB)/4, $0xc02aaaab
+DATA factorc02aaaab<>+176(SB)/4, $0xc02aaaab
+DATA factorc02aaaab<>+180(SB)/4, $0xc02aaaab
+DATA factorc02aaaab<>+184(SB)/4, $0xc02aaaab
+DATA factorc02aaaab<>+188(SB)/4, $0xc02aaaab
+GLOBL factorc02aaaab<>(SB), RODATA|NOPTR, $192
+
+DATA factor3eaaaaab<>+0(SB)/4, $0x3eaaaaab
+DATA factor3eaaaaab<>+4(SB)/4, $0x3eaaaaab
+DATA factor3eaaaaab<>+8(SB)/4, $0x3eaaaaab
+DATA factor3eaaaaab<>+12(SB)/4, $0x3eaaaaab
+DATA factor3eaaaaab<>+16(SB)/4, $0x3eaaaaab
+DATA factor3eaaaaab<>+20(SB)/4, $0x3eaaaaab
+DATA factor3eaaaaab<>+24(SB)/4, $0x3eaaaaab
+DATA factor3eaaaaab<>+28(SB)/4, $0x3eaaaaab
+DATA factor3eaaaaab<>+32(SB)/4, $0x3eaaaaab
+DATA factor3eaaaaab<>+36(SB)/4, $0x3eaaaaab
+DATA factor3eaaaaab<>+40(SB)/4, $0x3eaaaaab
+DATA factor3eaaaaab<>+44(SB)/4, $0x3eaaaaab
+DATA factor3eaaaaab<>+48(SB)/4, $0x3eaaaaab
+DATA factor3eaaaaab<>+52(SB)/4, $0x3eaaaaab
+DATA factor3eaaaaab<>+56(SB)/4, $0x3eaaaaab
+DATA factor3eaaaaab<>+60(SB)/4, $0x3eaaaaab
+DATA factor3eaaaaab<>+64(SB)/4, $0x3eaaaaab
+DATA factor3eaaaaab<>+68(SB)/4, $0x3eaaaaab
+DATA factor3eaaaaab<>+72(SB)/4, $0x3eaaaaab
+DATA factor3eaaaaab<>+76(SB)/4, $0x3eaaaaab
+DATA factor3eaaaaab<>+80(SB)/4, $0x3eaaaaab
+DATA factor3eaaaaab<>+84(SB)/4, $0x3eaaaaab
+DATA factor3eaaaaab<>+88(SB)/4, $0x3eaaaaab
+DATA factor3eaaaaab<>+92(SB)/4, $0x3eaaaaab
+DATA factor3eaaaaab<>+96(SB)/4, $0x3eaaaaab
+DATA factor3eaaaaab<>+100(SB)/4, $0x3eaaaaab
+DATA factor3eaaaaab<>+104(SB)/4, $0x3eaaaaab
+DATA factor3eaaaaab<>+108(SB)/4, $0x3eaaaaab
+DATA factor3eaaaaab<>+112(SB)/4, $0x3eaaaaab
+DATA factor3eaaaaab<>+116(SB)/4, $0x3eaaaaab
+DATA factor3eaaaaab<>+120(SB)/4, $0x3eaaaaab
+DATA factor3eaaaaab<>+124(SB)/4, $0x3eaaaaab
+DATA factor3eaaaaab<>+128(SB)/4, $0x3eaaaaab
+DATA factor3eaaaaab<>+132(SB)/4, $0x3eaaaaab
+DATA factor3eaaaaab<>+136(SB)/4, $0x3eaaaaab
+DATA factor3eaaaaab<>+140(SB)/4, $0x3eaaaaab
+DATA factor3eaaaaab<>+144(SB)/4, $0x3eaaaaab
+DATA factor3eaaaaab<>+148(SB)/4, $0x3eaaaaab
+DATA factor3eaaaaab<>+152(SB)/4, $0x3eaaaaab
+DATA factor3eaaaaab<>+156(SB)/4, $0x3eaaaaab
+DATA factor3eaaaaab<>+160(SB)/4, $0x3eaaaaab
+DATA factor3eaaaaab<>+164(SB)/4, $0x3eaaaaab
+DATA factor3eaaaaab<>+168(SB)/4, $0x3eaaaaab
+DATA factor3eaaaaab<>+172(SB)/4, $0x3eaaaaab
+DATA factor3eaaaaab<>+176(SB)/4, $0x3eaaaaab
+DATA factor3eaaaaab<>+180(SB)/4, $0x3eaaaaab
+DATA factor3eaaaaab<>+184(SB)/4, $0x3eaaaaab
+DATA factor3eaaaaab<>+188(SB)/4, $0x3eaaaaab
+GLOBL factor3eaaaaab<>(SB), RODATA|NOPTR, $192
+
+DATA factorbfaaaaab<>+0(SB)/4, $0xbfaaaaab
+DATA factorbfaaaaab<>+4(SB)/4, $0xbfaaaaab
+DATA factorbfaaaaab<>+8(SB)/4, $0xbfaaaaab
+DATA factorbfaaaaab<>+12(SB)/4, $0xbfaaaaab
+DATA factorbfaaaaab<>+16(SB)/4, $0xbfaaaaab
+DATA factorbfaaaaab<>+20(SB)/4, $0xbfaaaaab
+DATA factorbfaaaaab<>+24(SB)/4, $0xbfaaaaab
+DATA factorbfaaaaab<>+28(SB)/4, $0xbfaaaaab
+DATA factorbfaaaaab<>+32(SB)/4, $0xbfaaaaab
+DATA factorbfaaaaab<>+36(SB)/4, $0xbfaaaaab
+DATA factorbfaaaaab<>+40(SB)/4, $0xbfaaaaab
+DATA factorbfaaaaab<>+44(SB)/4, $0xbfaaaaab
+DATA factorbfaaaaab<>+48(SB)/4, $0xbfaaaaab
+DATA factorbfaaaaab<>+52(SB)/4, $0xbfaaaaab
+DATA factorbfaaaaab<>+56(SB)/4, $0xbfaaaaab
+DATA factorbfaaaaab<>+60(SB)/4, $0xbfaaaaab
+DATA factorbfaaaaab<>+64(SB)/4, $0xbfaaaaab
+DATA factorbfaaaaab<>+68(SB)/4, $0xbfaaaaab
+DATA factorbfaaaaab<>+72(SB)/4, $0xbfaaaaab
+DATA factorbfaaaaab<>+76(SB)/4, $0xbfaaaaab
+DATA factorbfaaaaab<>+80(SB)/4, $0xbfaaaaab
+DATA factorbfaaaaab<>+84(SB)/4, $0xbfaaaaab
+DATA factorbfaaaaab<>+88(SB)/4, $0xbfaaaaab
+DATA factorbfaaaaab<>+92(SB)/4, $0xbfaaaaab
+DATA factorbfaaaaab<>+96(SB)/4, $0xbfaaaaab
+DATA factorbfaaaaab<>+100(SB)/4, $0xbfaaaaab
+DATA factorbfaaaaab<>+104(SB)/4, $0xbfaaaaab
+DATA factorbfaaaaab<>+108(SB)/4, $0xbfaaaaab
+DATA factorbfaaaaab<>+112(SB)/4, $0xbfaaaaab
+DATA factorbfaaaaab<>+116(SB)/4, $0xbfaaaaab
+DATA factorbfaaaaab<>+120(SB)/4, $0xbfaaaaab
+DATA factorbfaaaaab<>+124(SB)/4, $0xbfaaaaab
+DATA factorbfaaaaab<>+128(SB)/4, $0xbfaaaaab
+DATA factorbfaaaaab<>+132(SB)/4, $0xbfaaaaab
+DATA factorbfaaaaab<>+136(SB)/4, $0xbfaaaaab
+DATA factorbfaaaaab<>+140(SB)/4, $0xbfaaaaab
+DATA factorbfaaaaab<>+144(SB)/4, $0xbfaaaaab
+DATA factorbfaaaaab<>+148(SB)/4, $0xbfaaaaab
+DATA factorbfaaaaab<>+152(SB)/4, $0xbfaaaaab
+DATA factorbfaaaaab<>+156(SB)/4, $0xbfaaaaab
+DATA factorbfaaaaab<>+160(SB)/4, $0xbfaaaaab
+DATA factorbfaaaaab<>+164(SB)/4, $0xbfaaaaab
+DATA factorbfaaaaab<>+168(SB)/4, $0xbfaaaaab
+DATA factorbfaaaaab<>+172(SB)/4, $0xbfaaaaab
+DATA factorbfaaaaab<>+176(SB)/4, $0xbfaaaaab
+DATA factorbfaaaaab<>+180(SB)/4, $0xbfaaaaab
+DATA factorbfaaaaab<>+184(SB)/4, $0xbfaaaaab
+DATA factorbfaaaaab<>+188(SB)/4, $0xbfaaaaab
+GLOBL factorbfaaaaab<>(SB), RODATA|NOPTR, $192
+
+// func winogradWeightsAVX512_2x1(u *float32, freq int, kernels *float32, rows int, count int)
+// Requires: AVX, AVX2, FMA3
+TEXT ·winogradWeightsAVX512_2x1(SB), NOSPLIT, $320-40
+	MOVQ         u+0(FP), AX
+	MOVQ         freq+8(FP), CX
+	SHLQ         $0x02, CX
+	MOVQ         kernels+16(FP), DX
+	MOVQ         rows+24(FP), BX
+	MOVQ         count+32(FP), SI
+	VMOVD        BX, X0
+	VPBROADCASTD X0, Y0
+	VPCMPGTD     indices<>+0(SB), Y0, Y0
+	SHLQ         $0x02, BX
+	MOVQ         BX, DI
+	SHLQ         $0x02, DI
+
+channel:
+	MOVQ        DX, R8
+	VMOVUPS     (R8), Y1
+	ADDQ        BX, R8
+	VMOVUPS     (R8), Y2
+	ADDQ        BX, R8
+	VMULPS      factor40000000<>+0(SB), Y1, Y3
+	VMOVUPS     Y3, (SP)
+	VMOVAPS     Y1, Y3
+	VADDPS      Y2, Y3, Y3
+	VMOVUPS     Y3, 32(SP)
+	VMULPS      factorbeaaaaab<>+0(SB), Y1, Y3
+	VFMADD231PS factor3eaaaaab<>+0(SB), Y2, Y3
+	VMOVUPS     Y3, 64(SP)
+	VMULPS      factorc02aaaab<>+0(SB), Y1, Y1
+	VFMADD231PS factorbfaaaaab<>+0(SB), Y2, Y1
+	VMOVUPS     Y1, 96(SP)
+	VMOVAPS     Y2, Y1
+	VMOVUPS     Y1, 128(SP)
+	VMOVUPS     (R8), Y1
+	ADDQ        BX, R8
+	VMOVUPS     (R8), Y2
+	ADDQ        BX, R8
+	VMULPS      factor40000000<>+0(SB), Y1, Y3
+	VMOVUPS     Y3, 160(SP)
+	VMOVAPS     Y1, Y3
+	VADDPS      Y2, Y3, Y3
+	VMOVUPS     Y3, 192(SP)
+	VMULPS      factorbeaaaaab<>+0(SB), Y1, Y3
+	VFMADD231PS factor3eaaaaab<>+0(SB), Y2, Y3
+	VMOVUPS     Y3, 224(SP)
+	VMULPS      factorc02aaaab<>+0(SB), Y1, Y1
+	VFMADD231PS factorbfaaaaab<>+0(SB), Y2, Y1
+	VMOVUPS     Y1, 256(SP)
+	VMOVAPS     Y2, Y1
+	VMOVUPS     Y1, 288(SP)
+	IMUL3Q      $0x00000005, CX, R8
+	MOVQ        AX, R9
+	LEAQ        (R8)(R8*2), R10
+	ADDQ        R9, R10
+	VMOVUPS     (SP), Y1
+	VMOVUPS     160(SP), Y2
+	VMULPS      factor40000000<>+0(SB), Y1, Y3
+	VMASKMOVPS  Y3, Y0, (R9)
+	VMOVAPS     Y1, Y3
+	VADDPS      Y2, Y3, Y3
+	VMASKMOVPS  Y3, Y0, (R9)(R8*1)
+	VMULPS      factorbeaaaaab<>+0(SB), Y1, Y3
+	VFMADD231PS factor3eaaaaab<>+0(SB), Y2, Y3
+	VMASKMOVPS  Y3, Y0, (R9)(R8*2)
+	VMULPS      factorc02aaaab<>+0(SB), Y1, Y1
+	VFMADD231PS factorbfaaaaab<>+0(SB), Y2, Y1
+	VMASKMOVPS  Y1, Y0, (R10)
+	VMOVAPS     Y2, Y1
+	VMASKMOVPS  Y1, Y0, (R10)(R8*1)
+	ADDQ        CX, R9
+	LEAQ        (R8)(R8*2), R10
+	ADDQ        R9, R10
+	VMOVUPS     32(SP), Y1
+	VMOVUPS     192(SP), Y2
+	VMULPS      factor40000000<>+0(SB), Y1, Y3
+	VMASKMOVPS  Y3, Y0, (R9)
+	VMOVAPS     Y1, Y3
+	VADDPS      Y2, Y3, Y3
+	VMASKMOVPS  Y3, Y0, (R9)(R8*1)
+	VMULPS      factorbeaaaaab<>+0(SB), Y1, Y3
+	VFMADD231PS factor3eaaaaab<>+0(SB), Y2, Y3
+	VMASKMOVPS  Y3, Y0, (R9)(R8*2)
+	VMULPS      factorc02aaaab<>+0(SB), Y1, Y1
+	VFMADD231PS factorbfaaaaab<>+0(SB), Y2, Y1
+	VMASKMOVPS  Y1, Y0, (R10)
+	VMOVAPS     Y2, Y1
+	VMASKMOVPS  Y1, Y0, (R10)(R8*1)
+	ADDQ        CX, R9
+	LEAQ        (R8)(R8*2), R10
+	ADDQ        R9, R10
+	VMOVUPS     64(SP), Y1
+	VMOVUPS     224(SP), Y2
+	VMULPS      factor40000000<>+0(SB), Y1, Y3
+	VMASKMOVPS  Y3, Y0, (R9)
+	VMOVAPS     Y1, Y3
+	VADDPS      Y2, Y3, Y3
+	VMASKMOVPS  Y3, Y0, (R9)(R8*1)
+	VMULPS      factorbeaaaaab<>+0(SB), Y1, Y3
+	VFMADD231PS factor3eaaaaab<>+0(SB), Y2, Y3
+	VMASKMOVPS  Y3, Y0, (R9)(R8*2)
+	VMULPS      factorc02aaaab<>+0(SB), Y1, Y1
+	VFMADD231PS factorbfaaaaab<>+0(SB), Y2, Y1
+	VMASKMOVPS  Y1, Y0, (R10)
+	VMOVAPS     Y2, Y1
+	VMASKMOVPS  Y1, Y0, (R10)(R8*1)
+	ADDQ        CX, R9
+	LEAQ        (R8)(R8*2), R10
+	ADDQ        R9, R10
+	VMOVUPS     96(SP), Y1
+	VMOVUPS     256(SP), Y2
+	VMULPS      factor40000000<>+0(SB), Y1, Y3
+	VMASKMOVPS  Y3, Y0, (R9)
+	VMOVAPS     Y1, Y3
+	VADDPS      Y2, Y3, Y3
+	VMASKMOVPS  Y3, Y0, (R9)(R8*1)
+	VMULPS      factorbeaaaaab<>+0(SB), Y1, Y3
+	VFMADD231PS factor3eaaaaab<>+0(SB), Y2, Y3
+	VMASKMOVPS  Y3, Y0, (R9)(R8*2)
+	VMULPS      factorc02aaaab<>+0(SB), Y1, Y1
+	VFMADD231PS factorbfaaaaab<>+0(SB), Y2, Y1
+	VMASKMOVPS  Y1, Y0, (R10)
+	VMOVAPS     Y2, Y1
+	VMASKMOVPS  Y1, Y0, (R10)(R8*1)
+	ADDQ        CX, R9
+	LEAQ        (R8)(R8*2), R10
+	ADDQ        R9, R10
+	VMOVUPS     128(SP), Y1
+	VMOVUPS     288(SP), Y2
+	VMULPS      factor40000000<>+0(SB), Y1, Y3
+	VMASKMOVPS  Y3, Y0, (R9)
+	VMOVAPS     Y1, Y3
+	VADDPS      Y2, Y3, Y3
+	VMASKMOVPS  Y3, Y0, (R9)(R8*1)
+	VMULPS      factorbeaaaaab<>+0(SB), Y1, Y3
+	VFMADD231PS factor3eaaaaab<>+0(SB), Y2, Y3
+	VMASKMOVPS  Y3, Y0, (R9)(R8*2)
+	VMULPS      factorc02aaaab<>+0(SB), Y1, Y1
+	VFMADD231PS factorbfaaaaab<>+0(SB), Y2, Y1
+	VMASKMOVPS  Y1, Y0, (R10)
+	VMOVAPS     Y2, Y1
+	VMASKMOVPS  Y1, Y0, (R10)(R8*1)
+	ADDQ        CX, R9
+	ADDQ        DI, DX
+	ADDQ        BX, AX
+	DECQ        SI
+	JNZ         channel
+	VZEROUPPER
+	RET
+
+// func winogradInputAVX512_2x1(a *uintptr)
+// Requires: AVX, AVX512F
+TEXT ·winogradInputAVX512_2x1(SB), NOSPLIT, $0-8
+	MOVQ a+0(FP), AX
+	MOVQ 72(AX), CX
+	MOVQ 80(AX), DX
+	MOVQ 96(AX), BX
+
+block:
+	MOVQ         120(AX), SI
+	MOVQ         64(AX), SI
+	VMOVD        CX, X0
+	VMOVD        SI, X1
+	VPBROADCASTD X0, Z0
+	VPBROADCASTD X1, Z1
+	VPADDD       indices<>+0(SB), Z0, Z0
+	VPCMPUD      $0x01, Z1, Z0, K1
+	VPADDD       lanes<>+0(SB), Z0, Z0
+	VPCMPUD      $0x01, Z1, Z0, K2
+	VPADDD       lanes<>+0(SB), Z0, Z0
+	VPCMPUD      $0x01, Z1, Z0, K3
+	VPADDD       lanes<>+0(SB), Z0, Z0
+	VPCMPUD      $0x01, Z1, Z0, K4
+	VPADDD       lanes<>+0(SB), Z0, Z0
+	VPCMPUD      $0x01, Z1, Z0, K5
+	MOVQ         (AX), SI
+	MOVQ         BX, DI
+	MOVQ         88(AX), R8
+
+channel:
+	XORQ R9, R9
+	MOVQ 120(AX), R10
+
+row:
+	MOVQ        16(AX)(R9*8), R11
+	TESTQ       R11, R11
+	JS          outside
+	ADDQ        CX, R11
+	LEAQ        (SI)(R11*4), R11
+	VMOVUPS.Z   (R11), K1, Z0
+	VMOVUPS.Z   64(R11), K2, Z1
+	VMOVUPS.Z   128(R11), K3, Z3
+	VMOVUPS.Z   192(R11), K4, Z4
+	VMOVUPS.Z   256(R11), K5, Z5
+	VMOVDQU32   spread1_0<>+0(SB), Z6
+	VPERMI2PS   Z1, Z0, Z6
+	VMOVDQU32   spread1_0<>+0(SB), Z7
+	VPERMI2PS   Z4, Z3, Z7
+	VSHUFF64X2  $0x44, Z7, Z6, Z8
+	VSHUFF64X2  $0xee, Z7, Z6, Z6
+	VMOVDQU32   spread1_2<>+0(SB), Z7
+	VPERMI2PS   Z1, Z0, Z7
+	VMOVDQU32   spread1_2<>+0(SB), Z0
+	VPERMI2PS   Z4, Z3, Z0
+	VSHUFF64X2  $0x44, Z0, Z7, Z1
+	VSHUFF64X2  $0xee, Z0, Z7, Z0
+	VMOVDQU32   next1_0<>+0(SB), Z3
+	VPERMI2PS   Z5, Z8, Z3
+	VMOVAPS     Z0, Z4
+	VFMADD231PS factor3f000000<>+0(SB), Z8, Z4
+	VSUBPS      Z6, Z4, Z4
+	VFMADD231PS factorbf000000<>+0(SB), Z1, Z4
+	VMOVUPS     Z4, (R10)
+	VMOVAPS     Z0, Z4
+	VFMADD231PS factorbf000000<>+0(SB), Z6, Z4
+	VFMADD231PS factor3f000000<>+0(SB), Z1, Z4
+	VMOVUPS     Z4, 64(R10)
+	VMOVAPS     Z0, Z4
+	VFMADD231PS factor3f000000<>+0(SB), Z6, Z4
+	VFMADD231PS factorbfc00000<>+0(SB), Z1, Z4
+	VMOVUPS     Z4, 128(R10)
+	VMOVAPS     Z0, Z4
+	VSUBPS      Z6, Z4, Z4
+	VMOVUPS     Z4, 192(R10)
+	VMOVAPS     Z3, Z3
+	VFMADD231PS factor3f000000<>+0(SB), Z6, Z3
+	VSUBPS      Z1, Z3, Z3
+	VFMADD231PS factorbf000000<>+0(SB), Z0, Z3
+	VMOVUPS     Z3, 256(R10)
+	JMP         next
+
+outside:
+	VPXORD  Z2, Z2, Z2
+	VMOVUPS Z2, (R10)
+	VMOVUPS Z2, 64(R10)
+	VMOVUPS Z2, 128(R10)
+	VMOVUPS Z2, 192(R10)
+	VMOVUPS Z2, 256(R10)
+
+next:
+	ADDQ   $0x00000140, R10
+	INCQ   R9
+	CMPQ   R9, $0x05
+	JL     row
+	MOVQ   104(AX), R9
+	SHLQ   $0x02, R9
+	IMUL3Q $0x00000005, R9, R9
+	MOVQ   DI, R10
+	MOVQ   120(AX), R11
+	MOVQ   $0x00000005, R12
+
+column:
+	VMOVUPS     (R11), Z0
+	VMOVUPS     320(R11), Z1
+	VMOVUPS     640(R11), Z3
+	VMOVUPS     960(R11), Z4
+	VMOVUPS     1280(R11), Z5
+	LEAQ        (R9)(R9*2), R13
+	ADDQ        R10, R13
+	VMOVAPS     Z4, Z6
+	VFMADD231PS factor3f000000<>+0(SB), Z0, Z6
+	VSUBPS      Z1, Z6, Z6
+	VFMADD231PS factorbf000000<>+0(SB), Z3, Z6
+	VMOVUPS     Z6, (R10)
+	VMOVAPS     Z4, Z0
+	VFMADD231PS factorbf000000<>+0(SB), Z1, Z0
+	VFMADD231PS factor3f000000<>+0(SB), Z3, Z0
+	VMOVUPS     Z0, (R10)(R9*1)
+	VMOVAPS     Z4, Z0
+	VFMADD231PS factor3f000000<>+0(SB), Z1, Z0
+	VFMADD231PS factorbfc00000<>+0(SB), Z3, Z0
+	VMOVUPS     Z0, (R10)(R9*2)
+	VMOVAPS     Z4, Z0
+	VSUBPS      Z1, Z0, Z0
+	VMOVUPS     Z0, (R13)
+	VMOVAPS     Z5, Z0
+	VFMADD231PS factor3f000000<>+0(SB), Z1, Z0
+	VSUBPS      Z3, Z0, Z0
+	VFMADD231PS factorbf000000<>+0(SB), Z4, Z0
+	VMOVUPS     Z0, (R13)(R9*1)
+	MOVQ        104(AX), R13
+	SHLQ        $0x02, R13
+	ADDQ        R13, R10
+	ADDQ        $0x00000040, R11
+	DECQ        R12
+	JNZ         column
+	MOVQ        8(AX), R9
+	SHLQ        $0x02, R9
+	ADDQ        R9, SI
+	MOVQ        112(AX), R9
+	SHLQ        $0x02, R9
+	ADDQ        R9, DI
+	DECQ        R8
+	JNZ         channel
+	ADDQ        $0x00000040, BX
+	ADDQ        $0x00000040, CX
+	SUBQ        $0x00000010, DX
+	JG          block
+	VZEROUPPER
+	RET
+
+DATA factor3f000000<>+0(SB)/4, $0x3f000000
+DATA factor3f000000<>+4(SB)/4, $0x3f000000
+DATA factor3f000000<>+8(SB)/4, $0x3f000000
+DATA factor3f000000<>+12(SB)/4, $0x3f000000
+DATA factor3f000000<>+16(SB)/4, $0x3f000000
+DATA factor3f000000<>+20(SB)/4, $0x3f000000
+DATA factor3f000000<>+24(SB)/4, $0x3f000000
+DATA factor3f000000<>+28(SB)/4, $0x3f000000
+DATA factor3f000000<>+32(SB)/4, $0x3f000000
+DATA factor3f000000<>+36(SB)/4, $0x3f000000
+DATA factor3f000000<>+40(SB)/4, $0x3f000000
+DATA factor3f000000<>+44(SB)/4, $0x3f000000
+DATA factor3f000000<>+48(SB)/4, $0x3f000000
+DATA factor3f000000<>+52(SB)/4, $0x3f000000
+DATA factor3f000000<>+56(SB)/4, $0x3f000000
+DATA factor3f000000<>+60(SB)/4, $0x3f000000
+DATA factor3f000000<>+64(SB)/4, $0x3f000000
+DATA factor3f000000<>+68(SB)/4, $0x3f000000
+DATA factor3f000000<>+72(SB)/4, $0x3f000000
+DATA factor3f000000<>+76(SB)/4, $0x3f000000
+DATA factor3f000000<>+80(SB)/4, $0x3f000000
+DATA factor3f000000<>+84(SB)/4, $0x3f000000
+DATA factor3f000000<>+88(SB)/4, $0x3f000000
+DATA factor3f000000<>+92(SB)/4, $0x3f000000
+DATA factor3f000000<>+96(SB)/4, $0x3f000000
+DATA factor3f000000<>+100(SB)/4, $0x3f000000
+DATA factor3f000000<>+104(SB)/4, $0x3f000000
+DATA factor3f000000<>+108(SB)/4, $0x3f000000
+DATA factor3f000000<>+112(SB)/4, $0x3f000000
+DATA factor3f000000<>+116(SB)/4, $0x3f000000
+DATA factor3f000000<>+120(SB)/4, $0x3f000000
+DATA factor3f000000<>+124(SB)/4, $0x3f000000
+DATA factor3f000000<>+128(SB)/4, $0x3f000000
+DATA factor3f000000<>+132(SB)/4, $0x3f000000
+DATA factor3f000000<>+136(SB)/4, $0x3f000000
+DATA factor3f000000<>+140(SB)/4, $0x3f000000
+DATA factor3f000000<>+144(SB)/4, $0x3f000000
+DATA factor3f000000<>+148(SB)/4, $0x3f000000
+DATA factor3f000000<>+152(SB)/4, $0x3f000000
+DATA factor3f000000<>+156(SB)/4, $0x3f000000
+DATA factor3f000000<>+160(SB)/4, $0x3f000000
+DATA factor3f000000<>+164(SB)/4, $0x3f000000
+DATA factor3f000000<>+168(SB)/4, $0x3f000000
+DATA factor3f000000<>+172(SB)/4, $0x3f000000
+DATA factor3f000000<>+176(SB)/4, $0x3f000000
+DATA factor3f000000<>+180(SB)/4, $0x3f000000
+DATA factor3f000000<>+184(SB)/4, $0x3f000000
+DATA factor3f000000<>+188(SB)/4, $0x3f000000
+GLOBL factor3f000000<>(SB), RODATA|NOPTR, $192
+
+DATA factorbf000000<>+0(SB)/4, $0xbf000000
+DATA factorbf000000<>+4(SB)/4, $0xbf000000
+DATA factorbf000000<>+8(SB)/4, $0xbf000000
+DATA factorbf000000<>+12(SB)/4, $0xbf000000
+DATA factorbf000000<>+16(SB)/4, $0xbf000000
+DATA factorbf000000<>+20(SB)/4, $0xbf000000
+DATA factorbf000000<>+24(SB)/4, $0xbf000000
+DATA factorbf000000<>+28(SB)/4, $0xbf000000
+DATA factorbf000000<>+32(SB)/4, $0xbf000000
+DATA factorbf000000<>+36(SB)/4, $0xbf000000
+DATA factorbf000000<>+40(SB)/4, $0xbf000000
+DATA factorbf000000<>+44(SB)/4, $0xbf000000
+DATA factorbf000000<>+48(SB)/4, $0xbf000000
+DATA factorbf000000<>+52(SB)/4, $0xbf000000
+DATA factorbf000000<>+56(SB)/4, $0xbf000000
+DATA factorbf000000<>+60(SB)/4, $0xbf000000
+DATA factorbf000000<>+64(SB)/4, $0xbf000000
+DATA factorbf000000<>+68(SB)/4, $0xbf000000
+DATA factorbf000000<>+72(SB)/4, $0xbf000000
+DATA factorbf000000<>+76(SB)/4, $0xbf000000
+DATA factorbf000000<>+80(SB)/4, $0xbf000000
+DATA factorbf000000<>+84(SB)/4, $0xbf000000
+DATA factorbf000000<>+88(SB)/4, $0xbf000000
+DATA factorbf000000<>+92(SB)/4, $0xbf000000
+DATA factorbf000000<>+96(SB)/4, $0xbf000000
+DATA factorbf000000<>+100(SB)/4, $0xbf000000
+DATA factorbf000000<>+104(SB)/4, $0xbf000000
+DATA factorbf000000<>+108(SB)/4, $0xbf000000
+DATA factorbf000000<>+112(SB)/4, $0xbf000000
+DATA factorbf000000<>+116(SB)/4, $0xbf000000
+DATA factorbf000000<>+120(SB)/4, $0xbf000000
+DATA factorbf000000<>+124(SB)/4, $0xbf000000
+DATA factorbf000000<>+128(SB)/4, $0xbf000000
+DATA factorbf000000<>+132(SB)/4, $0xbf000000
+DATA factorbf000000<>+136(SB)/4, $0xbf000000
+DATA factorbf000000<>+140(SB)/4, $0xbf000000
+DATA factorbf000000<>+144(SB)/4, $0xbf000000
+DATA factorbf000000<>+148(SB)/4, $0xbf000000
+DATA factorbf000000<>+152(SB)/4, $0xbf000000
+DATA factorbf000000<>+156(SB)/4, $0xbf000000
+DATA factorbf000000<>+160(SB)/4, $0xbf000000
+DATA factorbf000000<>+164(SB)/4, $0xbf000000
+DATA factorbf000000<>+168(SB)/4, $0xbf000000
+DATA factorbf000000<>+172(SB)/4, $0xbf000000
+DATA factorbf000000<>+176(SB)/4, $0xbf000000
+DATA factorbf000000<>+180(SB)/4, $0xbf000000
+DATA factorbf000000<>+184(SB)/4, $0xbf000000
+DATA factorbf000000<>+188(SB)/4, $0xbf000000
+GLOBL factorbf000000<>(SB), RODATA|NOPTR, $192
+
+DATA factorbfc00000<>+0(SB)/4, $0xbfc00000
+DATA factorbfc00000<>+4(SB)/4, $0xbfc00000
+DATA factorbfc00000<>+8(SB)/4, $0xbfc00000
+DATA factorbfc00000<>+12(SB)/4, $0xbfc00000
+DATA factorbfc00000<>+16(SB)/4, $0xbfc00000
+DATA factorbfc00000<>+20(SB)/4, $0xbfc00000
+DATA factorbfc00000<>+24(SB)/4, $0xbfc00000
+DATA factorbfc00000<>+28(SB)/4, $0xbfc00000
+DATA factorbfc00000<>+32(SB)/4, $0xbfc00000
+DATA factorbfc00000<>+36(SB)/4, $0xbfc00000
+DATA factorbfc00000<>+40(SB)/4, $0xbfc00000
+DATA factorbfc00000<>+44(SB)/4, $0xbfc00000
+DATA factorbfc00000<>+48(SB)/4, $0xbfc00000
+DATA factorbfc00000<>+52(SB)/4, $0xbfc00000
+DATA factorbfc00000<>+56(SB)/4, $0xbfc00000
+DATA factorbfc00000<>+60(SB)/4, $0xbfc00000
+DATA factorbfc00000<>+64(SB)/4, $0xbfc00000
+DATA factorbfc00000<>+68(SB)/4, $0xbfc00000
+DATA factorbfc00000<>+72(SB)/4, $0xbfc00000
+DATA factorbfc00000<>+76(SB)/4, $0xbfc00000
+DATA factorbfc00000<>+80(SB)/4, $0xbfc00000
+DATA factorbfc00000<>+84(SB)/4, $0xbfc00000
+DATA factorbfc00000<>+88(SB)/4, $0xbfc00000
+DATA factorbfc00000<>+92(SB)/4, $0xbfc00000
+DATA factorbfc00000<>+96(SB)/4, $0xbfc00000
+DATA factorbfc00000<>+100(SB)/4, $0xbfc00000
+DATA factorbfc00000<>+104(SB)/4, $0xbfc00000
+DATA factorbfc00000<>+108(SB)/4, $0xbfc00000
+DATA factorbfc00000<>+112(SB)/4, $0xbfc00000
+DATA factorbfc00000<>+116(SB)/4, $0xbfc00000
+DATA factorbfc00000<>+120(SB)/4, $0xbfc00000
+DATA factorbfc00000<>+124(SB)/4, $0xbfc00000
+DATA factorbfc00000<>+128(SB)/4, $0xbfc00000
+DATA factorbfc00000<>+132(SB)/4, $0xbfc00000
+DATA factorbfc00000<>+136(SB)/4, $0xbfc00000
+DATA factorbfc00000<>+140(SB)/4, $0xbfc00000
+DATA factorbfc00000<>+144(SB)/4, $0xbfc00000
+DATA factorbfc00000<>+148(SB)/4, $0xbfc00000
+DATA factorbfc00000<>+152(SB)/4, $0xbfc00000
+DATA factorbfc00000<>+156(SB)/4, $0xbfc00000
+DATA factorbfc00000<>+160(SB)/4, $0xbfc00000
+DATA factorbfc00000<>+164(SB)/4, $0xbfc00000
+DATA factorbfc00000<>+168(SB)/4, $0xbfc00000
+DATA factorbfc00000<>+172(SB)/4, $0xbfc00000
+DATA factorbfc00000<>+176(SB)/4, $0xbfc00000
+DATA factorbfc00000<>+180(SB)/4, $0xbfc00000
+DATA factorbfc00000<>+184(SB)/4, $0xbfc00000
+DATA factorbfc00000<>+188(SB)/4, $0xbfc00000
+GLOBL factorbfc00000<>(SB), RODATA|NOPTR, $192
+
+// func winogradGradientAVX512_2x1(a *uintptr)
+// Requires: AVX, AVX512F
+TEXT ·winogradGradientAVX512_2x1(SB), NOSPLIT, $0-8
+	MOVQ a+0(FP), AX
+	MOVQ 72(AX), CX
+	MOVQ 80(AX), DX
+	MOVQ 96(AX), BX
+
+block:
+	MOVQ         120(AX), SI
+	MOVQ         64(AX), SI
+	VMOVD        CX, X0
+	VMOVD        SI, X1
+	VPBROADCASTD X0, Z0
+	VPBROADCASTD X1, Z1
+	VPADDD       indices<>+0(SB), Z0, Z0
+	VPCMPUD      $0x01, Z1, Z0, K1
+	VPADDD       lanes<>+0(SB), Z0, Z0
+	VPCMPUD      $0x01, Z1, Z0, K2
+	VPADDD       lanes<>+0(SB), Z0, Z0
+	VPCMPUD      $0x01, Z1, Z0, K3
+	VPADDD       lanes<>+0(SB), Z0, Z0
+	VPCMPUD      $0x01, Z1, Z0, K4
+	VPADDD       lanes<>+0(SB), Z0, Z0
+	VPCMPUD      $0x01, Z1, Z0, K5
+	MOVQ         (AX), SI
+	MOVQ         BX, DI
+	MOVQ         88(AX), R8
+
+channel:
+	XORQ R9, R9
+	MOVQ 120(AX), R10
+
+row:
+	MOVQ        16(AX)(R9*8), R11
+	TESTQ       R11, R11
+	JS          outside
+	ADDQ        CX, R11
+	LEAQ        (SI)(R11*4), R11
+	VMOVUPS.Z   (R11), K1, Z0
+	VMOVUPS.Z   64(R11), K2, Z1
+	VMOVUPS.Z   128(R11), K3, Z3
+	VMOVUPS.Z   192(R11), K4, Z4
+	VMOVDQU32   spread1_0<>+0(SB), Z5
+	VPERMI2PS   Z1, Z0, Z5
+	VMOVDQU32   spread1_0<>+0(SB), Z6
+	VPERMI2PS   Z4, Z3, Z6
+	VSHUFF64X2  $0x44, Z6, Z5, Z7
+	VSHUFF64X2  $0xee, Z6, Z5, Z5
+	VMOVDQU32   spread1_2<>+0(SB), Z6
+	VPERMI2PS   Z1, Z0, Z6
+	VMOVDQU32   spread1_2<>+0(SB), Z0
+	VPERMI2PS   Z4, Z3, Z0
+	VSHUFF64X2  $0x44, Z0, Z6, Z1
+	VSHUFF64X2  $0xee, Z0, Z6, Z0
+	VMOVAPS     Z7, Z3
+	VMOVUPS     Z3, (R10)
+	VMOVAPS     Z7, Z3
+	VADDPS      Z5, Z3, Z3
+	VADDPS      Z1, Z3, Z3
+	VADDPS      Z0, Z3, Z3
+	VMOVUPS     Z3, 64(R10)
+	VMOVAPS     Z7, Z3
+	VSUBPS      Z5, Z3, Z3
+	VADDPS      Z1, Z3, Z3
+	VSUBPS      Z0, Z3, Z3
+	VMOVUPS     Z3, 128(R10)
+	VMOVAPS     Z7, Z3
+	VFMADD231PS factor3f000000<>+0(SB), Z5, Z3
+	VFMADD231PS factor3e800000<>+0(SB), Z1, Z3
+	VFMADD231PS factor3e000000<>+0(SB), Z0, Z3
+	VMOVUPS     Z3, 192(R10)
+	VMOVAPS     Z0, Z0
+	VMOVUPS     Z0, 256(R10)
+	JMP         next
+
+outside:
+	VPXORD  Z2, Z2, Z2
+	VMOVUPS Z2, (R10)
+	VMOVUPS Z2, 64(R10)
+	VMOVUPS Z2, 128(R10)
+	VMOVUPS Z2, 192(R10)
+	VMOVUPS Z2, 256(R10)
+
+next:
+	ADDQ   $0x00000140, R10
+	INCQ   R9
+	CMPQ   R9, $0x04
+	JL     row
+	MOVQ   104(AX), R9
+	SHLQ   $0x02, R9
+	IMUL3Q $0x00000005, R9, R9
+	MOVQ   DI, R10
+	MOVQ   120(AX), R11
+	MOVQ   $0x00000005, R12
+
+column:
+	VMOVUPS     (R11), Z0
+	VMOVUPS     320(R11), Z1
+	VMOVUPS     640(R11), Z3
+	VMOVUPS     960(R11), Z4
+	LEAQ        (R9)(R9*2), R13
+	ADDQ        R10, R13
+	VMOVAPS     Z0, Z5
+	VMOVUPS     Z5, (R10)
+	VMOVAPS     Z0, Z5
+	VADDPS      Z1, Z5, Z5
+	VADDPS      Z3, Z5, Z5
+	VADDPS      Z4, Z5, Z5
+	VMOVUPS     Z5, (R10)(R9*1)
+	VMOVAPS     Z0, Z5
+	VSUBPS      Z1, Z5, Z5
+	VADDPS      Z3, Z5, Z5
+	VSUBPS      Z4, Z5, Z5
+	VMOVUPS     Z5, (R10)(R9*2)
+	VMOVAPS     Z0, Z0
+	VFMADD231PS factor3f000000<>+0(SB), Z1, Z0
+	VFMADD231PS factor3e800000<>+0(SB), Z3, Z0
+	VFMADD231PS factor3e000000<>+0(SB), Z4, Z0
+	VMOVUPS     Z0, (R13)
+	VMOVAPS     Z4, Z0
+	VMOVUPS     Z0, (R13)(R9*1)
+	MOVQ        104(AX), R13
+	SHLQ        $0x02, R13
+	ADDQ        R13, R10
+	ADDQ        $0x00000040, R11
+	DECQ        R12
+	JNZ         column
+	MOVQ        8(AX), R9
+	SHLQ        $0x02, R9
+	ADDQ        R9, SI
+	MOVQ        112(AX), R9
+	SHLQ        $0x02, R9
+	ADDQ        R9, DI
+	DECQ        R8
+	JNZ         channel
+	ADDQ        $0x00000040, BX
+	ADDQ        $0x00000040, CX
+	SUBQ        $0x00000010, DX
+	JG          block
+	VZEROUPPER
+	RET
+
+DATA factor3e800000<>+0(SB)/4, $0x3e800000
+DATA factor3e800000<>+4(SB)/4, $0x3e800000
+DATA factor3e800000<>+8(SB)/4, $0x3e800000
+DATA factor3e800000<>+12(SB)/4, $0x3e800000
+DATA factor3e800000<>+16(SB)/4, $0x3e800000
+DATA factor3e800000<>+20(SB)/4, $0x3e800000
+DATA factor3e800000<>+24(SB)/4, $0x3e800000
+DATA factor3e800000<>+28(SB)/4, $0x3e800000
+DATA factor3e800000<>+32(SB)/4, $0x3e800000
+DATA factor3e800000<>+36(SB)/4, $0x3e800000
+DATA factor3e800000<>+40(SB)/4, $0x3e800000
+DATA factor3e800000<>+44(SB)/4, $0x3e800000
+DATA factor3e800000<>+48(SB)/4, $0x3e800000
+DATA factor3e800000<>+52(SB)/4, $0x3e800000
+DATA factor3e800000<>+56(SB)/4, $0x3e800000
+DATA factor3e800000<>+60(SB)/4, $0x3e800000
+DATA factor3e800000<>+64(SB)/4, $0x3e800000
+DATA factor3e800000<>+68(SB)/4, $0x3e800000
+DATA factor3e800000<>+72(SB)/4, $0x3e800000
+DATA factor3e800000<>+76(SB)/4, $0x3e800000
+DATA factor3e800000<>+80(SB)/4, $0x3e800000
+DATA factor3e800000<>+84(SB)/4, $0x3e800000
+DATA factor3e800000<>+88(SB)/4, $0x3e800000
+DATA factor3e800000<>+92(SB)/4, $0x3e800000
+DATA factor3e800000<>+96(SB)/4, $0x3e800000
+DATA factor3e800000<>+100(SB)/4, $0x3e800000
+DATA factor3e800000<>+104(SB)/4, $0x3e800000
+DATA factor3e800000<>+108(SB)/4, $0x3e800000
+DATA factor3e800000<>+112(SB)/4, $0x3e800000
+DATA factor3e800000<>+116(SB)/4, $0x3e800000
+DATA factor3e800000<>+120(SB)/4, $0x3e800000
+DATA factor3e800000<>+124(SB)/4, $0x3e800000
+DATA factor3e800000<>+128(SB)/4, $0x3e800000
+DATA factor3e800000<>+132(SB)/4, $0x3e800000
+DATA factor3e800000<>+136(SB)/4, $0x3e800000
+DATA factor3e800000<>+140(SB)/4, $0x3e800000
+DATA factor3e800000<>+144(SB)/4, $0x3e800000
+DATA factor3e800000<>+148(SB)/4, $0x3e800000
+DATA factor3e800000<>+152(SB)/4, $0x3e800000
+DATA factor3e800000<>+156(SB)/4, $0x3e800000
+DATA factor3e800000<>+160(SB)/4, $0x3e800000
+DATA factor3e800000<>+164(SB)/4, $0x3e800000
+DATA factor3e800000<>+168(SB)/4, $0x3e800000
+DATA factor3e800000<>+172(SB)/4, $0x3e800000
+DATA factor3e800000<>+176(SB)/4, $0x3e800000
+DATA factor3e800000<>+180(SB)/4, $0x3e800000
+DATA factor3e800000<>+184(SB)/4, $0x3e800000
+DATA factor3e800000<>+188(SB)/4, $0x3e800000
+GLOBL factor3e800000<>(SB), RODATA|NOPTR, $192
+
+DATA factor3e000000<>+0(SB)/4, $0x3e000000
+DATA factor3e000000<>+4(SB)/4, $0x3e000000
+DATA factor3e000000<>+8(SB)/4, $0x3e000000
+DATA factor3e000000<>+12(SB)/4, $0x3e000000
+DATA factor3e000000<>+16(SB)/4, $0x3e000000
+DATA factor3e000000<>+20(SB)/4, $0x3e000000
+DATA factor3e000000<>+24(SB)/4, $0x3e000000
+DATA factor3e000000<>+28(SB)/4, $0x3e000000
+DATA factor3e000000<>+32(SB)/4, $0x3e000000
+DATA factor3e000000<>+36(SB)/4, $0x3e000000
+DATA factor3e000000<>+40(SB)/4, $0x3e000000
+DATA factor3e000000<>+44(SB)/4, $0x3e000000
+DATA factor3e000000<>+48(SB)/4, $0x3e000000
+DATA factor3e000000<>+52(SB)/4, $0x3e000000
+DATA factor3e000000<>+56(SB)/4, $0x3e000000
+DATA factor3e000000<>+60(SB)/4, $0x3e000000
+DATA factor3e000000<>+64(SB)/4, $0x3e000000
+DATA factor3e000000<>+68(SB)/4, $0x3e000000
+DATA factor3e000000<>+72(SB)/4, $0x3e000000
+DATA factor3e000000<>+76(SB)/4, $0x3e000000
+DATA factor3e000000<>+80(SB)/4, $0x3e000000
+DATA factor3e000000<>+84(SB)/4, $0x3e000000
+DATA factor3e000000<>+88(SB)/4, $0x3e000000
+DATA factor3e000000<>+92(SB)/4, $0x3e000000
+DATA factor3e000000<>+96(SB)/4, $0x3e000000
+DATA factor3e000000<>+100(SB)/4, $0x3e000000
+DATA factor3e000000<>+104(SB)/4, $0x3e000000
+DATA factor3e000000<>+108(SB)/4, $0x3e000000
+DATA factor3e000000<>+112(SB)/4, $0x3e000000
+DATA factor3e000000<>+116(SB)/4, $0x3e000000
+DATA factor3e000000<>+120(SB)/4, $0x3e000000
+DATA factor3e000000<>+124(SB)/4, $0x3e000000
+DATA factor3e000000<>+128(SB)/4, $0x3e000000
+DATA factor3e000000<>+132(SB)/4, $0x3e000000
+DATA factor3e000000<>+136(SB)/4, $0x3e000000
+DATA factor3e000000<>+140(SB)/4, $0x3e000000
+DATA factor3e000000<>+144(SB)/4, $0x3e000000
+DATA factor3e000000<>+148(SB)/4, $0x3e000000
+DATA factor3e000000<>+152(SB)/4, $0x3e000000
+DATA factor3e000000<>+156(SB)/4, $0x3e000000
+DATA factor3e000000<>+160(SB)/4, $0x3e000000
+DATA factor3e000000<>+164(SB)/4, $0x3e000000
+DATA factor3e000000<>+168(SB)/4, $0x3e000000
+DATA factor3e000000<>+172(SB)/4, $0x3e000000
+DATA factor3e000000<>+176(SB)/4, $0x3e000000
+DATA factor3e000000<>+180(SB)/4, $0x3e000000
+DATA factor3e000000<>+184(SB)/4, $0x3e000000
+DATA factor3e000000<>+188(SB)/4, $0x3e000000
+GLOBL factor3e000000<>(SB), RODATA|NOPTR, $192
+
+// func winogradOutputAVX512_2x1(a *uintptr)
+// Requires: AVX, AVX512F
+TEXT ·winogradOutputAVX512_2x1(SB), NOSPLIT, $0-8
+	MOVQ a+0(FP), AX
+	MOVQ (AX), CX
+	XORQ DX, DX
+	MOVQ 64(AX), BX
+
+block:
+	MOVQ         56(AX), SI
+	MOVQ         104(AX), DI
+	VMOVD        DX, X0
+	VMOVD        SI, X1
+	VPBROADCASTD X0, Z0
+	VPBROADCASTD X1, Z1
+	VPADDD       indices<>+0(SB), Z0, Z0
+	VPCMPUD      $0x01, Z1, Z0, K1
+	VPADDD       lanes<>+0(SB), Z0, Z0
+	VPCMPUD      $0x01, Z1, Z0, K2
+	VPADDD       lanes<>+0(SB), Z0, Z0
+	VPCMPUD      $0x01, Z1, Z0, K3
+	VPADDD       lanes<>+0(SB), Z0, Z0
+	VPCMPUD      $0x01, Z1, Z0, K4
+	VPADDD       lanes<>+0(SB), Z0, Z0
+	VPCMPUD      $0x01, Z1, Z0, K5
+	MOVQ         CX, SI
+	MOVQ         24(AX), DI
+	LEAQ         (DI)(DX*4), DI
+	MOVQ         80(AX), R8
+	MOVQ         72(AX), R9
+
+channel:
+	MOVQ   8(AX), R10
+	SHLQ   $0x02, R10
+	IMUL3Q $0x00000005, R10, R10
+	MOVQ   104(AX), R12
+	MOVQ   SI, R11
+	MOVQ   $0x00000005, R13
+
+column:
+	LEAQ        (R10)(R10*2), R14
+	ADDQ        R11, R14
+	VMOVUPS     (R11), Z0
+	VMOVUPS     (R11)(R10*1), Z1
+	VMOVUPS     (R11)(R10*2), Z3
+	VMOVUPS     (R14), Z4
+	VMOVUPS     (R14)(R10*1), Z5
+	VMOVAPS     Z0, Z0
+	VADDPS      Z1, Z0, Z0
+	VADDPS      Z3, Z0, Z0
+	VADDPS      Z4, Z0, Z0
+	VMOVUPS     Z0, (R12)
+	VMOVAPS     Z1, Z0
+	VSUBPS      Z3, Z0, Z0
+	VFMADD231PS factor3f000000<>+0(SB), Z4, Z0
+	VMOVUPS     Z0, 320(R12)
+	VMOVAPS     Z1, Z0
+	VADDPS      Z3, Z0, Z0
+	VFMADD231PS factor3e800000<>+0(SB), Z4, Z0
+	VMOVUPS     Z0, 640(R12)
+	VMOVAPS     Z1, Z0
+	VSUBPS      Z3, Z0, Z0
+	VFMADD231PS factor3e000000<>+0(SB), Z4, Z0
+	VADDPS      Z5, Z0, Z0
+	VMOVUPS     Z0, 960(R12)
+	MOVQ        8(AX), R14
+	SHLQ        $0x02, R14
+	ADDQ        R14, R11
+	ADDQ        $0x00000040, R12
+	DECQ        R13
+	JNZ         column
+	MOVQ        104(AX), R10
+	MOVQ        DI, R11
+	MOVQ        48(AX), R12
+
+row:
+	VMOVUPS      (R10), Z0
+	VMOVUPS      64(R10), Z1
+	VMOVUPS      128(R10), Z3
+	VMOVUPS      192(R10), Z4
+	VMOVUPS      256(R10), Z5
+	VMOVAPS      Z0, Z0
+	VADDPS       Z1, Z0, Z0
+	VADDPS       Z3, Z0, Z0
+	VADDPS       Z4, Z0, Z0
+	VMOVAPS      Z1, Z6
+	VSUBPS       Z3, Z6, Z6
+	VFMADD231PS  factor3f000000<>+0(SB), Z4, Z6
+	VMOVAPS      Z1, Z7
+	VADDPS       Z3, Z7, Z7
+	VFMADD231PS  factor3e800000<>+0(SB), Z4, Z7
+	VMOVAPS      Z1, Z1
+	VSUBPS       Z3, Z1, Z1
+	VFMADD231PS  factor3e000000<>+0(SB), Z4, Z1
+	VADDPS       Z5, Z1, Z1
+	VSHUFF64X2   $0x44, Z6, Z0, Z3
+	VSHUFF64X2   $0x44, Z1, Z7, Z4
+	VMOVDQU32    gather1_0<>+0(SB), Z5
+	VPERMI2PS    Z4, Z3, Z5
+	VMOVDQU32    gather1_1<>+0(SB), Z8
+	VPERMI2PS    Z4, Z3, Z8
+	VSHUFF64X2   $0xee, Z6, Z0, Z0
+	VSHUFF64X2   $0xee, Z1, Z7, Z1
+	VMOVDQU32    gather1_0<>+0(SB), Z3
+	VPERMI2PS    Z1, Z0, Z3
+	VMOVDQU32    gather1_1<>+0(SB), Z4
+	VPERMI2PS    Z1, Z0, Z4
+	VBROADCASTSS (R8), Z0
+	VADDPS       Z0, Z5, Z5
+	VADDPS       Z0, Z8, Z8
+	VADDPS       Z0, Z3, Z3
+	VADDPS       Z0, Z4, Z4
+	MOVQ         88(AX), R13
+	TESTQ        R13, R13
+	JZ           activate
+	MOVQ         24(AX), R14
+	SUBQ         R14, R13
+	ADDQ         R11, R13
+	VMOVUPS.Z    (R13), K1, Z0
+	VADDPS       Z0, Z5, Z5
+	VMOVUPS.Z    64(R13), K2, Z0
+	VADDPS       Z0, Z8, Z8
+	VMOVUPS.Z    128(R13), K3, Z0
+	VADDPS       Z0, Z3, Z3
+	VMOVUPS.Z    192(R13), K4, Z0
+	VADDPS       Z0, Z4, Z4
+
+activate:
+	MOVQ   96(AX), R13
+	VPXORD Z2, Z2, Z2
+	TESTQ  $0x00000002, R13
+	JZ     leaky
+	VMAXPS Z5, Z2, Z5
+	VMAXPS Z8, Z2, Z8
+	VMAXPS Z3, Z2, Z3
+	VMAXPS Z4, Z2, Z4
+	JMP    store
+
+leaky:
+	TESTQ        $0x00000004, R13
+	JZ           store
+	VBROADCASTSS leakySlope<>+0(SB), Z0
+	VMULPS       Z5, Z0, Z1
+	VMAXPS       Z5, Z1, Z5
+	VMULPS       Z8, Z0, Z1
+	VMAXPS       Z8, Z1, Z8
+	VMULPS       Z3, Z0, Z1
+	VMAXPS       Z3, Z1, Z3
+	VMULPS       Z4, Z0, Z0
+	VMAXPS       Z4, Z0, Z4
+
+store:
+	VMOVUPS Z5, K1, (R11)
+	VMOVUPS Z8, K2, 64(R11)
+	VMOVUPS Z3, K3, 128(R11)
+	VMOVUPS Z4, K4, 192(R11)
+	MOVQ    40(AX), R13
+	SHLQ    $0x02, R13
+	ADDQ    R13, R11
+	ADDQ    $0x00000140, R10
+	DECQ    R12
+	JNZ     row
+	MOVQ    32(AX), R10
+	SHLQ    $0x02, R10
+	ADDQ    R10, DI
+	ADDQ    $0x04, R8
+	MOVQ    16(AX), R10
+	SHLQ    $0x02, R10
+	ADDQ    R10, SI
+	DECQ    R9
+	JNZ     channel
+	ADDQ    $0x00000040, CX
+	ADDQ    $0x00000040, DX
+	SUBQ    $0x00000010, BX
+	JG      block
+	VZEROUPPER
+	RET
+
+// func winogradKernelsAVX2_3x1(kernels *float32, ld int, u *float32, freq int, count int)
+// Requires: AVX, FMA3
+TEXT ·winogradKernelsAVX2_3x1(SB), $576-40
+	MOVQ kernels+0(FP), AX
+	MOVQ ld+8(FP), CX
+	SHLQ $0x02, CX
+	MOVQ u+16(FP), DX
+	MOVQ freq+24(FP), BX
+	SHLQ $0x02, BX
+	MOVQ count+32(FP), SI
+
+block:
+	IMUL3Q      $0x00000006, BX, DI
 	MOVQ        DX, R8
 	LEAQ        (DI)(DI*2), R9
 	ADDQ        R8, R9
@@ -3815,9 +5081,9 @@ block:
 	VZEROUPPER
 	RET
 
-// func winogradWeightsAVX2(u *float32, freq int, kernels *float32, rows int, count int)
+// func winogradWeightsAVX2_3x1(u *float32, freq int, kernels *float32, rows int, count int)
 // Requires: AVX, AVX2, FMA3
-TEXT ·winogradWeightsAVX2(SB), NOSPLIT, $576-40
+TEXT ·winogradWeightsAVX2_3x1(SB), NOSPLIT, $576-40
 	MOVQ         u+0(FP), AX
 	MOVQ         freq+8(FP), CX
 	SHLQ         $0x02, CX
@@ -3898,8 +5164,7 @@ channel:
 	VSUBPS      Y2, Y1, Y1
 	VMOVUPS     Y1, 512(SP)
 	VMOVUPS     Y3, 544(SP)
-	LEAQ        (CX)(CX*2), R8
-	SHLQ        $0x01, R8
+	IMUL3Q      $0x00000006, CX, R8
 	MOVQ        AX, R9
 	LEAQ        (R8)(R8*2), R10
 	ADDQ        R9, R10
@@ -4040,9 +5305,9 @@ channel:
 	VZEROUPPER
 	RET
 
-// func winogradInputAVX2_1(a *uintptr)
+// func winogradInputAVX2_3x1(a *uintptr)
 // Requires: AVX, AVX2, FMA3
-TEXT ·winogradInputAVX2_1(SB), NOSPLIT, $0-8
+TEXT ·winogradInputAVX2_3x1(SB), NOSPLIT, $0-8
 	MOVQ a+0(FP), AX
 	MOVQ 72(AX), CX
 	MOVQ 80(AX), DX
@@ -4169,16 +5434,16 @@ outside:
 	VMOVUPS Y0, 160(R10)
 
 next:
-	ADDQ $0x000000c0, R10
-	INCQ R9
-	CMPQ R9, $0x06
-	JL   row
-	MOVQ 104(AX), R9
-	LEAQ (R9)(R9*2), R9
-	SHLQ $0x03, R9
-	MOVQ DI, R10
-	MOVQ 120(AX), R11
-	MOVQ $0x00000006, R12
+	ADDQ   $0x000000c0, R10
+	INCQ   R9
+	CMPQ   R9, $0x06
+	JL     row
+	MOVQ   104(AX), R9
+	SHLQ   $0x02, R9
+	IMUL3Q $0x00000006, R9, R9
+	MOVQ   DI, R10
+	MOVQ   120(AX), R11
+	MOVQ   $0x00000006, R12
 
 column:
 	VMOVUPS      (R11), Y0
@@ -4286,9 +5551,9 @@ DATA lanes8<>+184(SB)/4, $0x00000008
 DATA lanes8<>+188(SB)/4, $0x00000008
 GLOBL lanes8<>(SB), RODATA|NOPTR, $192
 
-// func winogradGradientAVX2_1(a *uintptr)
+// func winogradGradientAVX2_3x1(a *uintptr)
 // Requires: AVX, AVX2, FMA3
-TEXT ·winogradGradientAVX2_1(SB), NOSPLIT, $0-8
+TEXT ·winogradGradientAVX2_3x1(SB), NOSPLIT, $0-8
 	MOVQ a+0(FP), AX
 	MOVQ 72(AX), CX
 	MOVQ 80(AX), DX
@@ -4399,16 +5664,16 @@ outside:
 	VMOVUPS Y0, 160(R10)
 
 next:
-	ADDQ $0x000000c0, R10
-	INCQ R9
-	CMPQ R9, $0x04
-	JL   row
-	MOVQ 104(AX), R9
-	LEAQ (R9)(R9*2), R9
-	SHLQ $0x03, R9
-	MOVQ DI, R10
-	MOVQ 120(AX), R11
-	MOVQ $0x00000006, R12
+	ADDQ   $0x000000c0, R10
+	INCQ   R9
+	CMPQ   R9, $0x04
+	JL     row
+	MOVQ   104(AX), R9
+	SHLQ   $0x02, R9
+	IMUL3Q $0x00000006, R9, R9
+	MOVQ   DI, R10
+	MOVQ   120(AX), R11
+	MOVQ   $0x00000006, R12
 
 column:
 	VMOVUPS     (R11), Y0
@@ -4456,9 +5721,9 @@ column:
 	VZEROUPPER
 	RET
 
-// func winogradOutputAVX2_1(a *uintptr)
+// func winogradOutputAVX2_3x1(a *uintptr)
 // Requires: AVX, AVX2, FMA3
-TEXT ·winogradOutputAVX2_1(SB), NOSPLIT, $0-8
+TEXT ·winogradOutputAVX2_3x1(SB), NOSPLIT, $0-8
 	MOVQ a+0(FP), AX
 	MOVQ (AX), CX
 	XORQ DX, DX
@@ -4504,12 +5769,12 @@ block:
 	MOVQ         72(AX), R9
 
 channel:
-	MOVQ 8(AX), R10
-	LEAQ (R10)(R10*2), R10
-	SHLQ $0x03, R10
-	MOVQ 104(AX), R12
-	MOVQ SI, R11
-	MOVQ $0x00000006, R13
+	MOVQ   8(AX), R10
+	SHLQ   $0x02, R10
+	IMUL3Q $0x00000006, R10, R10
+	MOVQ   104(AX), R12
+	MOVQ   SI, R11
+	MOVQ   $0x00000006, R13
 
 column:
 	LEAQ        (R10)(R10*2), R14
@@ -4670,9 +5935,9 @@ store:
 	VZEROUPPER
 	RET
 
-// func winogradInputAVX2_2(a *uintptr)
+// func winogradInputAVX2_3x2(a *uintptr)
 // Requires: AVX, AVX2, FMA3
-TEXT ·winogradInputAVX2_2(SB), NOSPLIT, $0-8
+TEXT ·winogradInputAVX2_3x2(SB), NOSPLIT, $0-8
 	MOVQ a+0(FP), AX
 	MOVQ 72(AX), CX
 	MOVQ 80(AX), DX
@@ -4799,16 +6064,16 @@ outside:
 	VMOVUPS Y0, 160(R10)
 
 next:
-	ADDQ $0x000000c0, R10
-	INCQ R9
-	CMPQ R9, $0x06
-	JL   row
-	MOVQ 104(AX), R9
-	LEAQ (R9)(R9*2), R9
-	SHLQ $0x03, R9
-	MOVQ DI, R10
-	MOVQ 120(AX), R11
-	MOVQ $0x00000006, R12
+	ADDQ   $0x000000c0, R10
+	INCQ   R9
+	CMPQ   R9, $0x06
+	JL     row
+	MOVQ   104(AX), R9
+	SHLQ   $0x02, R9
+	IMUL3Q $0x00000006, R9, R9
+	MOVQ   DI, R10
+	MOVQ   120(AX), R11
+	MOVQ   $0x00000006, R12
 
 column:
 	VMOVUPS      (R11), Y0
@@ -4866,9 +6131,9 @@ column:
 	VZEROUPPER
 	RET
 
-// func winogradGradientAVX2_2(a *uintptr)
+// func winogradGradientAVX2_3x2(a *uintptr)
 // Requires: AVX, AVX2, FMA3
-TEXT ·winogradGradientAVX2_2(SB), NOSPLIT, $0-8
+TEXT ·winogradGradientAVX2_3x2(SB), NOSPLIT, $0-8
 	MOVQ a+0(FP), AX
 	MOVQ 72(AX), CX
 	MOVQ 80(AX), DX
@@ -4979,16 +6244,16 @@ outside:
 	VMOVUPS Y0, 160(R10)
 
 next:
-	ADDQ $0x000000c0, R10
-	INCQ R9
-	CMPQ R9, $0x04
-	JL   row
-	MOVQ 104(AX), R9
-	LEAQ (R9)(R9*2), R9
-	SHLQ $0x03, R9
-	MOVQ DI, R10
-	MOVQ 120(AX), R11
-	MOVQ $0x00000006, R12
+	ADDQ   $0x000000c0, R10
+	INCQ   R9
+	CMPQ   R9, $0x04
+	JL     row
+	MOVQ   104(AX), R9
+	SHLQ   $0x02, R9
+	IMUL3Q $0x00000006, R9, R9
+	MOVQ   DI, R10
+	MOVQ   120(AX), R11
+	MOVQ   $0x00000006, R12
 
 column:
 	VMOVUPS     (R11), Y0
@@ -5036,9 +6301,9 @@ column:
 	VZEROUPPER
 	RET
 
-// func winogradOutputAVX2_2(a *uintptr)
+// func winogradOutputAVX2_3x2(a *uintptr)
 // Requires: AVX, AVX2, FMA3
-TEXT ·winogradOutputAVX2_2(SB), NOSPLIT, $0-8
+TEXT ·winogradOutputAVX2_3x2(SB), NOSPLIT, $0-8
 	MOVQ a+0(FP), AX
 	MOVQ (AX), CX
 	XORQ DX, DX
@@ -5084,12 +6349,12 @@ block:
 	MOVQ         72(AX), R9
 
 channel:
-	MOVQ 8(AX), R10
-	LEAQ (R10)(R10*2), R10
-	SHLQ $0x03, R10
-	MOVQ 104(AX), R12
-	MOVQ SI, R11
-	MOVQ $0x00000006, R13
+	MOVQ   8(AX), R10
+	SHLQ   $0x02, R10
+	IMUL3Q $0x00000006, R10, R10
+	MOVQ   104(AX), R12
+	MOVQ   SI, R11
+	MOVQ   $0x00000006, R13
 
 column:
 	LEAQ        (R10)(R10*2), R14
@@ -5250,9 +6515,9 @@ store:
 	VZEROUPPER
 	RET
 
-// func winogradInputAVX2_4(a *uintptr)
+// func winogradInputAVX2_3x4(a *uintptr)
 // Requires: AVX, AVX2, FMA3
-TEXT ·winogradInputAVX2_4(SB), NOSPLIT, $0-8
+TEXT ·winogradInputAVX2_3x4(SB), NOSPLIT, $0-8
 	MOVQ a+0(FP), AX
 	MOVQ 72(AX), CX
 	MOVQ 80(AX), DX
@@ -5368,16 +6633,16 @@ outside:
 	VMOVUPS Y0, 160(R10)
 
 next:
-	ADDQ $0x000000c0, R10
-	INCQ R9
-	CMPQ R9, $0x06
-	JL   row
-	MOVQ 104(AX), R9
-	LEAQ (R9)(R9*2), R9
-	SHLQ $0x03, R9
-	MOVQ DI, R10
-	MOVQ 120(AX), R11
-	MOVQ $0x00000006, R12
+	ADDQ   $0x000000c0, R10
+	INCQ   R9
+	CMPQ   R9, $0x06
+	JL     row
+	MOVQ   104(AX), R9
+	SHLQ   $0x02, R9
+	IMUL3Q $0x00000006, R9, R9
+	MOVQ   DI, R10
+	MOVQ   120(AX), R11
+	MOVQ   $0x00000006, R12
 
 column:
 	VMOVUPS      (R11), Y0
@@ -5435,9 +6700,9 @@ column:
 	VZEROUPPER
 	RET
 
-// func winogradGradientAVX2_4(a *uintptr)
+// func winogradGradientAVX2_3x4(a *uintptr)
 // Requires: AVX, AVX2, FMA3
-TEXT ·winogradGradientAVX2_4(SB), NOSPLIT, $0-8
+TEXT ·winogradGradientAVX2_3x4(SB), NOSPLIT, $0-8
 	MOVQ a+0(FP), AX
 	MOVQ 72(AX), CX
 	MOVQ 80(AX), DX
@@ -5540,16 +6805,16 @@ outside:
 	VMOVUPS Y0, 160(R10)
 
 next:
-	ADDQ $0x000000c0, R10
-	INCQ R9
-	CMPQ R9, $0x04
-	JL   row
-	MOVQ 104(AX), R9
-	LEAQ (R9)(R9*2), R9
-	SHLQ $0x03, R9
-	MOVQ DI, R10
-	MOVQ 120(AX), R11
-	MOVQ $0x00000006, R12
+	ADDQ   $0x000000c0, R10
+	INCQ   R9
+	CMPQ   R9, $0x04
+	JL     row
+	MOVQ   104(AX), R9
+	SHLQ   $0x02, R9
+	IMUL3Q $0x00000006, R9, R9
+	MOVQ   DI, R10
+	MOVQ   120(AX), R11
+	MOVQ   $0x00000006, R12
 
 column:
 	VMOVUPS     (R11), Y0
@@ -5597,9 +6862,9 @@ column:
 	VZEROUPPER
 	RET
 
-// func winogradOutputAVX2_4(a *uintptr)
+// func winogradOutputAVX2_3x4(a *uintptr)
 // Requires: AVX, AVX2, FMA3
-TEXT ·winogradOutputAVX2_4(SB), NOSPLIT, $0-8
+TEXT ·winogradOutputAVX2_3x4(SB), NOSPLIT, $0-8
 	MOVQ a+0(FP), AX
 	MOVQ (AX), CX
 	XORQ DX, DX
@@ -5645,12 +6910,12 @@ block:
 	MOVQ         72(AX), R9
 
 channel:
-	MOVQ 8(AX), R10
-	LEAQ (R10)(R10*2), R10
-	SHLQ $0x03, R10
-	MOVQ 104(AX), R12
-	MOVQ SI, R11
-	MOVQ $0x00000006, R13
+	MOVQ   8(AX), R10
+	SHLQ   $0x02, R10
+	IMUL3Q $0x00000006, R10, R10
+	MOVQ   104(AX), R12
+	MOVQ   SI, R11
+	MOVQ   $0x00000006, R13
 
 column:
 	LEAQ        (R10)(R10*2), R14
@@ -5785,6 +7050,869 @@ store:
 	SHLQ       $0x02, R13
 	ADDQ       R13, R11
 	ADDQ       $0x000000c0, R10
+	DECQ       R12
+	JNZ        row
+	MOVQ       32(AX), R10
+	SHLQ       $0x02, R10
+	ADDQ       R10, DI
+	ADDQ       $0x04, R8
+	MOVQ       16(AX), R10
+	SHLQ       $0x02, R10
+	ADDQ       R10, SI
+	DECQ       R9
+	JNZ        channel
+	ADDQ       $0x00000020, CX
+	ADDQ       $0x00000020, DX
+	SUBQ       $0x00000008, BX
+	JG         block
+	VZEROUPPER
+	RET
+
+// func winogradKernelsAVX2_2x1(kernels *float32, ld int, u *float32, freq int, count int)
+// Requires: AVX, FMA3
+TEXT ·winogradKernelsAVX2_2x1(SB), $320-40
+	MOVQ kernels+0(FP), AX
+	MOVQ ld+8(FP), CX
+	SHLQ $0x02, CX
+	MOVQ u+16(FP), DX
+	MOVQ freq+24(FP), BX
+	SHLQ $0x02, BX
+	MOVQ count+32(FP), SI
+
+block:
+	IMUL3Q      $0x00000005, BX, DI
+	MOVQ        DX, R8
+	LEAQ        (DI)(DI*2), R9
+	ADDQ        R8, R9
+	VMOVUPS     (R8), Y0
+	VMOVUPS     (R8)(DI*1), Y1
+	VMOVUPS     (R8)(DI*2), Y2
+	VMOVUPS     (R9), Y3
+	VMOVUPS     (R9)(DI*1), Y4
+	VMOVAPS     Y1, Y5
+	VFMADD231PS factor40000000<>+0(SB), Y0, Y5
+	VFMADD231PS factorbeaaaaab<>+0(SB), Y2, Y5
+	VFMADD231PS factorc02aaaab<>+0(SB), Y3, Y5
+	VMOVUPS     Y5, (SP)
+	VMOVAPS     Y1, Y0
+	VFMADD231PS factor3eaaaaab<>+0(SB), Y2, Y0
+	VFMADD231PS factorbfaaaaab<>+0(SB), Y3, Y0
+	VADDPS      Y4, Y0, Y0
+	VMOVUPS     Y0, 160(SP)
+	ADDQ        BX, R8
+	LEAQ        (DI)(DI*2), R9
+	ADDQ        R8, R9
+	VMOVUPS     (R8), Y0
+	VMOVUPS     (R8)(DI*1), Y1
+	VMOVUPS     (R8)(DI*2), Y2
+	VMOVUPS     (R9), Y3
+	VMOVUPS     (R9)(DI*1), Y4
+	VMOVAPS     Y1, Y5
+	VFMADD231PS factor40000000<>+0(SB), Y0, Y5
+	VFMADD231PS factorbeaaaaab<>+0(SB), Y2, Y5
+	VFMADD231PS factorc02aaaab<>+0(SB), Y3, Y5
+	VMOVUPS     Y5, 32(SP)
+	VMOVAPS     Y1, Y0
+	VFMADD231PS factor3eaaaaab<>+0(SB), Y2, Y0
+	VFMADD231PS factorbfaaaaab<>+0(SB), Y3, Y0
+	VADDPS      Y4, Y0, Y0
+	VMOVUPS     Y0, 192(SP)
+	ADDQ        BX, R8
+	LEAQ        (DI)(DI*2), R9
+	ADDQ        R8, R9
+	VMOVUPS     (R8), Y0
+	VMOVUPS     (R8)(DI*1), Y1
+	VMOVUPS     (R8)(DI*2), Y2
+	VMOVUPS     (R9), Y3
+	VMOVUPS     (R9)(DI*1), Y4
+	VMOVAPS     Y1, Y5
+	VFMADD231PS factor40000000<>+0(SB), Y0, Y5
+	VFMADD231PS factorbeaaaaab<>+0(SB), Y2, Y5
+	VFMADD231PS factorc02aaaab<>+0(SB), Y3, Y5
+	VMOVUPS     Y5, 64(SP)
+	VMOVAPS     Y1, Y0
+	VFMADD231PS factor3eaaaaab<>+0(SB), Y2, Y0
+	VFMADD231PS factorbfaaaaab<>+0(SB), Y3, Y0
+	VADDPS      Y4, Y0, Y0
+	VMOVUPS     Y0, 224(SP)
+	ADDQ        BX, R8
+	LEAQ        (DI)(DI*2), R9
+	ADDQ        R8, R9
+	VMOVUPS     (R8), Y0
+	VMOVUPS     (R8)(DI*1), Y1
+	VMOVUPS     (R8)(DI*2), Y2
+	VMOVUPS     (R9), Y3
+	VMOVUPS     (R9)(DI*1), Y4
+	VMOVAPS     Y1, Y5
+	VFMADD231PS factor40000000<>+0(SB), Y0, Y5
+	VFMADD231PS factorbeaaaaab<>+0(SB), Y2, Y5
+	VFMADD231PS factorc02aaaab<>+0(SB), Y3, Y5
+	VMOVUPS     Y5, 96(SP)
+	VMOVAPS     Y1, Y0
+	VFMADD231PS factor3eaaaaab<>+0(SB), Y2, Y0
+	VFMADD231PS factorbfaaaaab<>+0(SB), Y3, Y0
+	VADDPS      Y4, Y0, Y0
+	VMOVUPS     Y0, 256(SP)
+	ADDQ        BX, R8
+	LEAQ        (DI)(DI*2), R9
+	ADDQ        R8, R9
+	VMOVUPS     (R8), Y0
+	VMOVUPS     (R8)(DI*1), Y1
+	VMOVUPS     (R8)(DI*2), Y2
+	VMOVUPS     (R9), Y3
+	VMOVUPS     (R9)(DI*1), Y4
+	VMOVAPS     Y1, Y5
+	VFMADD231PS factor40000000<>+0(SB), Y0, Y5
+	VFMADD231PS factorbeaaaaab<>+0(SB), Y2, Y5
+	VFMADD231PS factorc02aaaab<>+0(SB), Y3, Y5
+	VMOVUPS     Y5, 128(SP)
+	VMOVAPS     Y1, Y0
+	VFMADD231PS factor3eaaaaab<>+0(SB), Y2, Y0
+	VFMADD231PS factorbfaaaaab<>+0(SB), Y3, Y0
+	VADDPS      Y4, Y0, Y0
+	VMOVUPS     Y0, 288(SP)
+	ADDQ        BX, R8
+	MOVQ        AX, DI
+	VMOVUPS     (SP), Y0
+	VMOVUPS     32(SP), Y1
+	VMOVUPS     64(SP), Y2
+	VMOVUPS     96(SP), Y3
+	VMOVUPS     128(SP), Y4
+	VMOVAPS     Y1, Y5
+	VFMADD231PS factor40000000<>+0(SB), Y0, Y5
+	VFMADD231PS factorbeaaaaab<>+0(SB), Y2, Y5
+	VFMADD231PS factorc02aaaab<>+0(SB), Y3, Y5
+	VMOVUPS     Y5, (DI)
+	ADDQ        CX, DI
+	VMOVAPS     Y1, Y0
+	VFMADD231PS factor3eaaaaab<>+0(SB), Y2, Y0
+	VFMADD231PS factorbfaaaaab<>+0(SB), Y3, Y0
+	VADDPS      Y4, Y0, Y0
+	VMOVUPS     Y0, (DI)
+	ADDQ        CX, DI
+	VMOVUPS     160(SP), Y0
+	VMOVUPS     192(SP), Y1
+	VMOVUPS     224(SP), Y2
+	VMOVUPS     256(SP), Y3
+	VMOVUPS     288(SP), Y4
+	VMOVAPS     Y1, Y5
+	VFMADD231PS factor40000000<>+0(SB), Y0, Y5
+	VFMADD231PS factorbeaaaaab<>+0(SB), Y2, Y5
+	VFMADD231PS factorc02aaaab<>+0(SB), Y3, Y5
+	VMOVUPS     Y5, (DI)
+	ADDQ        CX, DI
+	VMOVAPS     Y1, Y0
+	VFMADD231PS factor3eaaaaab<>+0(SB), Y2, Y0
+	VFMADD231PS factorbfaaaaab<>+0(SB), Y3, Y0
+	VADDPS      Y4, Y0, Y0
+	VMOVUPS     Y0, (DI)
+	ADDQ        CX, DI
+	ADDQ        $0x00000020, AX
+	ADDQ        $0x00000020, DX
+	SUBQ        $0x00000008, SI
+	JG          block
+	VZEROUPPER
+	RET
+
+// func winogradWeightsAVX2_2x1(u *float32, freq int, kernels *float32, rows int, count int)
+// Requires: AVX, AVX2, FMA3
+TEXT ·winogradWeightsAVX2_2x1(SB), NOSPLIT, $320-40
+	MOVQ         u+0(FP), AX
+	MOVQ         freq+8(FP), CX
+	SHLQ         $0x02, CX
+	MOVQ         kernels+16(FP), DX
+	MOVQ         rows+24(FP), BX
+	MOVQ         count+32(FP), SI
+	VMOVD        BX, X0
+	VPBROADCASTD X0, Y0
+	VPCMPGTD     indices<>+0(SB), Y0, Y0
+	SHLQ         $0x02, BX
+	MOVQ         BX, DI
+	SHLQ         $0x02, DI
+
+channel:
+	MOVQ        DX, R8
+	VMOVUPS     (R8), Y1
+	ADDQ        BX, R8
+	VMOVUPS     (R8), Y2
+	ADDQ        BX, R8
+	VMULPS      factor40000000<>+0(SB), Y1, Y3
+	VMOVUPS     Y3, (SP)
+	VMOVAPS     Y1, Y3
+	VADDPS      Y2, Y3, Y3
+	VMOVUPS     Y3, 32(SP)
+	VMULPS      factorbeaaaaab<>+0(SB), Y1, Y3
+	VFMADD231PS factor3eaaaaab<>+0(SB), Y2, Y3
+	VMOVUPS     Y3, 64(SP)
+	VMULPS      factorc02aaaab<>+0(SB), Y1, Y1
+	VFMADD231PS factorbfaaaaab<>+0(SB), Y2, Y1
+	VMOVUPS     Y1, 96(SP)
+	VMOVAPS     Y2, Y1
+	VMOVUPS     Y1, 128(SP)
+	VMOVUPS     (R8), Y1
+	ADDQ        BX, R8
+	VMOVUPS     (R8), Y2
+	ADDQ        BX, R8
+	VMULPS      factor40000000<>+0(SB), Y1, Y3
+	VMOVUPS     Y3, 160(SP)
+	VMOVAPS     Y1, Y3
+	VADDPS      Y2, Y3, Y3
+	VMOVUPS     Y3, 192(SP)
+	VMULPS      factorbeaaaaab<>+0(SB), Y1, Y3
+	VFMADD231PS factor3eaaaaab<>+0(SB), Y2, Y3
+	VMOVUPS     Y3, 224(SP)
+	VMULPS      factorc02aaaab<>+0(SB), Y1, Y1
+	VFMADD231PS factorbfaaaaab<>+0(SB), Y2, Y1
+	VMOVUPS     Y1, 256(SP)
+	VMOVAPS     Y2, Y1
+	VMOVUPS     Y1, 288(SP)
+	IMUL3Q      $0x00000005, CX, R8
+	MOVQ        AX, R9
+	LEAQ        (R8)(R8*2), R10
+	ADDQ        R9, R10
+	VMOVUPS     (SP), Y1
+	VMOVUPS     160(SP), Y2
+	VMULPS      factor40000000<>+0(SB), Y1, Y3
+	VMASKMOVPS  Y3, Y0, (R9)
+	VMOVAPS     Y1, Y3
+	VADDPS      Y2, Y3, Y3
+	VMASKMOVPS  Y3, Y0, (R9)(R8*1)
+	VMULPS      factorbeaaaaab<>+0(SB), Y1, Y3
+	VFMADD231PS factor3eaaaaab<>+0(SB), Y2, Y3
+	VMASKMOVPS  Y3, Y0, (R9)(R8*2)
+	VMULPS      factorc02aaaab<>+0(SB), Y1, Y1
+	VFMADD231PS factorbfaaaaab<>+0(SB), Y2, Y1
+	VMASKMOVPS  Y1, Y0, (R10)
+	VMOVAPS     Y2, Y1
+	VMASKMOVPS  Y1, Y0, (R10)(R8*1)
+	ADDQ        CX, R9
+	LEAQ        (R8)(R8*2), R10
+	ADDQ        R9, R10
+	VMOVUPS     32(SP), Y1
+	VMOVUPS     192(SP), Y2
+	VMULPS      factor40000000<>+0(SB), Y1, Y3
+	VMASKMOVPS  Y3, Y0, (R9)
+	VMOVAPS     Y1, Y3
+	VADDPS      Y2, Y3, Y3
+	VMASKMOVPS  Y3, Y0, (R9)(R8*1)
+	VMULPS      factorbeaaaaab<>+0(SB), Y1, Y3
+	VFMADD231PS factor3eaaaaab<>+0(SB), Y2, Y3
+	VMASKMOVPS  Y3, Y0, (R9)(R8*2)
+	VMULPS      factorc02aaaab<>+0(SB), Y1, Y1
+	VFMADD231PS factorbfaaaaab<>+0(SB), Y2, Y1
+	VMASKMOVPS  Y1, Y0, (R10)
+	VMOVAPS     Y2, Y1
+	VMASKMOVPS  Y1, Y0, (R10)(R8*1)
+	ADDQ        CX, R9
+	LEAQ        (R8)(R8*2), R10
+	ADDQ        R9, R10
+	VMOVUPS     64(SP), Y1
+	VMOVUPS     224(SP), Y2
+	VMULPS      factor40000000<>+0(SB), Y1, Y3
+	VMASKMOVPS  Y3, Y0, (R9)
+	VMOVAPS     Y1, Y3
+	VADDPS      Y2, Y3, Y3
+	VMASKMOVPS  Y3, Y0, (R9)(R8*1)
+	VMULPS      factorbeaaaaab<>+0(SB), Y1, Y3
+	VFMADD231PS factor3eaaaaab<>+0(SB), Y2, Y3
+	VMASKMOVPS  Y3, Y0, (R9)(R8*2)
+	VMULPS      factorc02aaaab<>+0(SB), Y1, Y1
+	VFMADD231PS factorbfaaaaab<>+0(SB), Y2, Y1
+	VMASKMOVPS  Y1, Y0, (R10)
+	VMOVAPS     Y2, Y1
+	VMASKMOVPS  Y1, Y0, (R10)(R8*1)
+	ADDQ        CX, R9
+	LEAQ        (R8)(R8*2), R10
+	ADDQ        R9, R10
+	VMOVUPS     96(SP), Y1
+	VMOVUPS     256(SP), Y2
+	VMULPS      factor40000000<>+0(SB), Y1, Y3
+	VMASKMOVPS  Y3, Y0, (R9)
+	VMOVAPS     Y1, Y3
+	VADDPS      Y2, Y3, Y3
+	VMASKMOVPS  Y3, Y0, (R9)(R8*1)
+	VMULPS      factorbeaaaaab<>+0(SB), Y1, Y3
+	VFMADD231PS factor3eaaaaab<>+0(SB), Y2, Y3
+	VMASKMOVPS  Y3, Y0, (R9)(R8*2)
+	VMULPS      factorc02aaaab<>+0(SB), Y1, Y1
+	VFMADD231PS factorbfaaaaab<>+0(SB), Y2, Y1
+	VMASKMOVPS  Y1, Y0, (R10)
+	VMOVAPS     Y2, Y1
+	VMASKMOVPS  Y1, Y0, (R10)(R8*1)
+	ADDQ        CX, R9
+	LEAQ        (R8)(R8*2), R10
+	ADDQ        R9, R10
+	VMOVUPS     128(SP), Y1
+	VMOVUPS     288(SP), Y2
+	VMULPS      factor40000000<>+0(SB), Y1, Y3
+	VMASKMOVPS  Y3, Y0, (R9)
+	VMOVAPS     Y1, Y3
+	VADDPS      Y2, Y3, Y3
+	VMASKMOVPS  Y3, Y0, (R9)(R8*1)
+	VMULPS      factorbeaaaaab<>+0(SB), Y1, Y3
+	VFMADD231PS factor3eaaaaab<>+0(SB), Y2, Y3
+	VMASKMOVPS  Y3, Y0, (R9)(R8*2)
+	VMULPS      factorc02aaaab<>+0(SB), Y1, Y1
+	VFMADD231PS factorbfaaaaab<>+0(SB), Y2, Y1
+	VMASKMOVPS  Y1, Y0, (R10)
+	VMOVAPS     Y2, Y1
+	VMASKMOVPS  Y1, Y0, (R10)(R8*1)
+	ADDQ        CX, R9
+	ADDQ        DI, DX
+	ADDQ        BX, AX
+	DECQ        SI
+	JNZ         channel
+	VZEROUPPER
+	RET
+
+// func winogradInputAVX2_2x1(a *uintptr)
+// Requires: AVX, AVX2, FMA3
+TEXT ·winogradInputAVX2_2x1(SB), NOSPLIT, $0-8
+	MOVQ a+0(FP), AX
+	MOVQ 72(AX), CX
+	MOVQ 80(AX), DX
+	MOVQ 96(AX), BX
+
+block:
+	MOVQ         120(AX), SI
+	MOVQ         64(AX), DI
+	VMOVD        CX, X0
+	VMOVD        DI, X1
+	VPBROADCASTD X0, Y0
+	VPBROADCASTD X1, Y1
+	VPADDD       indices<>+0(SB), Y0, Y0
+	VPCMPEQD     Y2, Y2, Y2
+	VPCMPGTD     Y0, Y1, Y3
+	VPCMPGTD     Y2, Y0, Y4
+	VPAND        Y3, Y4, Y3
+	VMOVDQU      Y3, 1152(SI)
+	VPADDD       lanes8<>+0(SB), Y0, Y0
+	VPCMPGTD     Y0, Y1, Y3
+	VPCMPGTD     Y2, Y0, Y4
+	VPAND        Y3, Y4, Y3
+	VMOVDQU      Y3, 1184(SI)
+	VPADDD       lanes8<>+0(SB), Y0, Y0
+	VPCMPGTD     Y0, Y1, Y3
+	VPCMPGTD     Y2, Y0, Y4
+	VPAND        Y3, Y4, Y3
+	VMOVDQU      Y3, 1216(SI)
+	VPADDD       lanes8<>+0(SB), Y0, Y0
+	VPCMPGTD     Y0, Y1, Y3
+	VPCMPGTD     Y2, Y0, Y4
+	VPAND        Y3, Y4, Y3
+	VMOVDQU      Y3, 1248(SI)
+	VPADDD       lanes8<>+0(SB), Y0, Y0
+	VPCMPGTD     Y0, Y1, Y1
+	VPCMPGTD     Y2, Y0, Y0
+	VPAND        Y1, Y0, Y1
+	VMOVDQU      Y1, 1280(SI)
+	MOVQ         (AX), SI
+	MOVQ         BX, DI
+	MOVQ         88(AX), R8
+
+channel:
+	XORQ R9, R9
+	MOVQ 120(AX), R10
+
+row:
+	MOVQ        16(AX)(R9*8), R11
+	TESTQ       R11, R11
+	JS          outside
+	ADDQ        CX, R11
+	LEAQ        (SI)(R11*4), R11
+	MOVQ        120(AX), R12
+	VMOVDQU     1152(R12), Y0
+	VMASKMOVPS  (R11), Y0, Y0
+	MOVQ        120(AX), R12
+	VMOVDQU     1184(R12), Y1
+	VMASKMOVPS  32(R11), Y1, Y1
+	MOVQ        120(AX), R12
+	VMOVDQU     1216(R12), Y2
+	VMASKMOVPS  64(R11), Y2, Y2
+	MOVQ        120(AX), R12
+	VMOVDQU     1248(R12), Y3
+	VMASKMOVPS  96(R11), Y3, Y3
+	MOVQ        120(AX), R12
+	VMOVDQU     1280(R12), Y4
+	VMASKMOVPS  128(R11), Y4, Y4
+	VSHUFPS     $0x88, Y1, Y0, Y5
+	VSHUFPS     $0xdd, Y1, Y0, Y0
+	VPERMPD     $0xd8, Y5, Y5
+	VPERMPD     $0xd8, Y0, Y0
+	VSHUFPS     $0x88, Y3, Y2, Y1
+	VSHUFPS     $0xdd, Y3, Y2, Y2
+	VPERMPD     $0xd8, Y1, Y1
+	VPERMPD     $0xd8, Y2, Y2
+	VSHUFPS     $0x88, Y1, Y5, Y3
+	VSHUFPS     $0xdd, Y1, Y5, Y1
+	VPERMPD     $0xd8, Y3, Y3
+	VPERMPD     $0xd8, Y1, Y1
+	VSHUFPS     $0x88, Y2, Y0, Y5
+	VSHUFPS     $0xdd, Y2, Y0, Y0
+	VPERMPD     $0xd8, Y5, Y5
+	VPERMPD     $0xd8, Y0, Y0
+	VPERM2F128  $0x21, Y4, Y3, Y2
+	VPALIGNR    $0x04, Y3, Y2, Y2
+	VMOVAPS     Y0, Y4
+	VFMADD231PS factor3f000000<>+0(SB), Y3, Y4
+	VSUBPS      Y5, Y4, Y4
+	VFMADD231PS factorbf000000<>+0(SB), Y1, Y4
+	VMOVUPS     Y4, (R10)
+	VMOVAPS     Y0, Y3
+	VFMADD231PS factorbf000000<>+0(SB), Y5, Y3
+	VFMADD231PS factor3f000000<>+0(SB), Y1, Y3
+	VMOVUPS     Y3, 32(R10)
+	VMOVAPS     Y0, Y3
+	VFMADD231PS factor3f000000<>+0(SB), Y5, Y3
+	VFMADD231PS factorbfc00000<>+0(SB), Y1, Y3
+	VMOVUPS     Y3, 64(R10)
+	VMOVAPS     Y0, Y3
+	VSUBPS      Y5, Y3, Y3
+	VMOVUPS     Y3, 96(R10)
+	VMOVAPS     Y2, Y2
+	VFMADD231PS factor3f000000<>+0(SB), Y5, Y2
+	VSUBPS      Y1, Y2, Y2
+	VFMADD231PS factorbf000000<>+0(SB), Y0, Y2
+	VMOVUPS     Y2, 128(R10)
+	JMP         next
+
+outside:
+	VXORPS  Y0, Y0, Y0
+	VMOVUPS Y0, (R10)
+	VMOVUPS Y0, 32(R10)
+	VMOVUPS Y0, 64(R10)
+	VMOVUPS Y0, 96(R10)
+	VMOVUPS Y0, 128(R10)
+
+next:
+	ADDQ   $0x000000a0, R10
+	INCQ   R9
+	CMPQ   R9, $0x05
+	JL     row
+	MOVQ   104(AX), R9
+	SHLQ   $0x02, R9
+	IMUL3Q $0x00000005, R9, R9
+	MOVQ   DI, R10
+	MOVQ   120(AX), R11
+	MOVQ   $0x00000005, R12
+
+column:
+	VMOVUPS     (R11), Y0
+	VMOVUPS     160(R11), Y1
+	VMOVUPS     320(R11), Y2
+	VMOVUPS     480(R11), Y3
+	VMOVUPS     640(R11), Y4
+	LEAQ        (R9)(R9*2), R13
+	ADDQ        R10, R13
+	VMOVAPS     Y3, Y5
+	VFMADD231PS factor3f000000<>+0(SB), Y0, Y5
+	VSUBPS      Y1, Y5, Y5
+	VFMADD231PS factorbf000000<>+0(SB), Y2, Y5
+	VMOVUPS     Y5, (R10)
+	VMOVAPS     Y3, Y0
+	VFMADD231PS factorbf000000<>+0(SB), Y1, Y0
+	VFMADD231PS factor3f000000<>+0(SB), Y2, Y0
+	VMOVUPS     Y0, (R10)(R9*1)
+	VMOVAPS     Y3, Y0
+	VFMADD231PS factor3f000000<>+0(SB), Y1, Y0
+	VFMADD231PS factorbfc00000<>+0(SB), Y2, Y0
+	VMOVUPS     Y0, (R10)(R9*2)
+	VMOVAPS     Y3, Y0
+	VSUBPS      Y1, Y0, Y0
+	VMOVUPS     Y0, (R13)
+	VMOVAPS     Y4, Y0
+	VFMADD231PS factor3f000000<>+0(SB), Y1, Y0
+	VSUBPS      Y2, Y0, Y0
+	VFMADD231PS factorbf000000<>+0(SB), Y3, Y0
+	VMOVUPS     Y0, (R13)(R9*1)
+	MOVQ        104(AX), R13
+	SHLQ        $0x02, R13
+	ADDQ        R13, R10
+	ADDQ        $0x00000020, R11
+	DECQ        R12
+	JNZ         column
+	MOVQ        8(AX), R9
+	SHLQ        $0x02, R9
+	ADDQ        R9, SI
+	MOVQ        112(AX), R9
+	SHLQ        $0x02, R9
+	ADDQ        R9, DI
+	DECQ        R8
+	JNZ         channel
+	ADDQ        $0x00000020, BX
+	ADDQ        $0x00000020, CX
+	SUBQ        $0x00000008, DX
+	JG          block
+	VZEROUPPER
+	RET
+
+// func winogradGradientAVX2_2x1(a *uintptr)
+// Requires: AVX, AVX2, FMA3
+TEXT ·winogradGradientAVX2_2x1(SB), NOSPLIT, $0-8
+	MOVQ a+0(FP), AX
+	MOVQ 72(AX), CX
+	MOVQ 80(AX), DX
+	MOVQ 96(AX), BX
+
+block:
+	MOVQ         120(AX), SI
+	MOVQ         64(AX), DI
+	VMOVD        CX, X0
+	VMOVD        DI, X1
+	VPBROADCASTD X0, Y0
+	VPBROADCASTD X1, Y1
+	VPADDD       indices<>+0(SB), Y0, Y0
+	VPCMPEQD     Y2, Y2, Y2
+	VPCMPGTD     Y0, Y1, Y3
+	VPCMPGTD     Y2, Y0, Y4
+	VPAND        Y3, Y4, Y3
+	VMOVDQU      Y3, 1152(SI)
+	VPADDD       lanes8<>+0(SB), Y0, Y0
+	VPCMPGTD     Y0, Y1, Y3
+	VPCMPGTD     Y2, Y0, Y4
+	VPAND        Y3, Y4, Y3
+	VMOVDQU      Y3, 1184(SI)
+	VPADDD       lanes8<>+0(SB), Y0, Y0
+	VPCMPGTD     Y0, Y1, Y3
+	VPCMPGTD     Y2, Y0, Y4
+	VPAND        Y3, Y4, Y3
+	VMOVDQU      Y3, 1216(SI)
+	VPADDD       lanes8<>+0(SB), Y0, Y0
+	VPCMPGTD     Y0, Y1, Y3
+	VPCMPGTD     Y2, Y0, Y4
+	VPAND        Y3, Y4, Y3
+	VMOVDQU      Y3, 1248(SI)
+	VPADDD       lanes8<>+0(SB), Y0, Y0
+	VPCMPGTD     Y0, Y1, Y1
+	VPCMPGTD     Y2, Y0, Y0
+	VPAND        Y1, Y0, Y1
+	VMOVDQU      Y1, 1280(SI)
+	MOVQ         (AX), SI
+	MOVQ         BX, DI
+	MOVQ         88(AX), R8
+
+channel:
+	XORQ R9, R9
+	MOVQ 120(AX), R10
+
+row:
+	MOVQ        16(AX)(R9*8), R11
+	TESTQ       R11, R11
+	JS          outside
+	ADDQ        CX, R11
+	LEAQ        (SI)(R11*4), R11
+	MOVQ        120(AX), R12
+	VMOVDQU     1152(R12), Y0
+	VMASKMOVPS  (R11), Y0, Y0
+	MOVQ        120(AX), R12
+	VMOVDQU     1184(R12), Y1
+	VMASKMOVPS  32(R11), Y1, Y1
+	MOVQ        120(AX), R12
+	VMOVDQU     1216(R12), Y2
+	VMASKMOVPS  64(R11), Y2, Y2
+	MOVQ        120(AX), R12
+	VMOVDQU     1248(R12), Y3
+	VMASKMOVPS  96(R11), Y3, Y3
+	VSHUFPS     $0x88, Y1, Y0, Y4
+	VSHUFPS     $0xdd, Y1, Y0, Y0
+	VPERMPD     $0xd8, Y4, Y4
+	VPERMPD     $0xd8, Y0, Y0
+	VSHUFPS     $0x88, Y3, Y2, Y1
+	VSHUFPS     $0xdd, Y3, Y2, Y2
+	VPERMPD     $0xd8, Y1, Y1
+	VPERMPD     $0xd8, Y2, Y2
+	VSHUFPS     $0x88, Y1, Y4, Y3
+	VSHUFPS     $0xdd, Y1, Y4, Y1
+	VPERMPD     $0xd8, Y3, Y3
+	VPERMPD     $0xd8, Y1, Y1
+	VSHUFPS     $0x88, Y2, Y0, Y4
+	VSHUFPS     $0xdd, Y2, Y0, Y0
+	VPERMPD     $0xd8, Y4, Y4
+	VPERMPD     $0xd8, Y0, Y0
+	VMOVAPS     Y3, Y2
+	VMOVUPS     Y2, (R10)
+	VMOVAPS     Y3, Y2
+	VADDPS      Y4, Y2, Y2
+	VADDPS      Y1, Y2, Y2
+	VADDPS      Y0, Y2, Y2
+	VMOVUPS     Y2, 32(R10)
+	VMOVAPS     Y3, Y2
+	VSUBPS      Y4, Y2, Y2
+	VADDPS      Y1, Y2, Y2
+	VSUBPS      Y0, Y2, Y2
+	VMOVUPS     Y2, 64(R10)
+	VMOVAPS     Y3, Y2
+	VFMADD231PS factor3f000000<>+0(SB), Y4, Y2
+	VFMADD231PS factor3e800000<>+0(SB), Y1, Y2
+	VFMADD231PS factor3e000000<>+0(SB), Y0, Y2
+	VMOVUPS     Y2, 96(R10)
+	VMOVAPS     Y0, Y0
+	VMOVUPS     Y0, 128(R10)
+	JMP         next
+
+outside:
+	VXORPS  Y0, Y0, Y0
+	VMOVUPS Y0, (R10)
+	VMOVUPS Y0, 32(R10)
+	VMOVUPS Y0, 64(R10)
+	VMOVUPS Y0, 96(R10)
+	VMOVUPS Y0, 128(R10)
+
+next:
+	ADDQ   $0x000000a0, R10
+	INCQ   R9
+	CMPQ   R9, $0x04
+	JL     row
+	MOVQ   104(AX), R9
+	SHLQ   $0x02, R9
+	IMUL3Q $0x00000005, R9, R9
+	MOVQ   DI, R10
+	MOVQ   120(AX), R11
+	MOVQ   $0x00000005, R12
+
+column:
+	VMOVUPS     (R11), Y0
+	VMOVUPS     160(R11), Y1
+	VMOVUPS     320(R11), Y2
+	VMOVUPS     480(R11), Y3
+	LEAQ        (R9)(R9*2), R13
+	ADDQ        R10, R13
+	VMOVAPS     Y0, Y4
+	VMOVUPS     Y4, (R10)
+	VMOVAPS     Y0, Y4
+	VADDPS      Y1, Y4, Y4
+	VADDPS      Y2, Y4, Y4
+	VADDPS      Y3, Y4, Y4
+	VMOVUPS     Y4, (R10)(R9*1)
+	VMOVAPS     Y0, Y4
+	VSUBPS      Y1, Y4, Y4
+	VADDPS      Y2, Y4, Y4
+	VSUBPS      Y3, Y4, Y4
+	VMOVUPS     Y4, (R10)(R9*2)
+	VMOVAPS     Y0, Y0
+	VFMADD231PS factor3f000000<>+0(SB), Y1, Y0
+	VFMADD231PS factor3e800000<>+0(SB), Y2, Y0
+	VFMADD231PS factor3e000000<>+0(SB), Y3, Y0
+	VMOVUPS     Y0, (R13)
+	VMOVAPS     Y3, Y0
+	VMOVUPS     Y0, (R13)(R9*1)
+	MOVQ        104(AX), R13
+	SHLQ        $0x02, R13
+	ADDQ        R13, R10
+	ADDQ        $0x00000020, R11
+	DECQ        R12
+	JNZ         column
+	MOVQ        8(AX), R9
+	SHLQ        $0x02, R9
+	ADDQ        R9, SI
+	MOVQ        112(AX), R9
+	SHLQ        $0x02, R9
+	ADDQ        R9, DI
+	DECQ        R8
+	JNZ         channel
+	ADDQ        $0x00000020, BX
+	ADDQ        $0x00000020, CX
+	SUBQ        $0x00000008, DX
+	JG          block
+	VZEROUPPER
+	RET
+
+// func winogradOutputAVX2_2x1(a *uintptr)
+// Requires: AVX, AVX2, FMA3
+TEXT ·winogradOutputAVX2_2x1(SB), NOSPLIT, $0-8
+	MOVQ a+0(FP), AX
+	MOVQ (AX), CX
+	XORQ DX, DX
+	MOVQ 64(AX), BX
+
+block:
+	MOVQ         56(AX), SI
+	MOVQ         104(AX), DI
+	VMOVD        DX, X0
+	VMOVD        SI, X1
+	VPBROADCASTD X0, Y0
+	VPBROADCASTD X1, Y1
+	VPADDD       indices<>+0(SB), Y0, Y0
+	VPCMPEQD     Y2, Y2, Y2
+	VPCMPGTD     Y0, Y1, Y3
+	VPCMPGTD     Y2, Y0, Y4
+	VPAND        Y3, Y4, Y3
+	VMOVDQU      Y3, 1152(DI)
+	VPADDD       lanes8<>+0(SB), Y0, Y0
+	VPCMPGTD     Y0, Y1, Y3
+	VPCMPGTD     Y2, Y0, Y4
+	VPAND        Y3, Y4, Y3
+	VMOVDQU      Y3, 1184(DI)
+	VPADDD       lanes8<>+0(SB), Y0, Y0
+	VPCMPGTD     Y0, Y1, Y3
+	VPCMPGTD     Y2, Y0, Y4
+	VPAND        Y3, Y4, Y3
+	VMOVDQU      Y3, 1216(DI)
+	VPADDD       lanes8<>+0(SB), Y0, Y0
+	VPCMPGTD     Y0, Y1, Y3
+	VPCMPGTD     Y2, Y0, Y4
+	VPAND        Y3, Y4, Y3
+	VMOVDQU      Y3, 1248(DI)
+	VPADDD       lanes8<>+0(SB), Y0, Y0
+	VPCMPGTD     Y0, Y1, Y1
+	VPCMPGTD     Y2, Y0, Y0
+	VPAND        Y1, Y0, Y1
+	VMOVDQU      Y1, 1280(DI)
+	MOVQ         CX, SI
+	MOVQ         24(AX), DI
+	LEAQ         (DI)(DX*4), DI
+	MOVQ         80(AX), R8
+	MOVQ         72(AX), R9
+
+channel:
+	MOVQ   8(AX), R10
+	SHLQ   $0x02, R10
+	IMUL3Q $0x00000005, R10, R10
+	MOVQ   104(AX), R12
+	MOVQ   SI, R11
+	MOVQ   $0x00000005, R13
+
+column:
+	LEAQ        (R10)(R10*2), R14
+	ADDQ        R11, R14
+	VMOVUPS     (R11), Y0
+	VMOVUPS     (R11)(R10*1), Y1
+	VMOVUPS     (R11)(R10*2), Y2
+	VMOVUPS     (R14), Y3
+	VMOVUPS     (R14)(R10*1), Y4
+	VMOVAPS     Y0, Y0
+	VADDPS      Y1, Y0, Y0
+	VADDPS      Y2, Y0, Y0
+	VADDPS      Y3, Y0, Y0
+	VMOVUPS     Y0, (R12)
+	VMOVAPS     Y1, Y0
+	VSUBPS      Y2, Y0, Y0
+	VFMADD231PS factor3f000000<>+0(SB), Y3, Y0
+	VMOVUPS     Y0, 160(R12)
+	VMOVAPS     Y1, Y0
+	VADDPS      Y2, Y0, Y0
+	VFMADD231PS factor3e800000<>+0(SB), Y3, Y0
+	VMOVUPS     Y0, 320(R12)
+	VMOVAPS     Y1, Y0
+	VSUBPS      Y2, Y0, Y0
+	VFMADD231PS factor3e000000<>+0(SB), Y3, Y0
+	VADDPS      Y4, Y0, Y0
+	VMOVUPS     Y0, 480(R12)
+	MOVQ        8(AX), R14
+	SHLQ        $0x02, R14
+	ADDQ        R14, R11
+	ADDQ        $0x00000020, R12
+	DECQ        R13
+	JNZ         column
+	MOVQ        104(AX), R10
+	MOVQ        DI, R11
+	MOVQ        48(AX), R12
+
+row:
+	VMOVUPS      (R10), Y0
+	VMOVUPS      32(R10), Y1
+	VMOVUPS      64(R10), Y2
+	VMOVUPS      96(R10), Y3
+	VMOVUPS      128(R10), Y4
+	VMOVAPS      Y0, Y0
+	VADDPS       Y1, Y0, Y0
+	VADDPS       Y2, Y0, Y0
+	VADDPS       Y3, Y0, Y0
+	VMOVAPS      Y1, Y5
+	VSUBPS       Y2, Y5, Y5
+	VFMADD231PS  factor3f000000<>+0(SB), Y3, Y5
+	VMOVAPS      Y1, Y6
+	VADDPS       Y2, Y6, Y6
+	VFMADD231PS  factor3e800000<>+0(SB), Y3, Y6
+	VMOVAPS      Y1, Y1
+	VSUBPS       Y2, Y1, Y1
+	VFMADD231PS  factor3e000000<>+0(SB), Y3, Y1
+	VADDPS       Y4, Y1, Y1
+	VUNPCKLPS    Y6, Y0, Y2
+	VUNPCKHPS    Y6, Y0, Y3
+	VPERM2F128   $0x20, Y3, Y2, Y0
+	VPERM2F128   $0x31, Y3, Y2, Y2
+	VUNPCKLPS    Y1, Y5, Y3
+	VUNPCKHPS    Y1, Y5, Y4
+	VPERM2F128   $0x20, Y4, Y3, Y1
+	VPERM2F128   $0x31, Y4, Y3, Y3
+	VUNPCKLPS    Y1, Y0, Y4
+	VUNPCKHPS    Y1, Y0, Y1
+	VPERM2F128   $0x20, Y1, Y4, Y0
+	VPERM2F128   $0x31, Y1, Y4, Y1
+	VUNPCKLPS    Y3, Y2, Y4
+	VUNPCKHPS    Y3, Y2, Y3
+	VPERM2F128   $0x20, Y3, Y4, Y2
+	VPERM2F128   $0x31, Y3, Y4, Y3
+	VBROADCASTSS (R8), Y4
+	VADDPS       Y4, Y0, Y0
+	VADDPS       Y4, Y1, Y1
+	VADDPS       Y4, Y2, Y2
+	VADDPS       Y4, Y3, Y3
+	MOVQ         88(AX), R13
+	TESTQ        R13, R13
+	JZ           activate
+	MOVQ         24(AX), R14
+	SUBQ         R14, R13
+	ADDQ         R11, R13
+	MOVQ         104(AX), R14
+	VMOVDQU      1152(R14), Y4
+	VMASKMOVPS   (R13), Y4, Y4
+	VADDPS       Y4, Y0, Y0
+	MOVQ         104(AX), R14
+	VMOVDQU      1184(R14), Y4
+	VMASKMOVPS   32(R13), Y4, Y4
+	VADDPS       Y4, Y1, Y1
+	MOVQ         104(AX), R14
+	VMOVDQU      1216(R14), Y4
+	VMASKMOVPS   64(R13), Y4, Y4
+	VADDPS       Y4, Y2, Y2
+	MOVQ         104(AX), R14
+	VMOVDQU      1248(R14), Y4
+	VMASKMOVPS   96(R13), Y4, Y4
+	VADDPS       Y4, Y3, Y3
+
+activate:
+	MOVQ   96(AX), R13
+	VXORPS Y4, Y4, Y4
+	TESTQ  $0x00000002, R13
+	JZ     leaky
+	VMAXPS Y0, Y4, Y0
+	VMAXPS Y1, Y4, Y1
+	VMAXPS Y2, Y4, Y2
+	VMAXPS Y3, Y4, Y3
+	JMP    store
+
+leaky:
+	TESTQ        $0x00000004, R13
+	JZ           store
+	VBROADCASTSS leakySlope<>+0(SB), Y4
+	VMULPS       Y0, Y4, Y5
+	VMAXPS       Y0, Y5, Y0
+	VMULPS       Y1, Y4, Y5
+	VMAXPS       Y1, Y5, Y1
+	VMULPS       Y2, Y4, Y5
+	VMAXPS       Y2, Y5, Y2
+	VMULPS       Y3, Y4, Y4
+	VMAXPS       Y3, Y4, Y3
+
+store:
+	MOVQ       104(AX), R13
+	VMOVDQU    1152(R13), Y4
+	VMASKMOVPS Y0, Y4, (R11)
+	MOVQ       104(AX), R13
+	VMOVDQU    1184(R13), Y0
+	VMASKMOVPS Y1, Y0, 32(R11)
+	MOVQ       104(AX), R13
+	VMOVDQU    1216(R13), Y0
+	VMASKMOVPS Y2, Y0, 64(R11)
+	MOVQ       104(AX), R13
+	VMOVDQU    1248(R13), Y0
+	VMASKMOVPS Y3, Y0, 96(R11)
+	MOVQ       40(AX), R13
+	SHLQ       $0x02, R13
+	ADDQ       R13, R11
+	ADDQ       $0x000000a0, R10
 	DECQ       R12
 	JNZ        row
 	MOVQ       32(AX), R10

@@ -102,11 +102,12 @@ func constant(name string, v uint32) Mem {
 
 func float(name string, v float64) Mem { return constant(name, math.Float32bits(float32(v))) }
 
-// names are those of a list of parameters, without the type.
-func names(list string) []string {
-	list, _, _ = strings.Cut(list, " *")
-	if list == "" {
-		return nil
+// names are those of a list of parameters, without the types.
+func names(list string) (all []string) {
+	for p := range strings.SplitSeq(list, ", ") {
+		if name, _, _ := strings.Cut(p, " "); name != "" {
+			all = append(all, name)
+		}
 	}
-	return strings.Split(list, ", ")
+	return all
 }

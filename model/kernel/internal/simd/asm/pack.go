@@ -1,6 +1,8 @@
 package main
 
 import (
+	"fmt"
+
 	. "github.com/mmcloughlin/avo/build"
 	. "github.com/mmcloughlin/avo/operand"
 	"github.com/mmcloughlin/avo/reg"
@@ -53,6 +55,62 @@ func packs(s isa) {
 	p.end()
 
 	turn(s)
+	interleave(s)
+}
+
+// interleave writes the function that puts two rows element by element into one.
+func interleave(s isa) {
+	TEXT("interleave"+s.name, NOSPLIT, "func(dst, even, odd *float32, n int)")
+	Pragma("noescape")
+	dst := Load(Param("dst"), GP64())
+	even := Load(Param("even"), GP64())
+	odd := Load(Param("odd"), GP64())
+	n := Load(Param("n"), GP64())
+	merge := func(a, b reg.VecVirtual) (low, high reg.VecVirtual) {
+		low, high = s.vec(), s.vec()
+		if s.lanes == 8 {
+			l, h := s.vec(), s.vec()
+			VUNPCKLPS(b, a, l)
+			VUNPCKHPS(b, a, h)
+			VPERM2F128(Imm(0x20), h, l, low)
+			VPERM2F128(Imm(0x31), h, l, high)
+			return low, high
+		}
+		for half, r := range []reg.VecVirtual{low, high} {
+			VMOVDQU32(table(fmt.Sprintf("interleave%d", half), func(i int) int { return i%2*16 + (i/2+8*half)%16 }), r)
+			VPERMI2PS(b, a, r)
+		}
+		return low, high
+	}
+	SUBQ(Imm(uint64(s.lanes)), n)
+	JLT(LabelRef("rest"))
+	Label("whole")
+	a, b := s.vec(), s.vec()
+	VMOVUPS(Mem{Base: even}, a)
+	VMOVUPS(Mem{Base: odd}, b)
+	low, high := merge(a, b)
+	VMOVUPS(low, Mem{Base: dst})
+	VMOVUPS(high, Mem{Base: dst, Disp: s.bytes()})
+	ADDQ(U32(uint32(s.bytes())), even)
+	ADDQ(U32(uint32(s.bytes())), odd)
+	ADDQ(U32(uint32(2*s.bytes())), dst)
+	SUBQ(Imm(uint64(s.lanes)), n)
+	JGE(LabelRef("whole"))
+	Label("rest")
+	ADDQ(Imm(uint64(s.lanes)), n)
+	JZ(LabelRef("done"))
+	in := s.mask(n, 0)
+	SHLQ(Imm(1), n)
+	out0, out1 := s.mask(n, 0), s.mask(n, 1)
+	a, b = s.vec(), s.vec()
+	s.maskedLoad(Mem{Base: even}, in, a)
+	s.maskedLoad(Mem{Base: odd}, in, b)
+	low, high = merge(a, b)
+	s.maskedStore(low, out0, Mem{Base: dst})
+	s.maskedStore(high, out1, Mem{Base: dst, Disp: s.bytes()})
+	Label("done")
+	VZEROUPPER()
+	RET()
 }
 
 type packArgs struct {

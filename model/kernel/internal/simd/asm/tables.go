@@ -11,7 +11,7 @@ import (
 // vectorNames are the fields of Vector.
 var vectorNames = []string{
 	"Add", "Mul", "MulAdd", "Maximum", "ReLU", "Leaky", "Gate", "Affine", "AffineReLU", "Combine",
-	"Lerp", "Axpy", "MulSub", "ExpSub", "Sigmoid", "Moments", "Dots",
+	"Lerp", "Axpy", "Spread", "MulSub", "ExpSub", "Sigmoid", "Log", "Logistic", "Larger", "PoolColumns", "PoolRows", "Moments", "Dots",
 }
 
 // tables is the Go source of the Kernels of each instruction set.
@@ -32,12 +32,24 @@ func tables() []byte {
 			}
 			b.WriteString("},\n")
 		}
-		fmt.Fprintf(&b, "CopyRows: copyRows%s,\nCopyEven: copyEven%s,\nTurn: turn%s,\n", s.name, s.name, s.name)
-		fmt.Fprintf(&b, "WinogradWeights: winogradWeights%s,\nWinogradKernels: winogradKernels%s,\n", s.name, s.name)
-		for _, f := range []string{"Input", "Gradient", "Output"} {
-			fmt.Fprintf(&b, "winograd%s: []func(*uintptr){", f)
-			for _, d := range dilations {
-				fmt.Fprintf(&b, "winograd%s%s_%d, ", f, s.name, d)
+		fmt.Fprintf(&b, "CopyRows: copyRows%s,\nCopyEven: copyEven%s,\nTurn: turn%s,\nInterleave: interleave%s,\n", s.name, s.name, s.name, s.name)
+		for _, f := range []struct {
+			name, signature string
+			undilated       bool
+		}{
+			{"Weights", "func(*float32, int, *float32, int, int)", true},
+			{"Kernels", "func(*float32, int, *float32, int, int)", true},
+			{"Input", "func(*uintptr)", false},
+			{"Gradient", "func(*uintptr)", false},
+			{"Output", "func(*uintptr)", false},
+		} {
+			fmt.Fprintf(&b, "winograd%s: []%s{", f.name, f.signature)
+			for _, w := range winogradForms {
+				d := w.d
+				if f.undilated {
+					d = 1
+				}
+				fmt.Fprintf(&b, "winograd%s%s_%dx%d, ", f.name, s.name, w.taps, d)
 			}
 			b.WriteString("},\n")
 		}

@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"math"
+	"strings"
 
 	. "github.com/mmcloughlin/avo/build"
 	. "github.com/mmcloughlin/avo/operand"
@@ -83,6 +84,14 @@ func vectors(s isa) {
 		VFMADD231PS(l.load("x"), l.scalar["t"], v)
 		l.store("dst", v)
 	})
+	elementwise(s, "spread", "a, b, x *float32", "t", func(l *loop) {
+		a, b, x, rest := l.load("a"), l.load("b"), l.load("x"), s.vec()
+		VSUBPS(l.scalar["t"], s.all(float("one", 1)), rest)
+		VFMADD231PS(x, rest, a)
+		VFMADD231PS(x, l.scalar["t"], b)
+		l.store("a", a)
+		l.store("b", b)
+	})
 	elementwise(s, "mulSub", "dst, y, gy, d *float32", "", func(l *loop) {
 		g := l.load("gy")
 		VSUBPS(l.load("d"), g, g)
@@ -98,23 +107,67 @@ func vectors(s isa) {
 		l.store("sum", e)
 	})
 	elementwise(s, "sigmoid", "dst, x *float32", "", func(l *loop) {
-		v := l.load("x")
-		sign := s.vec()
-		VBROADCASTSS(constant("sign", 0x80000000), sign)
-		low := s.vec()
-		if s.lanes == 16 {
-			VPORD(sign, v, low)
-		} else {
-			VORPS(sign, v, low)
-		}
-		e := s.exp(low) // of -|x|
-		one, r := s.vec(), s.vec()
-		VBROADCASTSS(float("one", 1), one)
-		VADDPS(one, e, r)
-		VDIVPS(r, one, r)
-		VMULPS(r, e, e)
-		s.choose(v, l.zero, cmpLess, e, r, r)
+		r, _, _ := l.sigmoid(l.load("x"))
 		l.store("dst", r)
+	})
+	elementwise(s, "log", "dst, x *float32", "", func(l *loop) {
+		l.store("dst", s.log(l.load("x")))
+	})
+	elementwise(s, "logistic", "loss, grad, x *float32", "target, scale", func(l *loop) {
+		v := l.load("x")
+		r, low, e := l.sigmoid(v)
+		VSUBPS(l.scalar["target"], r, r)
+		VMULPS(l.scalar["scale"], r, r)
+		weight, two, quotient := s.vec(), s.all(float("two", 2)), s.vec()
+		VSUBPS(l.scalar["target"], s.all(float("one", 1)), weight)
+		s.choose(v, l.zero, cmpGreater, weight, l.scalar["target"], weight)
+		VADDPS(two, e, quotient)
+		VDIVPS(quotient, e, quotient)
+		loss := s.atanh(quotient)
+		VMULPS(two, loss, loss)
+		VFNMADD231PS(weight, low, loss)
+		l.store("loss", loss)
+		l.store("grad", r)
+	})
+	elementwise(s, "larger", "top *float32, index *int32, x *float32", "i int32", func(l *loop) {
+		x, top := l.load("x"), l.load("top")
+		larger := s.compare(x, top, cmpGreater)
+		s.pick(larger, x, top, top)
+		l.store("top", top)
+		index := l.load("index")
+		s.pick(larger, l.scalar["i"], index, index)
+		l.store("index", index)
+	})
+	elementwise(s, "poolColumns", "top *float32, index *int32, x *float32", "i int32", func(l *loop) {
+		place, at := s.vec(), XMM()
+		VMOVD(l.at.(reg.GPVirtual).As32(), at)
+		VPBROADCASTD(at, place)
+		VPADDD(place, place, place)
+		VPADDD(table("evens", func(i int) int { return 2 * i }), place, place)
+		VPADDD(l.scalar["i"], place, place)
+		index := place
+		top := l.everySecond("x", 0)
+		for i := 1; i < 3; i++ {
+			next := s.vec()
+			VPADDD(s.all(constant("whole1", 1)), place, next)
+			x := l.everySecond("x", i)
+			beats := s.beats(x, top)
+			best, winner := s.vec(), s.vec()
+			s.pick(beats, x, top, best)
+			s.pick(beats, next, index, winner)
+			top, index, place = best, winner, next
+		}
+		l.store("top", top)
+		l.store("index", index)
+	})
+	elementwise(s, "poolRows", "top *float32, index *int32, x *float32, xindex *int32", "", func(l *loop) {
+		x, top := l.load("x"), l.load("top")
+		beats := s.beats(x, top)
+		s.pick(beats, x, top, top)
+		l.store("top", top)
+		index := l.load("index")
+		s.pick(beats, l.load("xindex"), index, index)
+		l.store("index", index)
 	})
 	moments(s)
 	dots(s)
@@ -125,29 +178,58 @@ const (
 	cmpLess      = 0x11 // ordered, quiet
 	cmpGreater   = 0x1e // ordered, quiet
 	cmpUnordered = 0x03
+	cmpOrdered   = 0x07
 	cmpNotLess   = 0x15 // or unordered, quiet
+	cmpNotUpTo   = 0x16 // greater or unordered, quiet
 )
 
 // choose sets out to yes where a op b, else to no.
 func (s isa) choose(a, b reg.Register, op uint8, yes, no, out reg.VecVirtual) {
+	s.pick(s.compare(a, b, op), yes, no, out)
+}
+
+// compare is where a op b.
+func (s isa) compare(a, b reg.Register, op uint8) reg.Register {
 	if s.lanes == 16 {
 		k := K()
 		VCMPPS(Imm(uint64(op)), b, a, k)
-		VBLENDMPS(yes, no, k, out)
-		return
+		return k
 	}
 	m := YMM()
 	VCMPPS(Imm(uint64(op)), b, a, m)
-	VBLENDVPS(m, yes, no, out)
+	return m
+}
+
+// beats is where a is greater than b, or a NaN and b is none.
+func (s isa) beats(a, b reg.Register) reg.Register {
+	greater, ordered := s.compare(a, b, cmpNotUpTo), s.compare(b, b, cmpOrdered)
+	if s.lanes == 16 {
+		KANDW(greater, ordered, greater)
+	} else {
+		VANDPS(greater, ordered, greater)
+	}
+	return greater
+}
+
+// pick sets out to yes in the mask, else to no.
+func (s isa) pick(mask reg.Register, yes, no, out reg.Register) {
+	if s.lanes == 16 {
+		VBLENDMPS(yes, no, mask, out)
+	} else {
+		VBLENDVPS(mask, yes, no, out)
+	}
+}
+
+// all is one number in every element.
+func (s isa) all(number Mem) reg.VecVirtual {
+	r := s.vec()
+	VBROADCASTSS(number, r)
+	return r
 }
 
 // exp is e^v by the method of the plain Go version, exp.
 func (s isa) exp(v reg.VecVirtual) reg.VecVirtual {
-	all := func(name string, f float64) reg.VecVirtual {
-		r := s.vec()
-		VBROADCASTSS(float(name, f), r)
-		return r
-	}
+	all := func(name string, f float64) reg.VecVirtual { return s.all(float(name, f)) }
 	// 90 is beyond what has a finite result; MIN returns its last operand when
 	// either is NaN.
 	x, k, r := s.vec(), s.vec(), s.vec()
@@ -169,21 +251,59 @@ func (s isa) exp(v reg.VecVirtual) reg.VecVirtual {
 	VMULPS(r, r, square)
 	VFMADD213PS(r, square, e)
 	VADDPS(all("one", 1), e, e)
-	// Two halves of the power: 2^k itself may be out of range.
-	n, half, bias := s.vec(), s.vec(), s.vec()
-	VCVTPS2DQ(k, n)
-	VPSRAD(Imm(1), n, half)
-	VPSUBD(half, n, n)
-	VPBROADCASTD(constant("exponentBias", 127), bias)
-	for _, p := range []reg.VecVirtual{half, n} {
-		VPADDD(bias, p, p)
-		VPSLLD(Imm(23), p, p)
-		VMULPS(p, e, e)
+	if s.lanes == 16 {
+		VSCALEFPS(k, e, e)
+	} else {
+		// Two halves of the power: 2^k itself may be out of range.
+		n, half, bias := s.vec(), s.vec(), s.vec()
+		VCVTPS2DQ(k, n)
+		VPSRAD(Imm(1), n, half)
+		VPSUBD(half, n, n)
+		VPBROADCASTD(constant("exponentBias", 127), bias)
+		for _, p := range []reg.VecVirtual{half, n} {
+			VPADDD(bias, p, p)
+			VPSLLD(Imm(23), p, p)
+			VMULPS(p, e, e)
+		}
 	}
 	zero := s.vec()
 	s.zero(zero)
 	s.choose(x, all("expLowest", -87.33654), cmpNotLess, e, zero, e)
 	return e
+}
+
+// log is the natural logarithm by the method of the plain Go version, log.
+func (s isa) log(v reg.VecVirtual) reg.VecVirtual {
+	k, m, power := s.vec(), s.vec(), s.vec()
+	VPSUBD(s.all(constant("rootHalf", 0x3f3504f3)), v, k)
+	VPSRAD(Imm(23), k, k)
+	VPSLLD(Imm(23), k, power)
+	VPSUBD(power, v, m)
+	VCVTDQ2PS(k, k)
+	one, sum := s.all(float("one", 1)), s.vec()
+	VADDPS(one, m, sum)
+	VSUBPS(one, m, m)
+	VDIVPS(sum, m, m)
+	r := s.atanh(m)
+	VMULPS(s.all(float("two", 2)), r, r)
+	VFMADD231PS(s.all(float("ln2Lo", -2.12194440e-4)), k, r)
+	VFMADD231PS(s.all(float("ln2Hi", 0.693359375)), k, r)
+	s.choose(v, s.all(float("infinity", math.Inf(1))), cmpLess, r, v, r)
+	s.choose(v, s.all(constant("smallestNormal", 1<<23)), cmpLess, s.all(float("nan", math.NaN())), r, r)
+	return r
+}
+
+// atanh is the inverse hyperbolic tangent by the method of the plain Go version,
+// atanh.
+func (s isa) atanh(v reg.VecVirtual) reg.VecVirtual {
+	z, r := s.vec(), s.all(float("atanh3", 0.13425772828))
+	VMULPS(v, v, z)
+	for i, c := range []float64{0.14118306611, 0.20003780431, 0.33333320168} {
+		VFMADD213PS(s.all(float(fmt.Sprint("atanh", 2-i), c)), z, r)
+	}
+	VMULPS(z, r, r)
+	VFMADD213PS(v, v, r)
+	return r
 }
 
 // loop is the state of a loop over vectors.
@@ -216,12 +336,52 @@ func (l *loop) store(name string, v reg.VecVirtual) {
 	}
 }
 
-// elementwise writes func(n int, pointers, scalars float32) that applies body to
-// n elements.
+// everySecond is elements from, from + 2, ... of what lies twice as far as the
+// loop has come, two whole vectors of it.
+func (l *loop) everySecond(name string, from int) reg.VecVirtual {
+	u, v := l.vec(), l.vec()
+	for i, r := range []reg.VecVirtual{u, v} {
+		VMOVUPS(Mem{Base: l.pointer[name], Index: l.at, Scale: 8, Disp: 4*from + i*l.bytes()}, r)
+	}
+	if l.lanes == 16 {
+		index := l.vec()
+		VMOVDQU32(table("evens", func(i int) int { return 2 * i }), index)
+		VPERMT2PS(v, index, u)
+	} else {
+		VSHUFPS(Imm(0x88), v, u, u) // the even ones of each half: u0 u2 v0 v2, u4 u6 v4 v6
+		VPERMPD(Imm(0xd8), u, u)
+	}
+	return u
+}
+
+// sigmoid is 1 / (1 + e^-v), with -|v| and its exponential.
+func (l *loop) sigmoid(v reg.VecVirtual) (r, low, e reg.VecVirtual) {
+	sign := l.all(constant("sign", 0x80000000))
+	low = l.vec()
+	if l.lanes == 16 {
+		VPORD(sign, v, low)
+	} else {
+		VORPS(sign, v, low)
+	}
+	e = l.exp(low)
+	one, scaled := l.all(float("one", 1)), l.vec()
+	r = l.vec()
+	VADDPS(one, e, r)
+	VDIVPS(r, one, r)
+	VMULPS(r, e, scaled)
+	l.choose(v, l.zero, cmpLess, scaled, r, r)
+	return r, low, e
+}
+
+// elementwise writes func(n int, pointers, scalars) that applies body to n
+// elements. Scalars are float32 unless they name another type.
 func elementwise(s isa, name, pointers, scalars string, body func(l *loop)) {
 	signature := "func(n int, " + pointers
 	if scalars != "" {
-		signature += ", " + scalars + " float32"
+		signature += ", " + scalars
+		if !strings.Contains(scalars, " int32") {
+			signature += " float32"
+		}
 	}
 	TEXT(name+s.name, NOSPLIT, signature+")")
 	Pragma("noescape")

@@ -3,27 +3,30 @@ package main
 import (
 	"fmt"
 	"math"
+	"slices"
 
 	. "github.com/mmcloughlin/avo/build"
 	. "github.com/mmcloughlin/avo/operand"
 	"github.com/mmcloughlin/avo/reg"
 )
 
-// The transforms of Winograd's convolution F(4x4, 3x3), see package simd for what
-// they compute. A vector holds the same element of as many tiles of one row of
+// The transforms of Winograd's convolutions F(4x4, 3x3) and F(4x4, 2x2), see
+// package simd for what they compute. A vector holds the same element of as many tiles of one row of
 // tiles as it has lanes; with dilation d neighbouring lanes are the d interleaved
 // grids, so that in either case the tiles of a vector cover 4 x lanes
 // consecutive pixels of a line.
 
-// dilations are those that have kernels. Dilation d is at index log2 d.
-var dilations = []int{1, 2, 4}
+// winogradForms are those that have kernels, in the order of package simd.
+var winogradForms = []winograd{{taps: 3, d: 1}, {taps: 3, d: 2}, {taps: 3, d: 4}, {taps: 2, d: 1}}
 
 func winograds(s isa) {
-	s.winogradKernels()
-	s.winogradWeights()
-	for _, d := range dilations {
-		w := winograd{isa: s, d: d}
-		w.input("Input", 6, w.spread, w.forward)
+	for _, w := range winogradForms {
+		w.isa = s
+		if w.d == 1 {
+			w.kernels()
+			w.weights()
+		}
+		w.input("Input", w.size(), w.spread, w.forward)
 		w.input("Gradient", 4, w.spreadResults, w.adjoint)
 		w.output()
 	}
@@ -31,15 +34,87 @@ func winograds(s isa) {
 
 type winograd struct {
 	isa
-	d int
+	taps int // of a row of the kernel
+	d    int
+}
+
+// size is the number of elements of a row of a transformed tile.
+func (w winograd) size() int { return w.taps + 3 }
+
+func (w winograd) text(name, signature string) {
+	attributes := NOSPLIT
+	if name == "Kernels" {
+		attributes = 0 // more of the stack than that allows
+	}
+	TEXT(fmt.Sprintf("winograd%s%s_%dx%d", name, w.name, w.taps, w.d), attributes, signature)
+	Pragma("noescape")
+}
+
+// The transforms of F(4x4, 2x2), with the points 0, 1, -1, 1/2 and infinity.
+const half = 0.5
+
+var (
+	forward2  = [][]float64{{half, -1, -half, 1, 0}, {0, -half, 1 - half, 1, 0}, {0, half, -1 - half, 1, 0}, {0, -1, 0, 1, 0}, {0, half, -1, -half, 1}}
+	backward2 = [][]float64{{1, 1, 1, 1, 0}, {0, 1, -1, half, 0}, {0, 1, 1, half * half, 0}, {0, 1, -1, half * half * half, 1}}
+	kernel2   = [][]float64{
+		{1 / half, 0},
+		{1 / (2 * (1 - half)), 1 / (2 * (1 - half))},
+		{-1 / (2 * (1 + half)), 1 / (2 * (1 + half))},
+		{1 / (half * (half*half - 1)), half / (half * (half*half - 1))},
+		{0, 1},
+	}
+)
+
+func transposed(m [][]float64) [][]float64 {
+	t := make([][]float64, len(m[0]))
+	for i := range t {
+		for _, row := range m {
+			t[i] = append(t[i], row[i])
+		}
+	}
+	return t
+}
+
+// linear multiplies a matrix by the vector of in.
+func (w winograd) linear(m [][]float64, in func(i int) reg.VecVirtual, emit func(i int, v reg.VecVirtual)) {
+	x := make([]reg.VecVirtual, len(m[0]))
+	for i := range x {
+		x[i] = in(i)
+	}
+	for i, row := range m {
+		sum := w.vec()
+		first := slices.IndexFunc(row, func(c float64) bool { return c == 1 })
+		if first >= 0 {
+			VMOVAPS(x[first], sum)
+		} else {
+			first = slices.IndexFunc(row, func(c float64) bool { return c != 0 })
+			VMULPS(factor(row[first]), x[first], sum)
+		}
+		for j, c := range row {
+			switch {
+			case j == first || c == 0:
+			case c == 1:
+				VADDPS(x[j], sum, sum)
+			case c == -1:
+				VSUBPS(x[j], sum, sum)
+			default:
+				VFMADD231PS(factor(c), x[j], sum)
+			}
+		}
+		emit(i, sum)
+	}
+}
+
+func factor(c float64) Mem {
+	return broadcastOf(fmt.Sprintf("factor%08x", math.Float32bits(float32(c))), c)
 }
 
 // weights writes the transform of kernels, eight rows of a panel at a time: G g
 // G^T in float32.
-func (s isa) winogradWeights() {
-	TEXT("winogradWeights"+s.name, NOSPLIT, "func(u *float32, freq int, kernels *float32, rows, count int)")
-	Pragma("noescape")
-	half := isa{name: s.name, lanes: 8}
+func (w winograd) weights() {
+	w.text("Weights", "func(u *float32, freq int, kernels *float32, rows, count int)")
+	half := w
+	half.lanes = 8
 	u := Load(Param("u"), GP64())
 	freq := elements(Load(Param("freq"), GP64()).(reg.GPVirtual))
 	g := Load(Param("kernels"), GP64())
@@ -48,71 +123,35 @@ func (s isa) winogradWeights() {
 	mask := half.mask(rows, 0)
 	elements(rows.(reg.GPVirtual))
 	taps := GP64() // of one channel
-	LEAQ(Mem{Base: rows, Index: rows, Scale: 8}, taps)
-
-	a2, b2 := pointA*pointA, pointB*pointB
-	na, nb := 1/(2*a2*(a2-b2)), 1/(2*b2*(b2-a2))
-	scaled := func(v reg.VecVirtual, name string, by float64) reg.VecVirtual {
-		r := YMM()
-		VMULPS(broadcastOf(name, by), v, r)
-		return r
+	if w.taps == 3 {
+		LEAQ(Mem{Base: rows, Index: rows, Scale: 8}, taps)
+	} else {
+		MOVQ(rows, taps)
+		SHLQ(Imm(2), taps)
 	}
-	line := func(g func(i int) reg.VecVirtual, emit func(i int, v reg.VecVirtual)) {
-		g0 := g(0)
-		emit(0, g0) // pointA^2 pointB^2 is 1
-		g1, g2 := g(1), g(2)
-		for _, pair := range []struct {
-			first          int
-			name           string
-			n, point2, odd float64
-		}{{1, "A", na, a2, na * pointA}, {3, "B", nb, b2, nb * pointB}} {
-			even := scaled(g0, "winoN"+pair.name, pair.n)
-			VFMADD231PS(broadcastOf("winoN2"+pair.name, pair.n*pair.point2), g2, even)
-			odd := scaled(g1, "winoNO"+pair.name, pair.odd)
-			plus, minus := YMM(), YMM()
-			VADDPS(odd, even, plus)
-			emit(pair.first, plus)
-			VSUBPS(odd, even, minus)
-			emit(pair.first+1, minus)
-		}
-		emit(5, g2)
-	}
-	tmp := AllocLocal(3 * 6 * 32)
+	tmp := AllocLocal(w.taps * w.size() * 32)
 
 	Label("channel")
 	tap := GP64()
 	MOVQ(g, tap)
-	for i := range 3 {
-		line(func(j int) reg.VecVirtual {
+	for i := range w.taps {
+		half.kernelLine(func(j int) reg.VecVirtual {
 			v := YMM()
 			VMOVUPS(Mem{Base: tap}, v)
 			ADDQ(rows, tap)
 			return v
-		}, func(j int, v reg.VecVirtual) { VMOVUPS(v, tmp.Offset((6*i+j)*32)) })
+		}, func(j int, v reg.VecVirtual) { VMOVUPS(v, tmp.Offset((w.size()*i+j)*32)) })
 	}
-	down := GP64()
-	LEAQ(Mem{Base: freq, Index: freq, Scale: 2}, down)
-	SHLQ(Imm(1), down)
+	down := w.rowsApart(freq)
 	column := GP64()
 	MOVQ(u, column)
-	for j := range 6 {
-		third := GP64()
-		LEAQ(Mem{Base: down, Index: down, Scale: 2}, third)
-		ADDQ(column, third)
-		line(func(i int) reg.VecVirtual {
+	for j := range w.size() {
+		at := w.rowAddress(column, down)
+		half.kernelLine(func(i int) reg.VecVirtual {
 			v := YMM()
-			VMOVUPS(tmp.Offset((6*i+j)*32), v)
+			VMOVUPS(tmp.Offset((w.size()*i+j)*32), v)
 			return v
-		}, func(i int, v reg.VecVirtual) {
-			at := Mem{Base: column}
-			if i >= 3 {
-				at.Base = third
-			}
-			if i%3 > 0 {
-				at.Index, at.Scale = down, uint8(i%3)
-			}
-			half.maskedStore(v, mask, at)
-		})
+		}, func(i int, v reg.VecVirtual) { half.maskedStore(v, mask, at(i)) })
 		ADDQ(freq, column)
 	}
 	ADDQ(taps, g)
@@ -121,6 +160,64 @@ func (s isa) winogradWeights() {
 	JNZ(LabelRef("channel"))
 	VZEROUPPER()
 	RET()
+}
+
+// rowsApart is the distance of two rows of a tile's elements, freq bytes each.
+func (w winograd) rowsApart(freq reg.GPVirtual) reg.GPVirtual {
+	down := GP64()
+	IMUL3Q(U32(uint32(w.size())), freq, down)
+	return down
+}
+
+// rowAddress gives the addresses of the rows of elements below base, down bytes
+// apart.
+func (w winograd) rowAddress(base, down reg.GPVirtual) func(i int) Mem {
+	third := GP64()
+	LEAQ(Mem{Base: down, Index: down, Scale: 2}, third)
+	ADDQ(base, third)
+	return func(i int) Mem {
+		at := Mem{Base: base}
+		if i >= 3 {
+			at.Base = third
+		}
+		if i%3 > 0 {
+			at.Index, at.Scale = down, uint8(i%3)
+		}
+		return at
+	}
+}
+
+// kernelLine is the transform of a row of a kernel: G g.
+func (w winograd) kernelLine(g func(i int) reg.VecVirtual, emit func(i int, v reg.VecVirtual)) {
+	if w.taps == 2 {
+		w.linear(kernel2, g, emit)
+		return
+	}
+	a2, b2 := pointA*pointA, pointB*pointB
+	na, nb := 1/(2*a2*(a2-b2)), 1/(2*b2*(b2-a2))
+	scaled := func(v reg.VecVirtual, name string, by float64) reg.VecVirtual {
+		r := YMM()
+		VMULPS(broadcastOf(name, by), v, r)
+		return r
+	}
+	g0 := g(0)
+	emit(0, g0) // pointA^2 pointB^2 is 1
+	g1, g2 := g(1), g(2)
+	for _, pair := range []struct {
+		first          int
+		name           string
+		n, point2, odd float64
+	}{{1, "A", na, a2, na * pointA}, {3, "B", nb, b2, nb * pointB}} {
+		even := scaled(g0, "winoN"+pair.name, pair.n)
+		VFMADD231PS(broadcastOf("winoN2"+pair.name, pair.n*pair.point2), g2, even)
+		odd := scaled(g1, "winoNO"+pair.name, pair.odd)
+		plus, minus := YMM(), YMM()
+		VADDPS(odd, even, plus)
+		emit(pair.first, plus)
+		VSUBPS(odd, even, minus)
+		emit(pair.first+1, minus)
+	}
+	emit(5, g2)
 }
 
 // Offsets of the fields of the argument structs WinogradInput and
@@ -178,8 +275,12 @@ func broadcastOf(name string, v float64) Mem {
 	return table(name, func(int) int { return int(math.Float32bits(float32(v))) })
 }
 
-// forward is the transform of six elements of a line: the rows of B^T.
+// forward is the transform of the elements of a line: the rows of B^T.
 func (w winograd) forward(d [6]reg.VecVirtual, emit func(i int, v reg.VecVirtual)) {
+	if w.taps == 2 {
+		w.linear(forward2, func(i int) reg.VecVirtual { return d[i] }, emit)
+		return
+	}
 	a2, b2 := broadcastOf("winoA2", pointA*pointA), broadcastOf("winoB2", pointB*pointB)
 	sum := broadcastOf("winoSum", pointA*pointA+pointB*pointB)
 	copyOf := func(v reg.VecVirtual) reg.VecVirtual {
@@ -214,8 +315,12 @@ func (w winograd) forward(d [6]reg.VecVirtual, emit func(i int, v reg.VecVirtual
 	}
 }
 
-// backward is the transform of six products to four results: the rows of A^T.
+// backward is the transform of products to four results: the rows of A^T.
 func (w winograd) backward(m func(i int) reg.VecVirtual, emit func(i int, v reg.VecVirtual)) {
+	if w.taps == 2 {
+		w.linear(backward2, m, emit)
+		return
+	}
 	pairs := func(i int) (sum, difference reg.VecVirtual) {
 		sum, difference = w.vec(), w.vec()
 		p, q := m(i), m(i+1)
@@ -249,6 +354,10 @@ func (w winograd) backward(m func(i int) reg.VecVirtual, emit func(i int, v reg.
 
 // adjoint is the transpose of backward, from four elements to six.
 func (w winograd) adjoint(y [6]reg.VecVirtual, emit func(i int, v reg.VecVirtual)) {
+	if w.taps == 2 {
+		w.linear(transposed(backward2), func(i int) reg.VecVirtual { return y[i] }, emit)
+		return
+	}
 	emit(0, y[0])
 	emit(5, y[3])
 	for _, pair := range []struct {
@@ -275,8 +384,7 @@ func (w winograd) adjoint(y [6]reg.VecVirtual, emit func(i int, v reg.VecVirtual
 func (w winograd) input(name string, lines int, spread func(from reg.Register, mask func(i int) reg.Register) [6]reg.VecVirtual,
 	transform func(d [6]reg.VecVirtual, emit func(i int, v reg.VecVirtual)),
 ) {
-	TEXT(fmt.Sprintf("winograd%s%s_%d", name, w.name, w.d), NOSPLIT, "func(a *uintptr)")
-	Pragma("noescape")
+	w.text(name, "func(a *uintptr)")
 	a := Load(Param("a"), GP64())
 	left := GP64() // column of the first pixel of the vectors' window
 	MOVQ(Mem{Base: a, Disp: inLeft}, left)
@@ -308,40 +416,29 @@ func (w winograd) input(name string, lines int, spread func(from reg.Register, m
 	Label("outside")
 	zero := w.vec()
 	w.zero(zero)
-	for i := range 6 {
+	for i := range w.size() {
 		VMOVUPS(zero, Mem{Base: line, Disp: i * w.bytes()})
 	}
 	Label("next")
-	ADDQ(U32(6*w.bytes()), line)
+	ADDQ(U32(uint32(w.size()*w.bytes())), line)
 	INCQ(row)
 	CMPQ(row, Imm(uint64(lines)))
 	JL(LabelRef("row"))
 
 	// The columns go to v.
-	down := w.sixTimes(field(a, inFreq))
+	down := w.rowsApart(elements(field(a, inFreq)))
 	to := GP64()
 	MOVQ(out, to)
 	column, count := field(a, inTmp), GP64()
-	MOVQ(U32(6), count)
+	MOVQ(U32(uint32(w.size())), count)
 	Label("column")
 	var d [6]reg.VecVirtual
 	for i := range lines {
 		d[i] = w.vec()
-		VMOVUPS(Mem{Base: column, Disp: 6 * i * w.bytes()}, d[i])
+		VMOVUPS(Mem{Base: column, Disp: w.size() * i * w.bytes()}, d[i])
 	}
-	third := GP64()
-	LEAQ(Mem{Base: down, Index: down, Scale: 2}, third)
-	ADDQ(to, third)
-	transform(d, func(i int, r reg.VecVirtual) {
-		at := Mem{Base: to}
-		if i >= 3 {
-			at.Base = third
-		}
-		if i%3 > 0 {
-			at.Index, at.Scale = down, uint8(i%3)
-		}
-		VMOVUPS(r, at)
-	})
+	at := w.rowAddress(to, down)
+	transform(d, func(i int, r reg.VecVirtual) { VMOVUPS(r, at(i)) })
 	ADDQ(elements(field(a, inFreq)), to)
 	ADDQ(U32(w.bytes()), column)
 	DECQ(count)
@@ -357,13 +454,6 @@ func (w winograd) input(name string, lines int, spread func(from reg.Register, m
 	JG(LabelRef("block"))
 	VZEROUPPER()
 	RET()
-}
-
-// sixTimes is the distance in bytes of two rows of the 36 elements.
-func (w winograd) sixTimes(freq reg.GPVirtual) reg.GPVirtual {
-	LEAQ(Mem{Base: freq, Index: freq, Scale: 2}, freq)
-	SHLQ(Imm(3), freq)
-	return freq
 }
 
 // windowMasks are the masks of the five vectors of pixels that the tiles of a
@@ -472,7 +562,7 @@ func (w winograd) next(d *[6]reg.VecVirtual, rest reg.VecVirtual) {
 		w.next8(d, rest)
 		return
 	}
-	for i := range 2 {
+	for i := range w.size() - 4 {
 		d[4+i] = ZMM()
 		VMOVDQU32(w.table16("next", func(l int) int {
 			if l+w.d < 16 {
@@ -495,7 +585,7 @@ func (w winograd) table16(name string, f func(int) int, n int) Mem {
 }
 
 func (w winograd) next8(d *[6]reg.VecVirtual, rest reg.VecVirtual) {
-	for i := range 2 {
+	for i := range w.size() - 4 {
 		if i == 1 && w.d < 4 {
 			turned := YMM()
 			VPERMILPS(Imm([]uint64{1: 0x39, 2: 0x4e}[w.d]), rest, turned)
@@ -589,8 +679,7 @@ func (w winograd) gather(y [4]reg.VecVirtual) (pixels [4]reg.VecVirtual) {
 
 // output writes the function that makes the results of one row of tiles.
 func (w winograd) output() {
-	TEXT(fmt.Sprintf("winogradOutput%s_%d", w.name, w.d), NOSPLIT, "func(a *uintptr)")
-	Pragma("noescape")
+	w.text("Output", "func(a *uintptr)")
 	a := Load(Param("a"), GP64())
 	m := field(a, outM)
 	column := GP64() // first of the vectors' window
@@ -608,26 +697,17 @@ func (w winograd) output() {
 	channels := field(a, outChans)
 
 	Label("channel")
-	down := w.sixTimes(field(a, outFreq))
+	down := w.rowsApart(elements(field(a, outFreq)))
 	from, to, count := GP64(), field(a, outTmp), GP64()
 	MOVQ(in, from)
-	MOVQ(U32(6), count)
+	MOVQ(U32(uint32(w.size())), count)
 	Label("column")
-	third := GP64()
-	LEAQ(Mem{Base: down, Index: down, Scale: 2}, third)
-	ADDQ(from, third)
+	at := w.rowAddress(from, down)
 	w.backward(func(i int) reg.VecVirtual {
-		at := Mem{Base: from}
-		if i >= 3 {
-			at.Base = third
-		}
-		if i%3 > 0 {
-			at.Index, at.Scale = down, uint8(i%3)
-		}
 		v := w.vec()
-		VMOVUPS(at, v)
+		VMOVUPS(at(i), v)
 		return v
-	}, func(i int, r reg.VecVirtual) { VMOVUPS(r, Mem{Base: to, Disp: 6 * i * w.bytes()}) })
+	}, func(i int, r reg.VecVirtual) { VMOVUPS(r, Mem{Base: to, Disp: w.size() * i * w.bytes()}) })
 	ADDQ(elements(field(a, outFreq)), from)
 	ADDQ(U32(w.bytes()), to)
 	DECQ(count)
@@ -665,7 +745,7 @@ func (w winograd) output() {
 		w.maskedStore(v, mask(i), Mem{Base: row, Disp: i * w.bytes()})
 	}
 	ADDQ(elements(field(a, outStep)), row)
-	ADDQ(U32(6*w.bytes()), line)
+	ADDQ(U32(uint32(w.size()*w.bytes())), line)
 	DECQ(rows)
 	JNZ(LabelRef("row"))
 
@@ -682,81 +762,75 @@ func (w winograd) output() {
 	RET()
 }
 
-// winogradKernels writes the adjoint of the transform of kernels: G^T u G.
-func (s isa) winogradKernels() {
-	TEXT("winogradKernels"+s.name, 0, "func(kernels *float32, ld int, u *float32, freq, count int)")
-	Pragma("noescape")
+// kernels writes the adjoint of the transform of kernels: G^T u G.
+func (w winograd) kernels() {
+	w.text("Kernels", "func(kernels *float32, ld int, u *float32, freq, count int)")
 	to := Load(Param("kernels"), GP64())
 	ld := elements(Load(Param("ld"), GP64()).(reg.GPVirtual))
 	u := Load(Param("u"), GP64())
 	freq := elements(Load(Param("freq"), GP64()).(reg.GPVirtual))
 	count := Load(Param("count"), GP64())
-	a2, b2 := pointA*pointA, pointB*pointB
-	na, nb := 1/(2*a2*(a2-b2)), 1/(2*b2*(b2-a2))
-	line := func(m func(i int) reg.VecVirtual, emit func(i int, v reg.VecVirtual)) {
-		pair := func(i int) (sum, difference reg.VecVirtual) {
-			sum, difference = s.vec(), s.vec()
-			p, q := m(i), m(i+1)
-			VADDPS(q, p, sum)
-			VSUBPS(q, p, difference)
-			return sum, difference
-		}
-		sa, da := pair(1)
-		sb, db := pair(3)
-		first, middle, last := s.vec(), s.vec(), s.vec()
-		VMOVAPS(m(0), first)
-		VFMADD231PS(broadcastOf("winoNA", na), sa, first)
-		VFMADD231PS(broadcastOf("winoNB", nb), sb, first)
-		emit(0, first)
-		VMULPS(broadcastOf("winoNOA", na*pointA), da, middle)
-		VFMADD231PS(broadcastOf("winoNOB", nb*pointB), db, middle)
-		emit(1, middle)
-		VMOVAPS(m(5), last)
-		VFMADD231PS(broadcastOf("winoN2A", na*a2), sa, last)
-		VFMADD231PS(broadcastOf("winoN2B", nb*b2), sb, last)
-		emit(2, last)
-	}
-	tmp := AllocLocal(3 * 6 * s.bytes())
+	tmp := AllocLocal(w.taps * w.size() * w.bytes())
 	Label("block")
-	down := GP64()
-	LEAQ(Mem{Base: freq, Index: freq, Scale: 2}, down)
-	SHLQ(Imm(1), down)
+	down := w.rowsApart(freq)
 	column := GP64()
 	MOVQ(u, column)
-	for j := range 6 {
-		third := GP64()
-		LEAQ(Mem{Base: down, Index: down, Scale: 2}, third)
-		ADDQ(column, third)
-		line(func(i int) reg.VecVirtual {
-			at := Mem{Base: column}
-			if i >= 3 {
-				at.Base = third
-			}
-			if i%3 > 0 {
-				at.Index, at.Scale = down, uint8(i%3)
-			}
-			v := s.vec()
-			VMOVUPS(at, v)
+	for j := range w.size() {
+		at := w.rowAddress(column, down)
+		w.kernelAdjoint(func(i int) reg.VecVirtual {
+			v := w.vec()
+			VMOVUPS(at(i), v)
 			return v
-		}, func(i int, v reg.VecVirtual) { VMOVUPS(v, tmp.Offset((6*i+j)*s.bytes())) })
+		}, func(i int, v reg.VecVirtual) { VMOVUPS(v, tmp.Offset((w.size()*i+j)*w.bytes())) })
 		ADDQ(freq, column)
 	}
 	row := GP64()
 	MOVQ(to, row)
-	for i := range 3 {
-		line(func(j int) reg.VecVirtual {
-			v := s.vec()
-			VMOVUPS(tmp.Offset((6*i+j)*s.bytes()), v)
+	for i := range w.taps {
+		w.kernelAdjoint(func(j int) reg.VecVirtual {
+			v := w.vec()
+			VMOVUPS(tmp.Offset((w.size()*i+j)*w.bytes()), v)
 			return v
 		}, func(j int, v reg.VecVirtual) {
 			VMOVUPS(v, Mem{Base: row})
 			ADDQ(ld, row)
 		})
 	}
-	ADDQ(U32(s.bytes()), to)
-	ADDQ(U32(s.bytes()), u)
-	SUBQ(U32(s.lanes), count)
+	ADDQ(U32(w.bytes()), to)
+	ADDQ(U32(w.bytes()), u)
+	SUBQ(U32(w.lanes), count)
 	JG(LabelRef("block"))
 	VZEROUPPER()
 	RET()
+}
+
+// kernelAdjoint is the transpose of kernelLine.
+func (w winograd) kernelAdjoint(m func(i int) reg.VecVirtual, emit func(i int, v reg.VecVirtual)) {
+	if w.taps == 2 {
+		w.linear(transposed(kernel2), m, emit)
+		return
+	}
+	a2, b2 := pointA*pointA, pointB*pointB
+	na, nb := 1/(2*a2*(a2-b2)), 1/(2*b2*(b2-a2))
+	pair := func(i int) (sum, difference reg.VecVirtual) {
+		sum, difference = w.vec(), w.vec()
+		p, q := m(i), m(i+1)
+		VADDPS(q, p, sum)
+		VSUBPS(q, p, difference)
+		return sum, difference
+	}
+	sa, da := pair(1)
+	sb, db := pair(3)
+	first, middle, last := w.vec(), w.vec(), w.vec()
+	VMOVAPS(m(0), first)
+	VFMADD231PS(broadcastOf("winoNA", na), sa, first)
+	VFMADD231PS(broadcastOf("winoNB", nb), sb, first)
+	emit(0, first)
+	VMULPS(broadcastOf("winoNOA", na*pointA), da, middle)
+	VFMADD231PS(broadcastOf("winoNOB", nb*pointB), db, middle)
+	emit(1, middle)
+	VMOVAPS(m(5), last)
+	VFMADD231PS(broadcastOf("winoN2A", na*a2), sa, last)
+	VFMADD231PS(broadcastOf("winoN2B", nb*b2), sb, last)
+	emit(2, last)
 }

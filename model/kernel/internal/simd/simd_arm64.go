@@ -1,0 +1,4 @@
+package simd
+
+// native are those of every arm64 CPU.
+func native() []*Kernels { return []*Kernels{neon} }
