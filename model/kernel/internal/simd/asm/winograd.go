@@ -347,8 +347,8 @@ func (w winograd) backward(m func(i int) reg.VecVirtual, emit func(i int, v reg.
 	emit(1, r)
 	last := w.vec()
 	VMOVAPS(m(5), last)
-	VFMADD231PS(broadcastOf("winoA3", math.Pow(pointA, 3)), da, last)
-	VFMADD231PS(broadcastOf("winoB3", math.Pow(pointB, 3)), db, last)
+	VFMADD231PS(broadcastOf("winoA3", pointA*pointA*pointA), da, last)
+	VFMADD231PS(broadcastOf("winoB3", pointB*pointB*pointB), db, last)
 	emit(3, last)
 }
 
@@ -364,8 +364,8 @@ func (w winograd) adjoint(y [6]reg.VecVirtual, emit func(i int, v reg.VecVirtual
 		first         int
 		point, p2, p3 Mem
 	}{
-		{1, broadcastOf("winoA", pointA), broadcastOf("winoA2", pointA*pointA), broadcastOf("winoA3", math.Pow(pointA, 3))},
-		{3, broadcastOf("winoB", pointB), broadcastOf("winoB2", pointB*pointB), broadcastOf("winoB3", math.Pow(pointB, 3))},
+		{1, broadcastOf("winoA", pointA), broadcastOf("winoA2", pointA*pointA), broadcastOf("winoA3", pointA*pointA*pointA)},
+		{3, broadcastOf("winoB", pointB), broadcastOf("winoB2", pointB*pointB), broadcastOf("winoB3", pointB*pointB*pointB)},
 	} {
 		even, odd, minus := w.vec(), w.vec(), w.vec()
 		VMOVAPS(y[0], even)
