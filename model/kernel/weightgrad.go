@@ -47,7 +47,11 @@ func ConvBackwardWeight(p *Pool, spec ConvSpec, gw, x, gy []float32, n, h, w int
 		m.left = spec.Pad
 		m.wide = max(w+spec.Pad, (z.ow-1)*spec.Stride+spec.KW)
 	}
-	turned := borrow(n*h*m.wide*spec.In + k.Cols())
+	m.pitch = spec.In
+	if m.taps == 1 && spec.In%256 == 0 {
+		m.pitch += cacheLine // or pixels would share few sets of the cache
+	}
+	turned := borrow(n*h*m.wide*m.pitch + k.Cols())
 	defer release(turned)
 	m.x = *turned
 	m.turn(p, x)
@@ -77,30 +81,31 @@ type weightgrad struct {
 	kernels *simd.Kernels
 	gy      []float32
 	byTap   []float32 // the gradient as (KH, KW, Out, In)
-	x       []float32 // (n, h, wide, In), with left zeros before each line
+	x       []float32 // (n, h, wide, pitch), with left zeros before each line
 	n, h, w int
 	oh, ow  int
 	left    int
 	wide    int
+	pitch   int // of pixels: In, or more
 	taps    int // taps of a kernel row that lie side by side in x
 }
 
 // turn writes x (n, In, h, w) to m.x.
 func (m *weightgrad) turn(p *Pool, x []float32) {
-	in, lanes := m.spec.In, m.kernels.Lanes
+	in, lanes, pitch := m.spec.In, m.kernels.Lanes, m.pitch
 	p.Run(m.n*m.h, func(i int) {
 		img, y := i/m.h, i%m.h
-		out := m.x[i*m.wide*in:][:m.wide*in]
-		clear(out[:m.left*in])
-		clear(out[(m.left+m.w)*in:])
-		out = out[m.left*in:]
+		out := m.x[i*m.wide*pitch:][:m.wide*pitch]
+		clear(out[:m.left*pitch])
+		clear(out[(m.left+m.w)*pitch:])
+		out = out[m.left*pitch:]
 		for at := 0; at < m.w; at += lanes {
 			for c := 0; c < in; c += lanes {
-				m.kernels.Turn(&out[at*in+c], in, &x[((img*in+c)*m.h+y)*m.w+at], m.h*m.w, min(lanes, in-c), min(lanes, m.w-at))
+				m.kernels.Turn(&out[at*pitch+c], pitch, &x[((img*in+c)*m.h+y)*m.w+at], m.h*m.w, min(lanes, in-c), min(lanes, m.w-at))
 			}
 		}
 	})
-	clear(m.x[m.n*m.h*m.wide*in:])
+	clear(m.x[m.n*m.h*m.wide*pitch:])
 }
 
 // run shares out the blocks of the gradient: some rows (of Out), and some of the
@@ -152,7 +157,7 @@ func (b *gradblock) run(group int) {
 		for img := range b.n {
 			for y := y0; y < y1; {
 				next := min(y+max(chunkPixels/count, 1), y1)
-				at := ((img*b.h+y*s.Stride+dy)*b.wide+x0*s.Stride+dx)*s.In + b.from
+				at := ((img*b.h+y*s.Stride+dy)*b.wide+x0*s.Stride+dx)*b.pitch + b.from
 				b.chunk(next-y, count, (img*s.Out*b.oh+y)*b.ow+x0, at)
 				if chain += (next - y) * count; chain >= chainPixels {
 					b.flush()
@@ -173,7 +178,7 @@ func (b *gradblock) chunk(lines, count, gy, x int) {
 	for i := b.first; i < b.last; i++ {
 		lo, hi := b.rows(i)
 		k.Outer[hi-lo-1][b.vecs-1](lines, count, &b.gy[gy+lo*plane], plane, b.ow-count,
-			&b.x[x], s.Stride*s.In, s.Stride*(b.wide-count)*s.In, &b.sums[lo*width], width)
+			&b.x[x], s.Stride*b.pitch, s.Stride*(b.wide-count)*b.pitch, &b.sums[lo*width], width)
 	}
 }
 
