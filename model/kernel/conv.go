@@ -84,13 +84,13 @@ func NewConv(spec ConvSpec, weight, bias []float32, act Act) (*Conv, error) {
 	case phased && over.winogradWeights() <= keptWeights:
 		split := make([]float32, spec.weights())
 		spec.splitWeights(Default(), split, weight)
-		c.winograd = over.packWinograd(Default(), k, Memory(over.winogradWeights()), split, kept, over.layout(), false)
+		c.winograd = over.winogradOf(k, Memory(over.winogradWeights()), kept).pack(Default(), split, over.layout(), false)
 	case spec.winogradPays(k, 1, usualSide, usualSide, true):
-		c.winograd = spec.packWinograd(Default(), k, Memory(spec.winogradWeights()), weight, kept, spec.layout(), false)
+		c.winograd = spec.winogradOf(k, Memory(spec.winogradWeights()), kept).pack(Default(), weight, spec.layout(), false)
 	case spec.isThin():
-		c.thin = spec.packThin(Default(), k, Memory(spec.weights()), weight, kept)
+		c.thin = spec.thinOf(k, Memory(spec.weights()), kept).pack(Default(), weight)
 	default:
-		c.direct = spec.pack(Default(), k, Memory(spec.weights()), weight, kept)
+		c.direct = spec.panels(k, Memory(spec.weights()), kept).pack(Default(), weight, spec.layout(), spec.taps())
 	}
 	return c, nil
 }
@@ -153,6 +153,11 @@ func (c *Conv) Forward(p *Pool, y, x, residual, scratch []float32, n, h, w int) 
 // ConvForward computes y = conv(x) + bias with weights as they are: x (n, In, h,
 // w), y (n, Out, oh, ow), weight (Out, In, KH, KW), bias (Out) or nil.
 func ConvForward(p *Pool, spec ConvSpec, y, x, weight, bias []float32, n, h, w int) error {
+	return (*Packs)(nil).ConvForward(p, spec, y, x, weight, bias, n, h, w)
+}
+
+// ConvForward is the function of that name with kept packed weights.
+func (c *Packs) ConvForward(p *Pool, spec ConvSpec, y, x, weight, bias []float32, n, h, w int) error {
 	const op = "ConvForward"
 	z, err := spec.sizes(op, n, h, w)
 	if err != nil {
@@ -169,32 +174,47 @@ func ConvForward(p *Pool, spec ConvSpec, y, x, weight, bias []float32, n, h, w i
 		bias = make([]float32, spec.Out)
 	}
 	if spec.winogradPays(k, n, z.oh, z.ow, false) {
-		spec.winogradOnce(p, k, y, x, weight, bias, spec.layout(), false, n, h, w, z.oh, z.ow)
+		packed := c.take(weight, spec, useForwardWinograd, spec.winogradWeights())
+		defer packed.done()
+		spec.winogradOnce(p, k, packed, y, x, weight, bias, spec.layout(), false, n, h, w, z.oh, z.ow)
 		return nil
 	}
 	if over, ok := spec.phasesPay(k, n, z.oh, z.ow, false); ok {
-		spec.phasesForward(p, k, over, y, x, weight, bias, n, h, w, z.oh, z.ow)
+		packed := c.take(weight, spec, useForwardPhases, over.winogradWeights())
+		defer packed.done()
+		spec.phasesForward(p, k, over, packed, y, x, weight, bias, n, h, w, z.oh, z.ow)
 		return nil
 	}
 	if spec.isThin() {
-		scratch, packed := borrow(spec.thinScratch(k, n, h, w, p.Threads())), borrow(spec.weights())
+		scratch, packed := borrow(spec.thinScratch(k, n, h, w, p.Threads())), c.take(weight, spec, useForwardThin, spec.weights())
 		defer release(scratch)
-		defer release(packed)
-		spec.packThin(p, k, *packed, weight, bias).run(p, y, x, nil, ActNone, n, h, w, z.oh, z.ow, *scratch)
+		defer packed.done()
+		t := spec.thinOf(k, packed.data, bias)
+		if !packed.ready {
+			t.pack(p, weight)
+		}
+		t.run(p, y, x, nil, ActNone, n, h, w, z.oh, z.ow, *scratch)
 		return nil
 	}
-	scratch, packed := borrow(totalScratch(k, spec.Out, p.Threads(), true)), borrow(spec.weights())
+	scratch, packed := borrow(totalScratch(k, spec.Out, p.Threads(), true)), c.take(weight, spec, useForward, spec.weights())
 	defer release(scratch)
-	defer release(packed)
-	m := spec.forward(z, spec.pack(p, k, *packed, weight, bias), y, x, n, h, w)
+	defer packed.done()
+	weights := spec.panels(k, packed.data, bias)
+	if !packed.ready {
+		weights.pack(p, weight, spec.layout(), spec.taps())
+	}
+	m := spec.forward(z, weights, y, x, n, h, w)
 	m.run(p, *scratch)
 	return nil
 }
 
-// pack packs the weights of a forward convolution.
-func (s ConvSpec) pack(p *Pool, k *simd.Kernels, data, weight, bias []float32) *panels {
-	return packPanels(p, k, data, weight, bias, s.layout(), s.Out, s.In, forwardGrid(s, 1, 1, 1, 1).taps)
+// panels are packed weights of a forward convolution.
+func (s ConvSpec) panels(k *simd.Kernels, data, bias []float32) *panels {
+	return panelsOf(k, data, bias, s.Out, s.In)
 }
+
+// taps are those of a forward convolution.
+func (s ConvSpec) taps() []tap { return forwardGrid(s, 1, 1, 1, 1).taps }
 
 // layout is that of the weights of a forward convolution.
 func (s ConvSpec) layout() weightLayout {

@@ -4,6 +4,11 @@ package kernel
 // input, from gy (n, Out, oh, ow) and weight (Out, In, KH, KW). gx is
 // overwritten and must not overlap gy.
 func ConvBackwardInput(p *Pool, spec ConvSpec, gx, gy, weight []float32, n, h, w int) error {
+	return (*Packs)(nil).ConvBackwardInput(p, spec, gx, gy, weight, n, h, w)
+}
+
+// ConvBackwardInput is the function of that name with kept packed weights.
+func (c *Packs) ConvBackwardInput(p *Pool, spec ConvSpec, gx, gy, weight []float32, n, h, w int) error {
 	const op = "ConvBackwardInput"
 	z, err := spec.sizes(op, n, h, w)
 	if err != nil {
@@ -17,28 +22,38 @@ func ConvBackwardInput(p *Pool, spec ConvSpec, gx, gy, weight []float32, n, h, w
 		return err
 	}
 	if back, at := spec.backward(); spec.hasWinograd() && back.winogradPays(k, n, h, w, false) {
-		back.winogradOnce(p, k, gx, gy, weight, make([]float32, spec.In), at, true, n, z.oh, z.ow, h, w)
+		packed := c.take(weight, spec, useBackwardWinograd, back.winogradWeights())
+		defer packed.done()
+		back.winogradOnce(p, k, packed, gx, gy, weight, make([]float32, spec.In), at, true, n, z.oh, z.ow, h, w)
 		return nil
 	}
 	if over, ok := spec.phasesPay(k, n, z.oh, z.ow, false); ok {
-		spec.phasesBackwardInput(p, k, over, gx, gy, weight, n, h, w, z.oh, z.ow)
+		packed := c.take(weight, spec, useBackwardPhases, over.winogradWeights())
+		defer packed.done()
+		spec.phasesBackwardInput(p, k, over, packed, gx, gy, weight, n, h, w, z.oh, z.ow)
 		return nil
 	}
 	_, turned := spec.backward()
 	scratch := borrow(totalScratch(k, spec.In, p.Threads(), spec.Stride == 1))
-	packed, zeros := borrow(spec.weights()), make([]float32, spec.In)
+	packed, zeros := c.take(weight, spec, useBackward, spec.weights()), make([]float32, spec.In)
 	defer release(scratch)
-	defer release(packed)
+	defer packed.done()
+	data := packed.data
 	for py := range spec.Stride {
 		for px := range spec.Stride {
 			g, ok := phaseGrid(spec, h, w, z.oh, z.ow, py, px)
+			size := spec.In * spec.Out * len(g.taps)
+			weights := panelsOf(k, data[:size], zeros, spec.In, spec.Out)
+			data = data[size:]
+			if !packed.ready {
+				weights.pack(p, weight, turned, g.taps)
+			}
 			if !ok {
 				continue
 			}
 			m := implicit{
-				grid: g, n: n, x: gy,
-				weights: packPanels(p, k, (*packed)[:spec.In*spec.Out*len(g.taps)], weight, zeros, turned, spec.In, spec.Out, g.taps),
-				y:       target{data: gx, image: spec.In * h * w, plane: h * w, offset: py*w + px, line: spec.Stride * w, col: spec.Stride},
+				grid: g, n: n, x: gy, weights: weights,
+				y: target{data: gx, image: spec.In * h * w, plane: h * w, offset: py*w + px, line: spec.Stride * w, col: spec.Stride},
 			}
 			m.run(p, *scratch)
 		}

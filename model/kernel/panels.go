@@ -20,10 +20,15 @@ type weightLayout struct{ rowStep, channelStep int }
 
 func panelCount(k *simd.Kernels, rows int) int { return (rows + k.Rows - 1) / k.Rows }
 
-// packPanels packs weight into data, which has rows x len(taps) x depth
-// elements. bias is kept, not copied.
-func packPanels(p *Pool, k *simd.Kernels, data, weight, bias []float32, at weightLayout, rows, depth int, taps []tap) *panels {
-	w := &panels{kernels: k, rows: rows, depth: depth, count: panelCount(k, rows), data: data, bias: bias}
+// panelsOf are packed weights in data, which has rows x taps x depth elements.
+// bias is kept, not copied.
+func panelsOf(k *simd.Kernels, data, bias []float32, rows, depth int) *panels {
+	return &panels{kernels: k, rows: rows, depth: depth, count: panelCount(k, rows), data: data, bias: bias}
+}
+
+// pack packs weights for some taps.
+func (w *panels) pack(p *Pool, weight []float32, at weightLayout, taps []tap) *panels {
+	k, depth := w.kernels, w.depth
 	p.Run(w.count, func(i int) {
 		from, to := w.span(i)
 		out, rows := w.data[from*depth*len(taps):to*depth*len(taps)], to-from

@@ -24,20 +24,29 @@ type thin struct {
 	bias []float32
 }
 
-// packThin packs weights into data, which has as many elements.
-func (s ConvSpec) packThin(p *Pool, k *simd.Kernels, data, weight, bias []float32) *thin {
+// thinOf are packed weights in data, which has as many elements. bias is kept, not
+// copied.
+func (s ConvSpec) thinOf(k *simd.Kernels, data, bias []float32) *thin {
 	t := &thin{spec: s, bias: bias}
 	zeros := make([]float32, s.KW*s.Out)
 	size := s.KW * s.Out * s.In
-	turned := make([]float32, size) // (KW, Out, In) of one kernel row
+	for r := range s.KH {
+		t.rows = append(t.rows, panelsOf(k, data[r*size:][:size], zeros, s.KW*s.Out, s.In))
+	}
+	return t
+}
+
+// pack packs weights.
+func (t *thin) pack(p *Pool, weight []float32) *thin {
+	s := t.spec
+	turned := make([]float32, s.KW*s.Out*s.In) // (KW, Out, In) of one kernel row
 	for r := range s.KH {
 		for c := range s.KW {
 			for row := range s.Out * s.In {
 				turned[c*s.Out*s.In+row] = weight[(row*s.KH+r)*s.KW+c]
 			}
 		}
-		at := weightLayout{rowStep: s.In, channelStep: 1}
-		t.rows = append(t.rows, packPanels(p, k, data[r*size:][:size], turned, zeros, at, s.KW*s.Out, s.In, []tap{{}}))
+		t.rows[r].pack(p, turned, weightLayout{rowStep: s.In, channelStep: 1}, []tap{{}})
 	}
 	return t
 }

@@ -108,10 +108,15 @@ func turnKernels(g []float32, taps, rows int) {
 	}
 }
 
-// packWinograd transforms weights into data, which has winogradWeights elements.
-// With flip the kernel is turned by 180 degrees. bias is kept, not copied.
-func (s ConvSpec) packWinograd(p *Pool, k *simd.Kernels, data, weight, bias []float32, at weightLayout, flip bool) *winograd {
-	w := &winograd{spec: s, kernels: k, count: panelCount(k, s.Out), data: data, bias: bias}
+// winogradOf are transformed weights in data, which has winogradWeights elements.
+// bias is kept, not copied.
+func (s ConvSpec) winogradOf(k *simd.Kernels, data, bias []float32) *winograd {
+	return &winograd{spec: s, kernels: k, count: panelCount(k, s.Out), data: data, bias: bias}
+}
+
+// pack transforms weights. With flip the kernel is turned by 180 degrees.
+func (w *winograd) pack(p *Pool, weight []float32, at weightLayout, flip bool) *winograd {
+	s, k := w.spec, w.kernels
 	p.Run(w.count, func(i int) {
 		from, to := w.span(i)
 		rows := to - from
@@ -369,10 +374,13 @@ func (b *winogradBlock) output(from, to int) {
 }
 
 // winogradOnce computes a convolution with weights as they are, laid out as at
-// says.
-func (s ConvSpec) winogradOnce(p *Pool, k *simd.Kernels, y, x, weight, bias []float32, at weightLayout, flip bool, n, h, w, oh, ow int) {
-	scratch, packed := borrow(s.winogradScratch(k, n, oh, ow, p.Threads())), borrow(s.winogradWeights())
+// says, in packed.
+func (s ConvSpec) winogradOnce(p *Pool, k *simd.Kernels, packed *pack, y, x, weight, bias []float32, at weightLayout, flip bool, n, h, w, oh, ow int) {
+	scratch := borrow(s.winogradScratch(k, n, oh, ow, p.Threads()))
 	defer release(scratch)
-	defer release(packed)
-	s.packWinograd(p, k, *packed, weight, bias, at, flip).run(p, y, x, nil, ActNone, n, h, w, oh, ow, *scratch)
+	weights := s.winogradOf(k, packed.data, bias)
+	if !packed.ready {
+		weights.pack(p, weight, at, flip)
+	}
+	weights.run(p, y, x, nil, ActNone, n, h, w, oh, ow, *scratch)
 }

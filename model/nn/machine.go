@@ -24,6 +24,7 @@ type Machine struct {
 	CheckFinite bool
 
 	pool    *kernel.Pool
+	packs   *kernel.Packs // nil when no weights are used twice
 	vm      gorgonia.VM
 	ops     []*base
 	leaves  gorgonia.Nodes
@@ -73,6 +74,9 @@ func NewMachine(pool *kernel.Pool, outputs ...*gorgonia.Node) (m *Machine, err e
 		return m, err
 	}
 	m.allocate(order)
+	if sharesWeights(order) {
+		m.packs = kernel.NewPacks(maxPacks)
+	}
 	m.vm = gorgonia.NewTapeMachine(graph)
 	return m, nil
 }
@@ -108,6 +112,25 @@ func distinct(order gorgonia.Nodes) error {
 		seen[n.Hashcode()] = n
 	}
 	return nil
+}
+
+// maxPacks is how many bytes of packed weights a machine keeps from one use of
+// them to the next.
+const maxPacks = 512 << 20
+
+// sharesWeights tells whether several convolutions have the same weights.
+func sharesWeights(order gorgonia.Nodes) bool {
+	seen := map[*gorgonia.Node]bool{}
+	for _, n := range order {
+		if op, ok := n.Op().(*ConvOp); ok {
+			weight := op.children[1]
+			if seen[weight] {
+				return true
+			}
+			seen[weight] = true
+		}
+	}
+	return false
 }
 
 // allocate gives every operation's output its memory.
@@ -166,6 +189,9 @@ func (m *Machine) Run(ctx context.Context) (err error) {
 		m.ran = err == nil
 	}()
 	m.failed = nil
+	if m.packs != nil {
+		m.packs.Forget() // weights may have changed since the last run
+	}
 	m.vm.Reset()
 	if err := m.vm.RunAll(); err != nil {
 		if m.failed != nil {
@@ -248,5 +274,5 @@ func (m *Machine) release() {
 	for _, b := range m.ops {
 		b.machine, b.memory = nil, nil
 	}
-	m.vm, m.ops, m.arena, m.ran = nil, nil, nil, false
+	m.vm, m.ops, m.arena, m.packs, m.ran = nil, nil, nil, nil, false
 }

@@ -125,6 +125,14 @@ func (b *base) UsePreallocDo(prealloc gorgonia.Value, in ...gorgonia.Value) (gor
 	return b.exec(prealloc, in)
 }
 
+// packs keeps packed weights during a run; nil outside of a machine.
+func (b *base) packs() *kernel.Packs {
+	if b.machine == nil {
+		return nil
+	}
+	return b.machine.packs
+}
+
 func (b *base) exec(prealloc gorgonia.Value, in []gorgonia.Value) (value gorgonia.Value, err error) {
 	if b.impl == nil {
 		return nil, errUnapplied

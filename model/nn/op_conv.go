@@ -71,7 +71,7 @@ func (o *ConvOp) run(p *kernel.Pool, out view, in []view) error {
 	if len(in) > 2 {
 		bias = in[2].f32
 	}
-	return kernel.ConvForward(p, o.Spec, out.f32, in[0].f32, in[1].f32, bias, x[0], x[2], x[3])
+	return o.packs().ConvForward(p, o.Spec, out.f32, in[0].f32, in[1].f32, bias, x[0], x[2], x[3])
 }
 
 func (o *ConvOp) gradients(in gorgonia.Nodes, _, grad *gorgonia.Node, need []bool) (gorgonia.Nodes, error) {
@@ -117,7 +117,7 @@ func (o *convInputGradOp) infer(in []operand) (tensor.Shape, error) {
 }
 
 func (o *convInputGradOp) run(p *kernel.Pool, out view, in []view) error {
-	return kernel.ConvBackwardInput(p, o.Spec, out.f32, in[0].f32, in[1].f32, out.shape[0], o.h, o.w)
+	return o.packs().ConvBackwardInput(p, o.Spec, out.f32, in[0].f32, in[1].f32, out.shape[0], o.h, o.w)
 }
 
 // convWeightGradOp reads the convolution's input and the output's gradient.
