@@ -109,7 +109,7 @@ func (p *Pool) run(n int, f func(worker, i int)) {
 	p.f, p.n = f, int64(n)
 	p.next.Store(0)
 	p.loops++
-	p.open.Store(p.loops)
+	p.open.Swap(p.loops) // see await
 	if p.parked.Load() > 0 {
 		p.mu.Lock()
 		p.wake.Broadcast()
@@ -118,7 +118,7 @@ func (p *Pool) run(n int, f func(worker, i int)) {
 	p.loop(0)
 	// A worker that has not come in by now finds the loop closed and stays
 	// out: a late one costs no waiting.
-	p.open.Store(0)
+	p.open.Swap(0)
 	p.await()
 	p.f = nil
 }
@@ -135,13 +135,17 @@ func (p *Pool) loop(worker int) {
 }
 
 // await returns when no worker is inside.
+//
+// Here and in run what is written must be visible before what follows is read, as
+// Go's atomics promise. It is written by Swap: emulators of weakly ordered
+// processors keep that order for read-modify-writes, but not all for stores.
 func (p *Pool) await() {
 	for range p.spins {
 		if p.inside.Load() == 0 {
 			return
 		}
 	}
-	p.waiting.Store(true)
+	p.waiting.Swap(true)
 	if p.inside.Load() == 0 && p.waiting.CompareAndSwap(true, false) {
 		return
 	}
