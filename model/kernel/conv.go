@@ -54,10 +54,79 @@ type Conv struct {
 	thin     *thin
 }
 
-// keptWeights is the largest number of transformed weights that a Conv keeps over
-// the grids of the phases, where there are six times as many as weights: beyond,
-// maps are small, and reading the weights takes what the method saves.
+// convMethod is a way to compute a convolution.
+type convMethod uint8
+
+const (
+	byProduct convMethod = iota
+	byWinograd
+	byPhases // Winograd's, over the phases of the input
+	byThin
+)
+
+// chooseMethod is the method expected to be the fastest for n images with results
+// of oh x ow. ready says that the weights are packed once for many calls.
+func (s ConvSpec) chooseMethod(k *simd.Kernels, n, oh, ow int, ready bool) convMethod {
+	if s.winogradPays(k, n, oh, ow, ready) {
+		return byWinograd
+	}
+	if over, ok := s.phasesPay(k, n, oh, ow, ready); ok && (!ready || over.winogradWeights() <= keptWeights) {
+		return byPhases
+	}
+	if s.isThin() {
+		return byThin
+	}
+	return byProduct
+}
+
+// keptWeights is the largest number of transformed weights that are kept over the
+// grids of the phases, where there are six times as many as weights: beyond, maps
+// are small, and reading the weights takes what the method saves.
 const keptWeights = 10 << 20
+
+// packedSize is the number of packed weights.
+func (s ConvSpec) packedSize(m convMethod) int {
+	switch m {
+	case byWinograd:
+		return s.winogradWeights()
+	case byPhases:
+		over, _ := s.phases()
+		return over.winogradWeights()
+	}
+	return s.weights()
+}
+
+// convOf is a convolution with weights packed in data, which has packedSize
+// elements. It keeps data and bias (Out).
+func (s ConvSpec) convOf(k *simd.Kernels, m convMethod, data, bias []float32, act Act) *Conv {
+	c := &Conv{spec: s, act: act}
+	switch m {
+	case byWinograd:
+		c.winograd = s.winogradOf(k, data, bias)
+	case byPhases:
+		over, _ := s.phases()
+		c.winograd = over.winogradOf(k, data, bias)
+	case byThin:
+		c.thin = s.thinOf(k, data, bias)
+	default:
+		c.direct = panelsOf(k, data, bias, s.Out, s.In)
+	}
+	return c
+}
+
+// pack packs weights.
+func (c *Conv) pack(p *Pool, weight []float32) {
+	switch s := c.spec; {
+	case c.phased():
+		s.withSplit(p, weight, func(split []float32) { c.winograd.pack(p, split, c.winograd.spec.layout(), false) })
+	case c.winograd != nil:
+		c.winograd.pack(p, weight, s.layout(), false)
+	case c.thin != nil:
+		c.thin.pack(p, weight)
+	default:
+		c.direct.pack(p, weight, s.layout(), forwardGrid(s, 1, 1, 1, 1).taps)
+	}
+}
 
 // NewConv packs weight (Out, In, KH, KW) and bias (Out; nil for none). It keeps
 // neither slice.
@@ -78,20 +147,9 @@ func NewConv(spec ConvSpec, weight, bias []float32, act Act) (*Conv, error) {
 	}
 	kept := make([]float32, spec.Out)
 	copy(kept, bias)
-	c := &Conv{spec: spec, act: act}
-	over, phased := spec.phasesPay(k, 1, usualSide, usualSide, true)
-	switch {
-	case phased && over.winogradWeights() <= keptWeights:
-		split := make([]float32, spec.weights())
-		spec.splitWeights(Default(), split, weight)
-		c.winograd = over.winogradOf(k, Memory(over.winogradWeights()), kept).pack(Default(), split, over.layout(), false)
-	case spec.winogradPays(k, 1, usualSide, usualSide, true):
-		c.winograd = spec.winogradOf(k, Memory(spec.winogradWeights()), kept).pack(Default(), weight, spec.layout(), false)
-	case spec.isThin():
-		c.thin = spec.thinOf(k, Memory(spec.weights()), kept).pack(Default(), weight)
-	default:
-		c.direct = spec.panels(k, Memory(spec.weights()), kept).pack(Default(), weight, spec.layout(), spec.taps())
-	}
+	m := spec.chooseMethod(k, 1, usualSide, usualSide, true)
+	c := spec.convOf(k, m, Memory(spec.packedSize(m)), kept, act)
+	c.pack(Default(), weight)
 	return c, nil
 }
 
@@ -131,23 +189,30 @@ func (c *Conv) Forward(p *Pool, y, x, residual, scratch []float32, n, h, w int) 
 		buffer{"scratch", len(scratch), c.Scratch(n, h, w, p.Threads())}); err != nil {
 		return err
 	}
-	switch {
+	c.forward(p, z, y, x, residual, scratch, n, h, w)
+	return nil
+}
+
+// forward is Forward for buffers that were looked at.
+func (c *Conv) forward(p *Pool, z convSizes, y, x, residual, scratch []float32, n, h, w int) {
+	switch s := c.spec; {
 	case c.phased():
-		grids := aligned(scratch)[:c.spec.phaseSize(n, z.oh, z.ow)]
-		c.spec.split(p, c.winograd.kernels, grids, x, n, h, w, z.oh, z.ow)
-		c.winograd.run(p, y, grids, residual, c.act, n, c.spec.phaseSide(z.oh), c.spec.phaseSide(z.ow), z.oh, z.ow, aligned(scratch)[len(grids):])
-		return nil
+		grids := aligned(scratch)[:s.phaseSize(n, z.oh, z.ow)]
+		s.split(p, c.winograd.kernels, grids, x, n, h, w, z.oh, z.ow)
+		c.winograd.run(p, y, grids, residual, c.act, n, s.phaseSide(z.oh), s.phaseSide(z.ow), z.oh, z.ow, aligned(scratch)[len(grids):])
 	case c.winograd != nil:
 		c.winograd.run(p, y, x, residual, c.act, n, h, w, z.oh, z.ow, scratch)
-		return nil
 	case c.thin != nil:
 		c.thin.run(p, y, x, residual, c.act, n, h, w, z.oh, z.ow, scratch)
-		return nil
+	default:
+		plane := z.oh * z.ow
+		g := forwardGrid(s, h, w, z.oh, z.ow)
+		m := implicit{
+			grid: g, weights: c.direct, n: n, x: x, residual: residual, act: c.act,
+			y: target{data: y, image: s.Out * plane, plane: plane, line: g.gw, col: 1},
+		}
+		m.run(p, scratch)
 	}
-	m := c.spec.forward(z, c.direct, y, x, n, h, w)
-	m.residual, m.act = residual, c.act
-	m.run(p, scratch)
-	return nil
 }
 
 // ConvForward computes y = conv(x) + bias with weights as they are: x (n, In, h,
@@ -173,58 +238,20 @@ func (c *Packs) ConvForward(p *Pool, spec ConvSpec, y, x, weight, bias []float32
 	if bias == nil {
 		bias = make([]float32, spec.Out)
 	}
-	if spec.winogradPays(k, n, z.oh, z.ow, false) {
-		packed := c.take(weight, spec, useForwardWinograd, spec.winogradWeights())
-		defer packed.done()
-		spec.winogradOnce(p, k, packed, y, x, weight, bias, spec.layout(), false, n, h, w, z.oh, z.ow)
-		return nil
-	}
-	if over, ok := spec.phasesPay(k, n, z.oh, z.ow, false); ok {
-		packed := c.take(weight, spec, useForwardPhases, over.winogradWeights())
-		defer packed.done()
-		spec.phasesForward(p, k, over, packed, y, x, weight, bias, n, h, w, z.oh, z.ow)
-		return nil
-	}
-	if spec.isThin() {
-		scratch, packed := borrow(spec.thinScratch(k, n, h, w, p.Threads())), c.take(weight, spec, useForwardThin, spec.weights())
-		defer release(scratch)
-		defer packed.done()
-		t := spec.thinOf(k, packed.data, bias)
-		if !packed.ready {
-			t.pack(p, weight)
-		}
-		t.run(p, y, x, nil, ActNone, n, h, w, z.oh, z.ow, *scratch)
-		return nil
-	}
-	scratch, packed := borrow(totalScratch(k, spec.Out, p.Threads(), true)), c.take(weight, spec, useForward, spec.weights())
-	defer release(scratch)
+	m := spec.chooseMethod(k, n, z.oh, z.ow, false)
+	packed := c.take(weight, spec, useForward+packUse(m), spec.packedSize(m))
 	defer packed.done()
-	weights := spec.panels(k, packed.data, bias)
+	conv := spec.convOf(k, m, packed.data, bias, ActNone)
 	if !packed.ready {
-		weights.pack(p, weight, spec.layout(), spec.taps())
+		conv.pack(p, weight)
 	}
-	m := spec.forward(z, weights, y, x, n, h, w)
-	m.run(p, *scratch)
+	scratch := borrow(conv.Scratch(n, h, w, p.Threads()))
+	defer release(scratch)
+	conv.forward(p, z, y, x, nil, *scratch, n, h, w)
 	return nil
 }
-
-// panels are packed weights of a forward convolution.
-func (s ConvSpec) panels(k *simd.Kernels, data, bias []float32) *panels {
-	return panelsOf(k, data, bias, s.Out, s.In)
-}
-
-// taps are those of a forward convolution.
-func (s ConvSpec) taps() []tap { return forwardGrid(s, 1, 1, 1, 1).taps }
 
 // layout is that of the weights of a forward convolution.
 func (s ConvSpec) layout() weightLayout {
 	return weightLayout{rowStep: s.In * s.KH * s.KW, channelStep: s.KH * s.KW}
-}
-
-// forward is the convolution as an implicit product, with weights as packed by
-// pack.
-func (s ConvSpec) forward(z convSizes, weights *panels, y, x []float32, n, h, w int) implicit {
-	g := forwardGrid(s, h, w, z.oh, z.ow)
-	plane := z.oh * z.ow
-	return implicit{grid: g, weights: weights, n: n, x: x, y: target{data: y, image: s.Out * plane, plane: plane, line: g.gw, col: 1}}
 }

@@ -22,20 +22,24 @@ func (c *Packs) ConvBackwardInput(p *Pool, spec ConvSpec, gx, gy, weight []float
 		return err
 	}
 	if back, at := spec.backward(); spec.hasWinograd() && back.winogradPays(k, n, h, w, false) {
-		packed := c.take(weight, spec, useBackwardWinograd, back.winogradWeights())
+		packed := c.take(weight, spec, useBackward+packUse(byWinograd), back.winogradWeights())
 		defer packed.done()
-		back.winogradOnce(p, k, packed, gx, gy, weight, make([]float32, spec.In), at, true, n, z.oh, z.ow, h, w)
+		weights := back.winogradOf(k, packed.data, make([]float32, spec.In))
+		if !packed.ready {
+			weights.pack(p, weight, at, true)
+		}
+		weights.runOnce(p, gx, gy, n, z.oh, z.ow, h, w)
 		return nil
 	}
 	if over, ok := spec.phasesPay(k, n, z.oh, z.ow, false); ok {
-		packed := c.take(weight, spec, useBackwardPhases, over.winogradWeights())
+		packed := c.take(weight, spec, useBackward+packUse(byPhases), over.winogradWeights())
 		defer packed.done()
 		spec.phasesBackwardInput(p, k, over, packed, gx, gy, weight, n, h, w, z.oh, z.ow)
 		return nil
 	}
 	_, turned := spec.backward()
 	scratch := borrow(totalScratch(k, spec.In, p.Threads(), spec.Stride == 1))
-	packed, zeros := c.take(weight, spec, useBackward, spec.weights()), make([]float32, spec.In)
+	packed, zeros := c.take(weight, spec, useBackward+packUse(byProduct), spec.weights()), make([]float32, spec.In)
 	defer release(scratch)
 	defer packed.done()
 	data := packed.data

@@ -8,10 +8,9 @@ import (
 )
 
 // SIMD names the instruction set that the kernels use: avx512, avx2, neon or
-// generic.
-// It is the fastest that the CPU has, or the one that the environment variable
-// ADVSEG_SIMD forces; forcing one that the CPU lacks is an error, here and from
-// every convolution.
+// generic. It is the fastest that the CPU has, or the one that the environment
+// variable ADVSEG_SIMD forces; forcing one that the CPU lacks is an error, here
+// and from every convolution.
 func SIMD() (string, error) {
 	k, err := microkernels()
 	if err != nil {

@@ -30,13 +30,8 @@ type packKey struct {
 type packUse uint8
 
 const (
-	useForward packUse = iota
-	useForwardWinograd
-	useForwardPhases
-	useForwardThin
-	useBackward
-	useBackwardWinograd
-	useBackwardPhases
+	useForward  packUse = 0  // and the convMethod
+	useBackward packUse = 16 // and the convMethod
 )
 
 // pack is the memory of packed weights.

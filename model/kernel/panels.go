@@ -27,16 +27,14 @@ func panelsOf(k *simd.Kernels, data, bias []float32, rows, depth int) *panels {
 }
 
 // pack packs weights for some taps.
-func (w *panels) pack(p *Pool, weight []float32, at weightLayout, taps []tap) *panels {
+func (w *panels) pack(p *Pool, weight []float32, at weightLayout, taps []tap) {
 	k, depth := w.kernels, w.depth
 	p.Run(w.count, func(i int) {
 		from, to := w.span(i)
 		out, rows := w.data[from*depth*len(taps):to*depth*len(taps)], to-from
 		if len(taps) == 1 && at.channelStep == 1 {
 			// Channels lie side by side.
-			for c := 0; c < depth; c += k.Lanes {
-				k.Turn(&out[c*rows], rows, &weight[from*at.rowStep+taps[0].index+c], at.rowStep, rows, min(k.Lanes, depth-c))
-			}
+			transpose(k, out, rows, weight[from*at.rowStep+taps[0].index:], at.rowStep, rows, depth)
 			return
 		}
 		// Taps do. All of a channel are turned, and those that are wanted kept.
@@ -46,16 +44,21 @@ func (w *panels) pack(p *Pool, weight []float32, at weightLayout, taps []tap) *p
 		}
 		turned := make([]float32, (last+1)*rows)
 		for c := range depth {
-			src := from*at.rowStep + c*at.channelStep
-			for t := 0; t <= last; t += k.Lanes {
-				k.Turn(&turned[t*rows], rows, &weight[src+t], at.rowStep, rows, min(k.Lanes, last+1-t))
-			}
+			transpose(k, turned, rows, weight[from*at.rowStep+c*at.channelStep:], at.rowStep, rows, last+1)
 			for t, tap := range taps {
 				copy(out[(t*depth+c)*rows:][:rows], turned[tap.index*rows:])
 			}
 		}
 	})
-	return w
+}
+
+// transpose writes rows of cols elements, ldsrc apart, as cols rows, lddst apart.
+func transpose(k *simd.Kernels, dst []float32, lddst int, src []float32, ldsrc, rows, cols int) {
+	for c := 0; c < cols; c += k.Lanes {
+		for r := 0; r < rows; r += k.Lanes {
+			k.Turn(&dst[c*lddst+r], lddst, &src[r*ldsrc+c], ldsrc, min(k.Lanes, rows-r), min(k.Lanes, cols-c))
+		}
+	}
 }
 
 // span is the range of rows of panel i.

@@ -128,38 +128,25 @@ func (s ConvSpec) eachPhaseRow(p *Pool, f func(over, from int)) {
 	})
 }
 
-// phasesForward is ConvForward over the grids.
-func (s ConvSpec) phasesForward(p *Pool, k *simd.Kernels, over ConvSpec, packed *pack, y, x, weight, bias []float32, n, h, w, oh, ow int) {
-	grids := borrow(s.phaseSize(n, oh, ow))
-	defer release(grids)
-	s.split(p, k, *grids, x, n, h, w, oh, ow)
-	s.withSplit(p, packed, weight, func(weights []float32) {
-		over.winogradOnce(p, k, packed, y, *grids, weights, bias, over.layout(), false, n, s.phaseSide(oh), s.phaseSide(ow), oh, ow)
-	})
-}
-
 // phasesBackwardInput is ConvBackwardInput over the grids.
 func (s ConvSpec) phasesBackwardInput(p *Pool, k *simd.Kernels, over ConvSpec, packed *pack, gx, gy, weight []float32, n, h, w, oh, ow int) {
 	grids := borrow(s.phaseSize(n, oh, ow))
 	defer release(grids)
 	back, at := over.backward()
-	s.withSplit(p, packed, weight, func(weights []float32) {
-		back.winogradOnce(p, k, packed, *grids, gy, weights, make([]float32, over.In), at, true, n, oh, ow, s.phaseSide(oh), s.phaseSide(ow))
-	})
+	weights := back.winogradOf(k, packed.data, make([]float32, over.In))
+	if !packed.ready {
+		s.withSplit(p, weight, func(split []float32) { weights.pack(p, split, at, true) })
+	}
+	weights.runOnce(p, *grids, gy, n, oh, ow, s.phaseSide(oh), s.phaseSide(ow))
 	s.merge(p, k, gx, *grids, n, h, w, oh, ow)
 }
 
-// withSplit calls f with the weights over the grids, or with none when they are
-// packed already.
-func (s ConvSpec) withSplit(p *Pool, packed *pack, weight []float32, f func(weights []float32)) {
-	if packed.ready {
-		f(nil)
-		return
-	}
-	weights := borrow(s.weights())
-	defer release(weights)
-	s.splitWeights(p, *weights, weight)
-	f(*weights)
+// withSplit calls f with the weights over the grids.
+func (s ConvSpec) withSplit(p *Pool, weight []float32, f func(split []float32)) {
+	split := borrow(s.weights())
+	defer release(split)
+	s.splitWeights(p, *split, weight)
+	f(*split)
 }
 
 // phasesBackwardWeight is ConvBackwardWeight over the grids.

@@ -37,7 +37,7 @@ func (s ConvSpec) thinOf(k *simd.Kernels, data, bias []float32) *thin {
 }
 
 // pack packs weights.
-func (t *thin) pack(p *Pool, weight []float32) *thin {
+func (t *thin) pack(p *Pool, weight []float32) {
 	s := t.spec
 	turned := make([]float32, s.KW*s.Out*s.In) // (KW, Out, In) of one kernel row
 	for r := range s.KH {
@@ -48,7 +48,6 @@ func (t *thin) pack(p *Pool, weight []float32) *thin {
 		}
 		t.rows[r].pack(p, turned, weightLayout{rowStep: s.In, channelStep: 1}, []tap{{}})
 	}
-	return t
 }
 
 // thinScratch is what run needs on so many threads.
@@ -66,7 +65,7 @@ func (t *thin) run(p *Pool, y, x, residual []float32, act Act, n, h, w, oh, ow i
 		// Line i of the results reads line i + dy of the input.
 		dy := r*s.Dilation - s.Pad
 		lo, hi := inside(dy, 1, h, oh)
-		rows[r] = thinRow{lo: lo, hi: hi, line: lo + dy, data: products[r*size:]}
+		rows[r] = thinRow{lo: lo, hi: hi, data: products[r*size:]}
 		if lo == hi {
 			continue
 		}
@@ -103,8 +102,8 @@ func (t *thin) run(p *Pool, y, x, residual []float32, act Act, n, h, w, oh, ow i
 // thinRow are the products of a kernel row: lines [lo, hi) of the results need
 // them.
 type thinRow struct {
-	lo, hi, line int
-	data         []float32 // (n, KW Out, hi-lo, w)
+	lo, hi int
+	data   []float32 // (n, KW Out, hi-lo, w)
 }
 
 // add adds the products of one tap, dx to the right of the results.

@@ -65,14 +65,10 @@ func ConvBackwardWeight(p *Pool, spec ConvSpec, gw, x, gy []float32, n, h, w int
 
 // finish turns the gradient to (Out, In, KH, KW).
 func (m *weightgrad) finish(p *Pool, gw []float32) {
-	s, k := m.spec, m.kernels
+	s := m.spec
 	taps := s.KH * s.KW
 	p.Run(s.Out, func(o int) {
-		for c := 0; c < s.In; c += k.Lanes {
-			for t := 0; t < taps; t += k.Lanes {
-				k.Turn(&gw[(o*s.In+c)*taps+t], taps, &m.byTap[(t*s.Out+o)*s.In+c], s.Out*s.In, min(k.Lanes, taps-t), min(k.Lanes, s.In-c))
-			}
-		}
+		transpose(m.kernels, gw[o*s.In*taps:], taps, m.byTap[o*s.In:], s.Out*s.In, taps, s.In)
 	})
 }
 
@@ -92,18 +88,13 @@ type weightgrad struct {
 
 // turn writes x (n, In, h, w) to m.x.
 func (m *weightgrad) turn(p *Pool, x []float32) {
-	in, lanes, pitch := m.spec.In, m.kernels.Lanes, m.pitch
+	in, pitch := m.spec.In, m.pitch
 	p.Run(m.n*m.h, func(i int) {
 		img, y := i/m.h, i%m.h
 		out := m.x[i*m.wide*pitch:][:m.wide*pitch]
 		clear(out[:m.left*pitch])
 		clear(out[(m.left+m.w)*pitch:])
-		out = out[m.left*pitch:]
-		for at := 0; at < m.w; at += lanes {
-			for c := 0; c < in; c += lanes {
-				m.kernels.Turn(&out[at*pitch+c], pitch, &x[((img*in+c)*m.h+y)*m.w+at], m.h*m.w, min(lanes, in-c), min(lanes, m.w-at))
-			}
-		}
+		transpose(m.kernels, out[m.left*pitch:], pitch, x[(img*in*m.h+y)*m.w:], m.h*m.w, in, m.w)
 	})
 	clear(m.x[m.n*m.h*m.wide*pitch:])
 }

@@ -54,20 +54,12 @@ const (
 // one for n images with results of oh x ow. ready says that the weights are
 // transformed already.
 func (s ConvSpec) winogradPays(k *simd.Kernels, n, oh, ow int, ready bool) bool {
-	cost := s.winogradCycles(k, n, oh, ow)
-	bytes := 4 * float64(s.winogradWeights())
-	if !ready {
-		cost += kernelCycles * float64(s.In*s.Out)
-		bytes *= 3 // to write them is to read and write memory
-	}
-	cost += bytes / bytesRate
-	return s.prefersWinograd(cost, s.directCycles(k, n, oh, ow)/directShare)
+	return s.prefersWinograd(s.winogradCycles(k, n, oh, ow, ready), s.directCycles(k, n, oh, ow)/directShare)
 }
 
 // winogradGradPays is winogradPays for the gradient of the weights.
 func (s ConvSpec) winogradGradPays(k *simd.Kernels, n, oh, ow int) bool {
-	cost := s.winogradCycles(k, n, oh, ow) + kernelCycles*float64(s.In*s.Out) + 3*4*float64(s.winogradWeights())/bytesRate
-	return s.prefersWinograd(cost, s.directCycles(k, n, oh, ow)/outerShare)
+	return s.prefersWinograd(s.winogradCycles(k, n, oh, ow, false), s.directCycles(k, n, oh, ow)/outerShare)
 }
 
 func (s ConvSpec) prefersWinograd(cost, direct float64) bool {
@@ -82,11 +74,17 @@ func (s ConvSpec) directCycles(k *simd.Kernels, n, oh, ow int) float64 {
 	return float64(s.weights()) * float64(n*oh*ow) / float64(k.Lanes*fmaRate)
 }
 
-// winogradCycles is the work on the tiles.
-func (s ConvSpec) winogradCycles(k *simd.Kernels, n, oh, ow int) float64 {
+// winogradCycles is the work on the tiles and on the weights.
+func (s ConvSpec) winogradCycles(k *simd.Kernels, n, oh, ow int, ready bool) float64 {
 	in, out, lanes := float64(s.In), float64(s.Out), float64(k.Lanes)
 	tiles := float64(n * tilesAcross(oh, s.Dilation) * tilesAcross(ow, s.Dilation))
-	return float64(s.elements())*in*out*tiles/(lanes*fmaRate*productsShare) + tileCycles*(in+out)*tiles/lanes
+	cost := float64(s.elements())*in*out*tiles/(lanes*fmaRate*productsShare) + tileCycles*(in+out)*tiles/lanes
+	bytes := 4 * float64(s.winogradWeights())
+	if !ready {
+		cost += kernelCycles * in * out
+		bytes *= 3 // to write them is to read and write memory
+	}
+	return cost + bytes/bytesRate
 }
 
 const (
@@ -115,7 +113,7 @@ func (s ConvSpec) winogradOf(k *simd.Kernels, data, bias []float32) *winograd {
 }
 
 // pack transforms weights. With flip the kernel is turned by 180 degrees.
-func (w *winograd) pack(p *Pool, weight []float32, at weightLayout, flip bool) *winograd {
+func (w *winograd) pack(p *Pool, weight []float32, at weightLayout, flip bool) {
 	s, k := w.spec, w.kernels
 	p.Run(w.count, func(i int) {
 		from, to := w.span(i)
@@ -126,9 +124,7 @@ func (w *winograd) pack(p *Pool, weight []float32, at weightLayout, flip bool) *
 			count := min(kernelsAtOnce, s.In-c)
 			for j := range count {
 				src := from*at.rowStep + (c+j)*at.channelStep
-				for t := 0; t < taps; t += k.Lanes {
-					k.Turn(&turned[(j*taps+t)*rows], rows, &weight[src+t], at.rowStep, rows, min(k.Lanes, taps-t))
-				}
+				transpose(k, turned[j*taps*rows:], rows, weight[src:], at.rowStep, rows, taps)
 			}
 			if flip {
 				turnKernels(turned[:count*taps*rows], taps, rows)
@@ -136,7 +132,6 @@ func (w *winograd) pack(p *Pool, weight []float32, at weightLayout, flip bool) *
 			k.WinogradWeights(s.form(), &w.data[from*s.In+c*rows], s.In*s.Out, &turned[0], rows, count)
 		}
 	})
-	return w
 }
 
 func (w *winograd) span(i int) (from, to int) {
@@ -302,24 +297,42 @@ func (b *winogradBlock) place(row int) (image, line, tile int) {
 	return row / b.lines, at/d*4*d + at%d, (row - b.from) * b.lanes
 }
 
-// input transforms channels [from, to).
+// input transforms channels [from, to) of the input.
 func (b *winogradBlock) input(from, to int) {
-	s := b.spec
-	plane := b.h * b.w
+	b.transform((*simd.Kernels).WinogradInput, winogradSource{
+		x: b.x, channels: b.spec.In, h: b.h, w: b.w, pad: b.spec.Pad,
+		to: b.matrices, freq: b.inFreq,
+	}, from, to)
+}
+
+// winogradSource are maps (n, channels, h, w) with pad zeros around, whose tiles
+// go to matrices freq apart.
+type winogradSource struct {
+	x              []float32
+	channels, h, w int
+	pad            int
+	to             []float32
+	freq           int
+}
+
+// transform transforms the tiles of channels [from, to): along the rows of tiles
+// of one channel, so that each matrix is written in sequence.
+func (b *winogradBlock) transform(f func(*simd.Kernels, simd.WinogradForm, *simd.WinogradInput), s winogradSource, from, to int) {
+	plane := s.h * s.w
 	for c := from; c < to; c++ {
 		for row := b.from; row < b.to; row++ {
 			image, line, tile := b.place(row)
 			b.in = simd.WinogradInput{
-				X: &b.x[(image*s.In+c)*plane], Plane: plane, Width: b.w, Left: -s.Pad, Lanes: b.lanes, Count: 1,
-				V: &b.matrices[c*b.ld+tile], Freq: b.inFreq, Channel: b.ld, Tmp: &b.tmp[0],
+				X: &s.x[(image*s.channels+c)*plane], Plane: plane, Width: s.w, Left: -s.pad, Lanes: b.lanes, Count: 1,
+				V: &s.to[c*b.ld+tile], Freq: s.freq, Channel: b.ld, Tmp: &b.tmp[0],
 			}
 			for i := range b.in.Rows {
 				b.in.Rows[i] = -1
-				if y := line + i*s.Dilation - s.Pad; y >= 0 && y < b.h {
-					b.in.Rows[i] = y * b.w
+				if y := line + i*b.spec.Dilation - s.pad; y >= 0 && y < s.h {
+					b.in.Rows[i] = y * s.w
 				}
 			}
-			b.kernels.WinogradInput(s.form(), &b.in)
+			f(b.kernels, b.spec.form(), &b.in)
 		}
 	}
 }
@@ -373,14 +386,9 @@ func (b *winogradBlock) output(from, to int) {
 	}
 }
 
-// winogradOnce computes a convolution with weights as they are, laid out as at
-// says, in packed.
-func (s ConvSpec) winogradOnce(p *Pool, k *simd.Kernels, packed *pack, y, x, weight, bias []float32, at weightLayout, flip bool, n, h, w, oh, ow int) {
-	scratch := borrow(s.winogradScratch(k, n, oh, ow, p.Threads()))
+// runOnce is run without activation, with scratch of its own.
+func (w *winograd) runOnce(p *Pool, y, x []float32, n, h, width, oh, ow int) {
+	scratch := borrow(w.spec.winogradScratch(w.kernels, n, oh, ow, p.Threads()))
 	defer release(scratch)
-	weights := s.winogradOf(k, packed.data, bias)
-	if !packed.ready {
-		weights.pack(p, weight, at, flip)
-	}
-	weights.run(p, y, x, nil, ActNone, n, h, w, oh, ow, *scratch)
+	w.run(p, y, x, nil, ActNone, n, h, width, oh, ow, *scratch)
 }

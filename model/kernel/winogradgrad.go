@@ -76,22 +76,10 @@ type winogradGradBlock struct {
 
 // gradient transforms the gradients of channels [from, to).
 func (b *winogradGradBlock) gradient(from, to int) {
-	s := b.spec
-	plane := b.oh * b.ow
-	for row := b.from; row < b.to; row++ {
-		image, line, tile := b.place(row)
-		b.in = simd.WinogradInput{
-			X: &b.y[(image*s.Out+from)*plane], Plane: plane, Width: b.ow, Lanes: b.lanes, Count: to - from,
-			V: &b.matrices[b.products()+from*b.ld+tile], Freq: b.outFreq, Channel: b.ld, Tmp: &b.tmp[0],
-		}
-		for i := range b.in.Rows {
-			b.in.Rows[i] = -1
-			if y := line + i*s.Dilation; y < b.oh {
-				b.in.Rows[i] = y * b.ow
-			}
-		}
-		b.kernels.WinogradGradient(s.form(), &b.in)
-	}
+	b.transform((*simd.Kernels).WinogradGradient, winogradSource{
+		x: b.y, channels: b.spec.Out, h: b.oh, w: b.ow,
+		to: b.matrices[b.products():], freq: b.outFreq,
+	}, from, to)
 }
 
 // sum computes the sums of element f over the tiles of the block, or adds them
@@ -102,27 +90,17 @@ func (b *winogradGradBlock) sum(f int, add bool) {
 	v := b.matrices[f*b.inFreq:][:s.In*b.ld]
 	m := b.matrices[b.products()+f*b.outFreq:][:s.Out*b.ld]
 	sums := b.sums[f*s.Out*b.wide:][:s.Out*b.wide]
-	b.turn(b.right, b.wide, v, s.In, tiles)
+	transpose(k, b.right, b.wide, v, b.ld, s.In, tiles)
 	mode := 0
 	if add {
 		mode = simd.Add
 	}
 	for i := range b.count {
 		lo, hi := b.span(i)
-		b.turn(b.left, hi-lo, m[lo*b.ld:], hi-lo, tiles)
+		transpose(k, b.left, hi-lo, m[lo*b.ld:], b.ld, hi-lo, tiles)
 		for c := 0; c < b.wide; c += k.Cols() {
 			vecs := min(k.Vecs, (b.wide-c)/k.Lanes)
 			k.GEMM[hi-lo-1][vecs-1](tiles, &b.left[0], &b.right[c], b.wide, &sums[lo*b.wide+c], b.wide, &zeroBias[0], nil, mode)
-		}
-	}
-}
-
-// turn writes rows of tiles, ld apart, as tiles of rows.
-func (b *winogradGradBlock) turn(dst []float32, lddst int, src []float32, rows, tiles int) {
-	lanes := b.kernels.Lanes
-	for r := 0; r < rows; r += lanes {
-		for t := 0; t < tiles; t += lanes {
-			b.kernels.Turn(&dst[t*lddst+r], lddst, &src[r*b.ld+t], b.ld, min(lanes, rows-r), min(lanes, tiles-t))
 		}
 	}
 }
@@ -132,10 +110,5 @@ func (b *winogradGradBlock) finish(gw []float32, row int) {
 	s, k := b.spec, b.kernels
 	taps := s.KH * s.KW
 	k.WinogradKernels(s.form(), &b.taps[0], b.wide, &b.sums[row*b.wide], s.Out*b.wide, s.In)
-	out := gw[row*s.In*taps:][:s.In*taps]
-	for c := 0; c < s.In; c += k.Lanes {
-		for t := 0; t < taps; t += k.Lanes {
-			k.Turn(&out[c*taps+t], taps, &b.taps[t*b.wide+c], b.wide, min(k.Lanes, taps-t), min(k.Lanes, s.In-c))
-		}
-	}
+	transpose(k, gw[row*s.In*taps:][:s.In*taps], taps, b.taps, b.wide, taps, s.In)
 }
