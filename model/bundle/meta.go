@@ -47,7 +47,9 @@ type Meta struct {
 	Thresholds Thresholds `json:"thresholds"`
 	// Calibration tables, at most one for each selector.
 	Calibration []Calibration `json:"calibration,omitempty"`
-	Lineage     Lineage       `json:"lineage"`
+	// Int8 is the variant in 8-bit integers, nil when there is none.
+	Int8    *Int8   `json:"int8,omitempty"`
+	Lineage Lineage `json:"lineage"`
 }
 
 // Class is one thing the generator tells apart.
@@ -134,7 +136,7 @@ func (m Meta) Validate() error {
 	if err := m.Arch.Validate(); err != nil {
 		return fmt.Errorf("arch: %w", err)
 	}
-	for _, check := range []func() error{m.checkClasses, m.checkInput, m.checkSelection, m.checkLineage} {
+	for _, check := range []func() error{m.checkClasses, m.checkInput, m.checkSelection, m.checkInt8, m.checkLineage} {
 		if err := check(); err != nil {
 			return err
 		}

@@ -33,6 +33,8 @@ type Options struct {
 	// one more than a multiple of 8, the generator's stride: upsampling with
 	// aligned corners then puts each logit on the pixel it was computed for.
 	Tile, Overlap int
+	// Precision of the generator's arithmetic, Float32 or Int8; "" means Float32.
+	Precision string
 	// BatchPixels is how many pixels are run at once when there are many small
 	// images of one size; 0 means 131072. Results do not depend on it.
 	BatchPixels int
