@@ -8,6 +8,7 @@ var generic = newGeneric()
 
 func newGeneric() *Kernels {
 	k := &Kernels{Name: "generic", Lanes: 8, Rows: 4, Vecs: 4, CopyRows: copyStep(1), CopyEven: copyStep(2), Turn: turn, Interleave: interleave, Vector: genericVector}
+	k.Int8 = genericInt8(k.Vecs)
 	for _, f := range winogradForms {
 		k.winogradWeights = append(k.winogradWeights, f.weights)
 		k.winogradKernels = append(k.winogradKernels, f.kernels)

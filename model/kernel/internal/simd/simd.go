@@ -18,6 +18,7 @@ import (
 //go:generate go run ./asm -family pack -out pack_amd64.s -stubs pack_amd64.go -pkg simd
 //go:generate go run ./asm -family vector -out vector_amd64.s -stubs vector_amd64.go -pkg simd
 //go:generate go run ./asm -family winograd -out winograd_amd64.s -stubs winograd_amd64.go -pkg simd
+//go:generate go run ./asm -family int8 -out int8_amd64.s -stubs int8_amd64.go -pkg simd
 //go:generate go run ./asm -family tables -out tables_amd64.go
 
 // Bits of the mode of a GEMM: what to do before and after the product.
@@ -71,6 +72,9 @@ type Kernels struct {
 	winogradInput, winogradGradient, winogradOutput []func(*uintptr)
 
 	Vector
+
+	// Int8 is nil where there are no such kernels.
+	Int8 *Int8Kernels
 }
 
 // Cols is the number of columns of the largest block.

@@ -61,6 +61,13 @@ var avx512 = &Kernels{
 		Moments:     momentsAVX512,
 		Dots:        dotsAVX512,
 	},
+	Int8: &Int8Kernels{
+		product: [][]func(*uintptr){
+			{int8AVX512_4x1, int8AVX512_4x2, int8AVX512_4x3},
+			{int8AVX512_8x1, int8AVX512_8x2, int8AVX512_8x3},
+		},
+		Quantize: quantizeAVX512,
+	},
 }
 
 var avx2 = &Kernels{

@@ -57,7 +57,19 @@ func tables() []byte {
 		for _, f := range vectorNames {
 			fmt.Fprintf(&b, "%s: %s%s,\n", f, strings.ToLower(f[:1])+f[1:], s.name)
 		}
-		b.WriteString("},\n}\n")
+		b.WriteString("},\n")
+		if s.lanes == 16 {
+			fmt.Fprintf(&b, "Int8: &Int8Kernels{\nproduct: [][]func(*uintptr){\n")
+			for rows := 4; rows <= s.rows; rows += 4 {
+				b.WriteString("{")
+				for vecs := 1; vecs <= s.vecs; vecs++ {
+					fmt.Fprintf(&b, "int8%s_%dx%d, ", s.name, rows, vecs)
+				}
+				b.WriteString("},\n")
+			}
+			fmt.Fprintf(&b, "},\nQuantize: quantize%s,\n},\n", s.name)
+		}
+		b.WriteString("}\n")
 	}
 	src, err := format.Source(b.Bytes())
 	if err != nil {
