@@ -81,3 +81,34 @@ func benchmarkConv(b *testing.B, p *Pool, c convProblem) {
 		})
 	}
 }
+
+// BenchmarkInt8Conv measures the convolutions that have a form in 8-bit integers,
+// words in and words out.
+func BenchmarkInt8Conv(b *testing.B) {
+	for _, threads := range []int{1, 2} {
+		for _, c := range benchmarks {
+			if !c.spec.Int8Fits() {
+				continue
+			}
+			b.Run(fmt.Sprintf("threads=%d/%s", threads, c.name), func(b *testing.B) {
+				p := NewPool(threads)
+				defer p.Close()
+				conv, err := NewInt8Conv(c.spec, make([]float32, c.spec.weights()), nil, Int8Options{In: Quant{1, 0}, Out: Quant{1, 0}, Act: ActReLU})
+				if err != nil {
+					b.Skip(err)
+				}
+				z, err := c.spec.sizes("bench", c.n, c.h, c.w)
+				if err != nil {
+					b.Fatal(err)
+				}
+				x, y, scratch := make([]float32, z.x/4), make([]float32, z.y/4), make([]float32, conv.Scratch(threads))
+				for b.Loop() {
+					if err := conv.Forward(p, y, x, nil, scratch, c.n, c.h, c.w); err != nil {
+						b.Fatal(err)
+					}
+				}
+				b.ReportMetric(float64(c.spec.FLOPs(c.n, c.h, c.w))*float64(b.N)/b.Elapsed().Seconds()/1e9, "GFLOP/s")
+			})
+		}
+	}
+}

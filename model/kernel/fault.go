@@ -1,9 +1,13 @@
 package kernel
 
 import (
+	"errors"
 	"fmt"
 	"sync"
 )
+
+// ErrNotFinite marks a NaN or an infinity where a number is needed.
+var ErrNotFinite = errors.New("not a finite number")
 
 // fault keeps an error met inside a parallel loop.
 type fault struct {

@@ -9,6 +9,7 @@ type panels struct {
 	kernels *simd.Kernels
 	rows    int
 	depth   int // channels summed over, for each tap
+	unit    int // panels have multiples of so many rows
 	count   int
 	data    []float32
 	bias    []float32 // rows
@@ -23,7 +24,7 @@ func panelCount(k *simd.Kernels, rows int) int { return (rows + k.Rows - 1) / k.
 // panelsOf are packed weights in data, which has rows x taps x depth elements.
 // bias is kept, not copied.
 func panelsOf(k *simd.Kernels, data, bias []float32, rows, depth int) *panels {
-	return &panels{kernels: k, rows: rows, depth: depth, count: panelCount(k, rows), data: data, bias: bias}
+	return &panels{kernels: k, rows: rows, depth: depth, unit: 1, count: panelCount(k, rows), data: data, bias: bias}
 }
 
 // pack packs weights for some taps.
@@ -63,7 +64,8 @@ func transpose(k *simd.Kernels, dst []float32, lddst int, src []float32, ldsrc, 
 
 // span is the range of rows of panel i.
 func (w *panels) span(i int) (from, to int) {
-	return i * w.rows / w.count, (i + 1) * w.rows / w.count
+	units := w.rows / w.unit
+	return i * units / w.count * w.unit, (i + 1) * units / w.count * w.unit
 }
 
 // at is the first weight of row q of (taps, depth) of panel i; any valid address
