@@ -32,9 +32,7 @@ func flops(m *model, h, w int) int64 {
 			if err != nil {
 				return 0
 			}
-			if l.conv != nil {
-				total += l.conv.Spec().FLOPs(1, x[0], x[1])
-			}
+			total += l.flops(1, x[0], x[1])
 			sizes = append(sizes, [2]int{oh, ow})
 		}
 	}

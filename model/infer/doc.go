@@ -2,9 +2,9 @@
 // mask, and softmax(G) -> D -> confidence.
 //
 // It does not define a network. [New] walks the gorgonia graphs that model/nn
-// builds, folds batch norm into the convolutions before it, fuses bias,
-// residual add and activation into their store and packs the weights once
-// (lower.go). For each size of image a plan lists the steps and places all
+// builds, finds the patterns that one layer can compute (match.go), folds batch
+// norm into the convolutions before it, fuses bias, residual add and activation
+// into their store and packs the weights once (lower.go). For each size of image a plan lists the steps and places all
 // activations in one arena (plan.go, arena.go); making one costs microseconds,
 // since nothing of it touches weights, and the last few are kept. Running a
 // plan calls the kernels and nothing of gorgonia.
@@ -24,6 +24,11 @@
 //
 // Images with more than Options.MaxPixels are cut into overlapping tiles whose
 // softmax and confidence maps are blended by linear ramps (tile.go).
+//
+// With [Int8] most of the generator's convolutions compute in 8-bit integers
+// (int8.go): activations are rounded to 255 steps of a range that [Calibrate] found
+// for the layer, weights to 127 steps a side for each output channel, sums are
+// exact. The first and the last convolutions and D stay in float32.
 //
 // Results depend on the image and the bundle only: not on the other images of a
 // batch, the number of threads or what ran before.

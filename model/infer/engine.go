@@ -15,7 +15,7 @@ import (
 
 // ErrNotFinite marks a run in which a layer gave NaN or infinity: weights that
 // overflow float32 on this image. The error names the first such layer.
-var ErrNotFinite = errors.New("not a finite number")
+var ErrNotFinite = kernel.ErrNotFinite
 
 // ErrClosed is returned by an engine after Close.
 var ErrClosed = errors.New("the engine is closed")
@@ -33,7 +33,8 @@ type Options struct {
 	// one more than a multiple of 8, the generator's stride: upsampling with
 	// aligned corners then puts each logit on the pixel it was computed for.
 	Tile, Overlap int
-	// Precision of the generator's arithmetic, Float32 or Int8; "" means Float32.
+	// Precision of the generator's arithmetic, Float32 or Int8 (New then fails with
+	// ErrNoInt8 where there is none); "" means Float32.
 	Precision string
 	// BatchPixels is how many pixels are run at once when there are many small
 	// images of one size; 0 means 131072. Results do not depend on it.
@@ -58,6 +59,13 @@ func (o Options) withDefaults() (Options, error) {
 		if *f.value == 0 {
 			*f.value = f.usual
 		}
+	}
+	switch o.Precision {
+	case "":
+		o.Precision = Float32
+	case Float32, Int8:
+	default:
+		return o, fmt.Errorf("options: precision %q is not known: use %q or %q", o.Precision, Float32, Int8)
 	}
 	o.Overlap = roundUp(o.Overlap-1, stride) + 1
 	o.Tile = (o.Tile-1)/stride*stride + 1
@@ -108,6 +116,10 @@ func newEngine(b *bundle.Bundle, digest string, opts Options) (*Engine, error) {
 	if err != nil {
 		return nil, fmt.Errorf("engine: %w", err)
 	}
+	ranges, err := opts.ranges(b.Meta)
+	if err != nil {
+		return nil, fmt.Errorf("engine: %w", err)
+	}
 	e := &Engine{
 		model:  model{meta: b.Meta},
 		digest: digest,
@@ -115,7 +127,7 @@ func newEngine(b *bundle.Bundle, digest string, opts Options) (*Engine, error) {
 		turn:   make(chan struct{}, 1),
 		plans:  lru[planKey, *plan]{cap: keptPlans},
 	}
-	if e.g, err = compileGenerator(b.Meta.Arch, b.G); err != nil {
+	if e.g, err = compileGenerator(b.Meta.Arch, b.G, ranges); err != nil {
 		return nil, fmt.Errorf("engine: %w", err)
 	}
 	if e.d, err = compileDiscriminator(b.Meta.Arch, b.D); err != nil {
@@ -134,24 +146,31 @@ func newEngine(b *bundle.Bundle, digest string, opts Options) (*Engine, error) {
 // same for all sizes.
 const nominal = 64
 
-// compileGenerator builds the generator's graph, without values, and lowers it.
-// It takes the weights out of d as it packs them, so that they are not in
-// memory twice.
-func compileGenerator(arch nn.Spec, d weights.Dict) (*program, error) {
-	g := gorgonia.NewGraph()
-	x, err := nn.Input(g, "image", 1, 3, nominal, nominal)
+// compileGenerator lowers the generator's graph. It takes the weights out of d as
+// it packs them, so that they are not in memory twice.
+func compileGenerator(arch nn.Spec, d weights.Dict, ranges map[string]float32) (*program, error) {
+	x, logits, err := generatorGraph(arch)
 	if err != nil {
 		return nil, err
+	}
+	return lower("generator", x, logits, d, ranges)
+}
+
+// generatorGraph builds the generator's graph, without values.
+func generatorGraph(arch nn.Spec) (x, logits *gorgonia.Node, err error) {
+	g := gorgonia.NewGraph()
+	if x, err = nn.Input(g, "image", 1, 3, nominal, nominal); err != nil {
+		return nil, nil, err
 	}
 	params, err := nn.NewParams(g, arch.GeneratorTensors(), nil)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	out, err := nn.Generator(x, arch, params, nn.GeneratorOptions{})
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	return lower("generator", x, out.Logits, d)
+	return x, out.Logits, nil
 }
 
 // compileDiscriminator is compileGenerator for D.
@@ -169,7 +188,7 @@ func compileDiscriminator(arch nn.Spec, d weights.Dict) (*program, error) {
 	if err != nil {
 		return nil, err
 	}
-	return lower("discriminator", x, out, d)
+	return lower("discriminator", x, out, d, nil)
 }
 
 // Digest identifies the engine's bundle.

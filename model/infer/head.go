@@ -1,8 +1,6 @@
 package infer
 
 import (
-	"fmt"
-
 	"github.com/advseg/advseg/io/pix"
 	"github.com/advseg/advseg/model/kernel"
 )
@@ -102,10 +100,7 @@ func (p *planner) pad(x tensor, n int) tensor {
 // before reaches them.
 func (p *planner) requireFinite(network string, x tensor) {
 	p.add(network+" output", nil, []*buffer{x.buffer}, func(f *frame) error {
-		if i := nonFinite(f.of(x.buffer)); i >= 0 {
-			return fmt.Errorf("value %d is %v: %w", i, f.of(x.buffer)[i], ErrNotFinite)
-		}
-		return nil
+		return requireFinite("", f.of(x.buffer))
 	})
 }
 

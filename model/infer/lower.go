@@ -5,12 +5,10 @@ import (
 	"math"
 	"runtime"
 	"slices"
-	"strings"
 
 	"gorgonia.org/gorgonia"
 
 	"github.com/advseg/advseg/model/kernel"
-	"github.com/advseg/advseg/model/nn"
 	"github.com/advseg/advseg/model/weights"
 )
 
@@ -23,38 +21,34 @@ type program struct {
 // layer computes value i+1 of a program when it is layer i; value 0 is the
 // program's input and the last value its output.
 type layer struct {
+	operation
 	name     string
-	conv     *kernel.Conv // nil: 3x3 max pooling with stride 2
-	channels int          // of the output
-	x        int          // the value it reads
-	residual int          // the value added before the activation, or none
+	channels int // of the output
+	x        int // the value it reads
+	residual int // the value added before the activation, or none
 }
 
-const none = -1
-
-// outSize is the size of the layer's output for an input of h x w.
-func (l *layer) outSize(h, w int) (oh, ow int, err error) {
-	if l.conv == nil {
-		return kernel.MaxPoolOut(h), kernel.MaxPoolOut(w), nil
-	}
-	return l.conv.Spec().OutSize(h, w)
-}
-
-// lower turns the graph below out into layers, with the parameters of dict,
-// from which it removes each weight that it has packed.
-// Walking from the output, every node must be the end of one of the patterns
-//
-//	act(add(bn(conv(x)), residual)), each but the convolution optional
-//	maxpool(x)
-//
-// Values read more than once are computed once; the inner nodes of a pattern
-// are not values.
+// lower turns the graph below out into layers, with the parameters of dict, from
+// which it removes each weight that it has packed. With ranges, layers that can
+// compute in 8-bit integers do.
 //
 // Layers are named by the network and the state dict.
-func lower(network string, in, out *gorgonia.Node, dict weights.Dict) (*program, error) {
-	l := lowering{network: network, dict: dict, values: map[int64]int{in.ID(): 0}}
-	if _, err := l.value(out); err != nil {
+func lower(network string, in, out *gorgonia.Node, dict weights.Dict, ranges map[string]float32) (*program, error) {
+	found, err := match(in, out)
+	if err != nil {
 		return nil, err
+	}
+	l := lowering{
+		network: network, dict: dict, found: found, ranges: ranges, forms: float32Forms(found),
+		floats: make([]int, len(found)+1), words: make([]int, len(found)+1),
+	}
+	if ranges != nil {
+		l.forms = integerForms(found)
+	}
+	for i := range found {
+		if err := l.add(i + 1); err != nil {
+			return nil, fmt.Errorf("lower %s: %w", found[i].name, err)
+		}
 	}
 	return &l.program, nil
 }
@@ -63,93 +57,96 @@ type lowering struct {
 	program
 	network string
 	dict    weights.Dict
-	values  map[int64]int // node id -> value
-	folded  []float32     // memory for one layer's weights
-	garbage int           // bytes of packed weights since the last collection
+	found   []matched
+	ranges  map[string]float32
+	forms   []form
+	// Where the program has the values found, in either form; 0 for not at all,
+	// and for the input.
+	floats, words []int
+
+	folded  []float32 // memory for one layer's weights
+	garbage int       // bytes of packed weights since the last collection
 }
 
-// value returns the value that node computes and adds what it needs.
-func (l *lowering) value(n *gorgonia.Node) (int, error) {
-	if v, ok := l.values[n.ID()]; ok {
-		return v, nil
+// add appends what computes value v of those found.
+func (l *lowering) add(v int) error {
+	m, f := &l.found[v-1], l.forms[v]
+	in := l.floats
+	if f.computed {
+		in = l.words
 	}
-	var next layer
+	next := layer{name: l.network + " " + m.name, channels: m.channels, x: in[m.x], residual: none}
+	if m.residual != none {
+		next.residual = in[m.residual]
+	}
 	var err error
-	if _, ok := n.Op().(*nn.MaxPoolOp); ok {
-		next = layer{name: n.Name(), channels: n.Shape()[1], residual: none}
-		next.x, err = l.value(inputs(n)[0])
-	} else {
-		next, err = l.convolution(n)
+	if next.operation, err = l.operation(v, m); err != nil {
+		return err
 	}
+	l.put(v, next)
+	if !f.words || next.words() {
+		return nil
+	}
+	q, err := l.quant(v)
 	if err != nil {
-		return 0, err
+		return err
 	}
-	next.name = l.network + " " + next.name
-	l.layers = append(l.layers, next)
-	l.values[n.ID()] = len(l.layers)
-	return len(l.layers), nil
+	l.put(v, layer{
+		name: next.name + " to int8", channels: m.channels, x: l.floats[v], residual: none,
+		operation: quantization{q},
+	})
+	return nil
 }
 
-// convolution matches the pattern that ends in n and lowers what it reads.
-func (l *lowering) convolution(n *gorgonia.Node) (layer, error) {
-	out := layer{name: n.Name(), residual: none}
-	act := kernel.ActNone
-	switch op := n.Op().(type) {
-	case *nn.ReLUOp:
-		act, n = kernel.ActReLU, inputs(n)[0]
-	case *nn.LeakyReLUOp:
-		if op.Slope != kernel.LeakySlope {
-			return out, fmt.Errorf("lower %s: leaky ReLU of slope %v, the kernels have %v", n.Name(), op.Slope, kernel.LeakySlope)
-		}
-		act, n = kernel.ActLeakyReLU, inputs(n)[0]
+func (l *lowering) put(v int, next layer) {
+	l.layers = append(l.layers, next)
+	if next.words() {
+		l.words[v] = len(l.layers)
+	} else {
+		l.floats[v] = len(l.layers)
 	}
-	var err error
-	if _, ok := n.Op().(*nn.AddOp); ok {
-		// Of two convolutions the first is taken, which in a residual unit is
-		// the main path: by then the unit's input is needed no more.
-		main, other := inputs(n)[0], inputs(n)[1]
-		if !isConvolution(main) {
-			main, other = other, main
-		}
-		if out.residual, err = l.value(other); err != nil {
-			return out, err
-		}
-		n = main
+}
+
+// operation packs the weights of m, which computes value v.
+func (l *lowering) operation(v int, m *matched) (operation, error) {
+	if m.conv == nil {
+		return maxPool{}, nil
 	}
-	bn, norm := n.Op().(*nn.BatchNormOp)
-	var stats gorgonia.Nodes
-	if norm {
-		stats = inputs(n)
-		n = stats[0]
+	f, err := l.fold(m)
+	if err != nil {
+		return nil, err
 	}
-	conv, ok := n.Op().(*nn.ConvOp)
+	defer l.drop(m.weight.Name())
+	if !l.forms[v].computed {
+		conv, err := kernel.NewConv(f.spec, f.weight, f.bias, m.act)
+		return convolution{conv}, err
+	}
+	o := kernel.Int8Options{Act: m.act}
+	if o.In, err = l.quant(m.x); err != nil {
+		return nil, err
+	}
+	if m.residual != none {
+		if o.Residual, err = l.quant(m.residual); err != nil {
+			return nil, err
+		}
+	}
+	if !l.forms[v].float {
+		if o.Out, err = l.quant(v); err != nil {
+			return nil, err
+		}
+	}
+	conv, err := kernel.NewInt8Conv(f.spec, f.weight, f.bias, o)
+	return int8Convolution{conv, !l.forms[v].float}, err
+}
+
+// quant is what the words of value v stand for.
+func (l *lowering) quant(v int) (kernel.Quant, error) {
+	name := l.found[v-1].name
+	limit, ok := l.ranges[name]
 	if !ok {
-		return out, fmt.Errorf("lower %s: %v is not part of a pattern that inference knows: act(add(bn(conv(x)), residual)) or maxpool(x)", n.Name(), n.Op())
+		return kernel.Quant{}, fmt.Errorf("the activations of %s have no range: calibrate the bundle again: %w", name, ErrNoInt8)
 	}
-	operands := inputs(n)
-	if out.x, err = l.value(operands[0]); err != nil {
-		return out, err
-	}
-	f := fold{spec: conv.Spec, memory: &l.folded}
-	if f.weight, err = l.parameter(operands[1]); err != nil {
-		return out, err
-	}
-	if len(operands) > 2 {
-		if f.bias, err = l.parameter(operands[2]); err != nil {
-			return out, err
-		}
-	}
-	if norm {
-		if err := f.norm(bn, stats, l.parameter); err != nil {
-			return out, err
-		}
-	}
-	out.name, out.channels = strings.TrimSuffix(operands[1].Name(), ".weight"), conv.Spec.Out
-	if out.conv, err = kernel.NewConv(f.spec, f.weight, f.bias, act); err != nil {
-		return out, fmt.Errorf("lower %s: %w", out.name, err)
-	}
-	l.drop(operands[1].Name())
-	return out, nil
+	return kernel.Quant8(limit, l.forms[v].signed), nil
 }
 
 // collectAfter is how many bytes of weights may be garbage while others are
@@ -166,30 +163,37 @@ func (l *lowering) drop(name string) {
 	}
 }
 
-func isConvolution(n *gorgonia.Node) bool {
-	if _, ok := n.Op().(*nn.BatchNormOp); ok {
-		n = inputs(n)[0]
-	}
-	_, ok := n.Op().(*nn.ConvOp)
-	return ok
-}
-
-// inputs are the nodes that n reads, in the order of its operation.
-func inputs(n *gorgonia.Node) gorgonia.Nodes {
-	var in gorgonia.Nodes
-	for it := n.Graph().From(n.ID()); it.Next(); {
-		in = append(in, it.Node().(*gorgonia.Node))
-	}
-	return in
-}
-
 // parameter returns the values that a parameter node stands for.
 func (l *lowering) parameter(n *gorgonia.Node) ([]float32, error) {
 	t, ok := l.dict[n.Name()]
 	if !ok {
-		return nil, fmt.Errorf("lower: tensor %s is missing or used twice", n.Name())
+		return nil, fmt.Errorf("tensor %s is missing or used twice", n.Name())
 	}
 	return t.Data, nil
+}
+
+// fold returns the parameters of m's convolution with its batch norm in them.
+func (l *lowering) fold(m *matched) (fold, error) {
+	f := fold{spec: m.conv.Spec, memory: &l.folded}
+	nodes := gorgonia.Nodes{m.weight, m.bias}
+	if m.norm != nil {
+		nodes = append(nodes, m.stats[1:]...)
+	}
+	params := make([][]float32, len(nodes))
+	for i, n := range nodes {
+		if n == nil {
+			continue
+		}
+		var err error
+		if params[i], err = l.parameter(n); err != nil {
+			return f, err
+		}
+	}
+	f.weight, f.bias = params[0], params[1]
+	if m.norm != nil {
+		f.norm(m.norm.Eps, params[2], params[3], params[4], params[5])
+	}
+	return f, nil
 }
 
 // fold is a convolution on its way to be packed.
@@ -202,20 +206,12 @@ type fold struct {
 // norm folds the batch norm that follows, in float64 and rounded once:
 //
 //	s = gamma / sqrt(var + eps); weight' = s weight; bias' = (bias - mean) s + beta
-func (f *fold) norm(op *nn.BatchNormOp, in gorgonia.Nodes, parameter func(*gorgonia.Node) ([]float32, error)) error {
-	var p [4][]float32 // gamma, beta, mean, variance
-	for i := range p {
-		var err error
-		if p[i], err = parameter(in[i+1]); err != nil {
-			return err
-		}
-	}
-	gamma, beta, mean, variance := p[0], p[1], p[2], p[3]
+func (f *fold) norm(eps float32, gamma, beta, mean, variance []float32) {
 	*f.memory = slices.Grow((*f.memory)[:0], len(f.weight))
 	weight, bias := (*f.memory)[:len(f.weight)], make([]float32, f.spec.Out)
 	each := len(weight) / f.spec.Out
 	for o := range bias {
-		s := float64(gamma[o]) / math.Sqrt(float64(variance[o])+float64(op.Eps))
+		s := float64(gamma[o]) / math.Sqrt(float64(variance[o])+float64(eps))
 		for i := o * each; i < (o+1)*each; i++ {
 			weight[i] = float32(float64(f.weight[i]) * s)
 		}
@@ -226,5 +222,4 @@ func (f *fold) norm(op *nn.BatchNormOp, in gorgonia.Nodes, parameter func(*gorgo
 		bias[o] = float32((b-float64(mean[o]))*s + float64(beta[o]))
 	}
 	f.weight, f.bias = weight, bias
-	return nil
 }

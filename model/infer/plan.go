@@ -42,6 +42,7 @@ type step struct {
 	// Of a layer of a network, for Profile.
 	shape [4]int // of the output
 	flops int64
+	words bool // out holds words, not float32s
 }
 
 // frame is what differs from run to run of a plan.
@@ -55,6 +56,8 @@ type frame struct {
 	softmaxMax []float32
 	// took, unless nil, gets the time of each step.
 	took []time.Duration
+	// look, unless nil, sees the float32s that each step wrote.
+	look func(step string, values []float32) error
 }
 
 // of returns the memory of b; nil for no buffer.
@@ -65,9 +68,8 @@ func (f *frame) of(b *buffer) []float32 {
 	return f.arena[b.offset : b.offset+b.size : b.offset+b.size]
 }
 
-// run executes all steps. With checked it looks at the result of every step and
-// names the first that is not finite.
-func (p *plan) run(ctx context.Context, f *frame, checked bool) error {
+// run executes all steps.
+func (p *plan) run(ctx context.Context, f *frame) error {
 	for i := range p.steps {
 		s := &p.steps[i]
 		if err := ctx.Err(); err != nil {
@@ -80,11 +82,19 @@ func (p *plan) run(ctx context.Context, f *frame, checked bool) error {
 		if f.took != nil {
 			f.took[i] = time.Since(start)
 		}
-		if checked && s.out != nil {
-			if at := nonFinite(f.of(s.out)); at >= 0 {
-				return fmt.Errorf("layer %s: value %d is %v: %w", s.name, at, f.of(s.out)[at], ErrNotFinite)
+		if f.look != nil && s.out != nil && !s.words {
+			if err := f.look(s.name, f.of(s.out)); err != nil {
+				return fmt.Errorf("layer %s: %w", s.name, err)
 			}
 		}
+	}
+	return nil
+}
+
+// requireFinite reports the first value that is not finite.
+func requireFinite(_ string, x []float32) error {
+	if at := nonFinite(x); at >= 0 {
+		return fmt.Errorf("value %d is %v: %w", at, x[at], ErrNotFinite)
 	}
 	return nil
 }
@@ -151,32 +161,24 @@ func (p *planner) network(prog *program, n int, x tensor) (tensor, error) {
 		if err != nil {
 			return tensor{}, fmt.Errorf("layer %s: %w", l.name, err)
 		}
-		out := tensor{newBuffer(n * l.channels * h * w), l.channels, h, w}
-		values = append(values, out)
-		if l.conv == nil {
-			p.add(l.name, out.buffer, []*buffer{in.buffer}, func(f *frame) error {
-				return kernel.MaxPool3x3S2(f.pool, f.of(out.buffer), nil, f.of(in.buffer), n, in.c, in.h, in.w)
-			})
-			p.describe(n, out, 0)
-			continue
+		size := n * l.channels * h * w
+		if l.words() {
+			size /= 4
 		}
+		out := tensor{newBuffer(size), l.channels, h, w}
+		values = append(values, out)
 		var residual, scratch *buffer
 		if l.residual != none {
 			residual = values[l.residual].buffer
 		}
-		if size := l.conv.Scratch(n, in.h, in.w, p.threads); size > 0 {
+		if size := l.scratch(n, in.h, in.w, p.threads); size > 0 {
 			scratch = newBuffer(size)
 		}
 		p.add(l.name, out.buffer, []*buffer{in.buffer, residual, scratch}, func(f *frame) error {
-			return l.conv.Forward(f.pool, f.of(out.buffer), f.of(in.buffer), f.of(residual), f.of(scratch), n, in.h, in.w)
+			return l.run(f.pool, f.of(out.buffer), f.of(in.buffer), f.of(residual), f.of(scratch), n, in.c, in.h, in.w)
 		})
-		p.describe(n, out, l.conv.Spec().FLOPs(n, in.h, in.w))
+		s := &p.steps[len(p.steps)-1]
+		s.shape, s.flops, s.words = [4]int{n, out.c, out.h, out.w}, l.flops(n, in.h, in.w), l.words()
 	}
 	return values[len(values)-1], nil
-}
-
-// describe says what the last step computes.
-func (p *planner) describe(n int, out tensor, flops int64) {
-	s := &p.steps[len(p.steps)-1]
-	s.shape, s.flops = [4]int{n, out.c, out.h, out.w}, flops
 }

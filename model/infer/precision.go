@@ -1,12 +1,11 @@
 package infer
 
 import (
-	"context"
 	"errors"
-	"image"
-	"iter"
+	"fmt"
 
 	"github.com/advseg/advseg/model/bundle"
+	"github.com/advseg/advseg/model/kernel"
 )
 
 // Precisions of the generator's arithmetic.
@@ -21,9 +20,17 @@ const (
 // ErrNoInt8 marks a bundle or a CPU that integers cannot be had with.
 var ErrNoInt8 = errors.New("int8 is not available")
 
-// Calibrate finds the ranges of the activations for Int8: it runs the float32
-// networks on images, which need no labels. The result has all but Data and
-// Measured.
-func Calibrate(ctx context.Context, b *bundle.Bundle, opts Options, images iter.Seq2[*image.NRGBA, error], method string) (*bundle.Int8, error) {
-	return nil, ErrNoInt8
+// ranges are those of the bundle's int8 variant when integers are asked for, or
+// nil.
+func (o Options) ranges(meta bundle.Meta) (map[string]float32, error) {
+	if o.Precision != Int8 {
+		return nil, nil
+	}
+	if err := kernel.Int8Supported(); err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrNoInt8, err)
+	}
+	if meta.Int8 == nil {
+		return nil, fmt.Errorf("%w: the bundle has no int8 variant: calibrate one first", ErrNoInt8)
+	}
+	return meta.Int8.Ranges, nil
 }

@@ -170,13 +170,15 @@ func (e *Engine) plan(key planKey) (*plan, error) {
 func (e *Engine) run(ctx context.Context, p *plan, images []*image.NRGBA, out Result) error {
 	f := &e.frame
 	f.images, f.mask, f.confidence, f.softmaxMax = images, out.Mask, out.Confidence, out.SoftmaxMax
-	err := p.run(ctx, f, false)
-	if errors.Is(err, ErrNotFinite) {
+	err := p.run(ctx, f)
+	if errors.Is(err, ErrNotFinite) && f.look == nil {
 		// Which layer began it costs a look at every value, so it is asked
 		// only now.
-		if first := p.run(ctx, f, true); first != nil {
+		f.look = requireFinite
+		if first := p.run(ctx, f); first != nil {
 			err = first
 		}
+		f.look = nil
 	}
 	f.images, f.mask, f.confidence, f.softmaxMax = nil, nil, nil, nil
 	return err

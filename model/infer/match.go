@@ -1,0 +1,131 @@
+package infer
+
+import (
+	"fmt"
+	"strings"
+
+	"gorgonia.org/gorgonia"
+
+	"github.com/advseg/advseg/model/kernel"
+	"github.com/advseg/advseg/model/nn"
+)
+
+// matched is a pattern found in a graph: a layer without its weights. It computes
+// value i+1 when it is number i; value 0 is the network's input and the last value
+// its output.
+type matched struct {
+	name     string
+	channels int // of the output
+	x        int // the value it reads
+	residual int // the value added before the activation, or none
+	act      kernel.Act
+
+	conv         *nn.ConvOp // nil: 3x3 max pooling with stride 2
+	weight, bias *gorgonia.Node
+	norm         *nn.BatchNormOp // after the convolution, or nil
+	stats        gorgonia.Nodes  // norm's: its input, gamma, beta, mean, variance
+}
+
+const none = -1
+
+// match finds the patterns that make up the graph below out. Walking from the
+// output, every node must be the end of one of
+//
+//	act(add(bn(conv(x)), residual)), each but the convolution optional
+//	maxpool(x)
+//
+// Values read more than once are computed once; the inner nodes of a pattern are
+// not values.
+func match(in, out *gorgonia.Node) ([]matched, error) {
+	m := matching{values: map[int64]int{in.ID(): 0}}
+	_, err := m.value(out)
+	return m.found, err
+}
+
+type matching struct {
+	found  []matched
+	values map[int64]int // node id -> value
+}
+
+// value returns the value that node computes and adds what it needs.
+func (m *matching) value(n *gorgonia.Node) (int, error) {
+	if v, ok := m.values[n.ID()]; ok {
+		return v, nil
+	}
+	var next matched
+	var err error
+	if _, ok := n.Op().(*nn.MaxPoolOp); ok {
+		next = matched{name: n.Name(), channels: n.Shape()[1], residual: none}
+		next.x, err = m.value(inputs(n)[0])
+	} else {
+		next, err = m.convolution(n)
+	}
+	if err != nil {
+		return 0, err
+	}
+	m.found = append(m.found, next)
+	m.values[n.ID()] = len(m.found)
+	return len(m.found), nil
+}
+
+// convolution matches the pattern that ends in n, and those of what it reads.
+func (m *matching) convolution(n *gorgonia.Node) (matched, error) {
+	out := matched{name: n.Name(), residual: none, act: kernel.ActNone}
+	switch op := n.Op().(type) {
+	case *nn.ReLUOp:
+		out.act, n = kernel.ActReLU, inputs(n)[0]
+	case *nn.LeakyReLUOp:
+		if op.Slope != kernel.LeakySlope {
+			return out, fmt.Errorf("lower %s: leaky ReLU of slope %v, the kernels have %v", n.Name(), op.Slope, kernel.LeakySlope)
+		}
+		out.act, n = kernel.ActLeakyReLU, inputs(n)[0]
+	}
+	var err error
+	if _, ok := n.Op().(*nn.AddOp); ok {
+		// Of two convolutions the first is taken, which in a residual unit is
+		// the main path: by then the unit's input is needed no more.
+		main, other := inputs(n)[0], inputs(n)[1]
+		if !isConvolution(main) {
+			main, other = other, main
+		}
+		if out.residual, err = m.value(other); err != nil {
+			return out, err
+		}
+		n = main
+	}
+	var ok bool
+	if out.norm, ok = n.Op().(*nn.BatchNormOp); ok {
+		out.stats = inputs(n)
+		n = out.stats[0]
+	}
+	if out.conv, ok = n.Op().(*nn.ConvOp); !ok {
+		return out, fmt.Errorf("lower %s: %v is not part of a pattern that inference knows: act(add(bn(conv(x)), residual)) or maxpool(x)", n.Name(), n.Op())
+	}
+	operands := inputs(n)
+	if out.x, err = m.value(operands[0]); err != nil {
+		return out, err
+	}
+	out.weight = operands[1]
+	if len(operands) > 2 {
+		out.bias = operands[2]
+	}
+	out.name, out.channels = strings.TrimSuffix(out.weight.Name(), ".weight"), out.conv.Spec.Out
+	return out, nil
+}
+
+func isConvolution(n *gorgonia.Node) bool {
+	if _, ok := n.Op().(*nn.BatchNormOp); ok {
+		n = inputs(n)[0]
+	}
+	_, ok := n.Op().(*nn.ConvOp)
+	return ok
+}
+
+// inputs are the nodes that n reads, in the order of its operation.
+func inputs(n *gorgonia.Node) gorgonia.Nodes {
+	var in gorgonia.Nodes
+	for it := n.Graph().From(n.ID()); it.Next(); {
+		in = append(in, it.Node().(*gorgonia.Node))
+	}
+	return in
+}
