@@ -15,6 +15,7 @@
 //	upsampled   = bilinear(logits), corners aligned (C, h, w)
 //	mask        = argmax(upsampled), the lowest class on a tie
 //	softmax max = max(softmax(upsampled))
+//	margin      = softmax max less the second largest, only when asked for
 //	confidence  = sigmoid(bilinear(D(softmax(upsampled))))
 //
 // D halves its input five times. A side shorter than 32 pixels would vanish on

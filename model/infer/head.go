@@ -46,6 +46,9 @@ func (m *model) list(p *planner, key planKey) error {
 			return nil
 		})
 	}
+	if key.margin && !key.tile {
+		p.margin(maps, n)
+	}
 
 	judged, err := p.network(m.d, n, p.pad(maps, n))
 	if err != nil {

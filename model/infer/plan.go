@@ -10,10 +10,12 @@ import (
 )
 
 // planKey says what a plan is for: n images of h x w pixels, or one tile, whose
-// softmax and confidence maps stay in the arena for blending.
+// softmax and confidence maps stay in the arena for blending. With margin the
+// margins are computed too.
 type planKey struct {
 	n, h, w int
 	tile    bool
+	margin  bool
 }
 
 // plan is a list of steps over one arena.
@@ -54,6 +56,7 @@ type frame struct {
 	mask       []uint8
 	confidence []float32
 	softmaxMax []float32
+	margin     []float32
 	// took, unless nil, gets the time of each step.
 	took []time.Duration
 	// look, unless nil, sees the float32s that each step wrote.

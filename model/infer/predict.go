@@ -16,20 +16,27 @@ type Result struct {
 	Mask       []uint8   // class ids
 	Confidence []float32 // sigmoid(D), in 0..1
 	SoftmaxMax []float32 // probability of the mask's class, in 0..1
+	Margin     []float32 // that less the second class's, in 0..1; nil from Predict
 }
 
 // newResults allocates n results whose slices lie one after the other in all.
-func newResults(n, w, h int) (each []Result, all Result) {
+func newResults(n, w, h int, margin bool) (each []Result, all Result) {
 	all = Result{
 		W: w, H: n * h,
 		Mask:       make([]uint8, n*w*h),
 		Confidence: make([]float32, n*w*h),
 		SoftmaxMax: make([]float32, n*w*h),
 	}
+	if margin {
+		all.Margin = make([]float32, n*w*h)
+	}
 	each = make([]Result, n)
 	for i := range each {
 		from, to := i*w*h, (i+1)*w*h
 		each[i] = Result{W: w, H: h, Mask: all.Mask[from:to:to], Confidence: all.Confidence[from:to:to], SoftmaxMax: all.SoftmaxMax[from:to:to]}
+		if margin {
+			each[i].Margin = all.Margin[from:to:to]
+		}
 	}
 	return each, all
 }
@@ -39,6 +46,15 @@ func newResults(n, w, h int) (each []Result, all Result) {
 // that is cancelled, and with one that wraps ErrNotFinite and names the layer
 // when the network overflows.
 func (e *Engine) Predict(ctx context.Context, imgs []*image.NRGBA) ([]Result, error) {
+	return e.predict(ctx, imgs, false)
+}
+
+// PredictMargin is Predict with Result.Margin.
+func (e *Engine) PredictMargin(ctx context.Context, imgs []*image.NRGBA) ([]Result, error) {
+	return e.predict(ctx, imgs, true)
+}
+
+func (e *Engine) predict(ctx context.Context, imgs []*image.NRGBA, margin bool) ([]Result, error) {
 	if len(imgs) == 0 {
 		return nil, nil
 	}
@@ -57,9 +73,9 @@ func (e *Engine) Predict(ctx context.Context, imgs []*image.NRGBA) ([]Result, er
 		n := min(len(imgs), batch)
 		var some []Result
 		if w*h > e.opts.MaxPixels {
-			some, err = e.tiled(ctx, imgs[0])
+			some, err = e.tiled(ctx, imgs[0], margin)
 		} else {
-			some, err = e.whole(ctx, imgs[:n], w, h)
+			some, err = e.whole(ctx, imgs[:n], w, h, margin)
 		}
 		if err != nil {
 			return nil, fmt.Errorf("predict %d images of %d x %d: %w", len(imgs), w, h, err)
@@ -111,18 +127,18 @@ func (e *Engine) acquire(ctx context.Context) error {
 func (e *Engine) release() { e.turn <- struct{}{} }
 
 // whole runs images of w x h pixels together.
-func (e *Engine) whole(ctx context.Context, imgs []*image.NRGBA, w, h int) ([]Result, error) {
-	p, err := e.plan(planKey{n: len(imgs), h: h, w: w})
+func (e *Engine) whole(ctx context.Context, imgs []*image.NRGBA, w, h int, margin bool) ([]Result, error) {
+	p, err := e.plan(planKey{n: len(imgs), h: h, w: w, margin: margin})
 	if err != nil {
 		return nil, err
 	}
-	each, all := newResults(len(imgs), w, h)
+	each, all := newResults(len(imgs), w, h, margin)
 	return each, e.run(ctx, p, imgs, all)
 }
 
 // tiled runs an image tile by tile.
-func (e *Engine) tiled(ctx context.Context, img *image.NRGBA) ([]Result, error) {
-	each, all := newResults(1, img.Rect.Dx(), img.Rect.Dy())
+func (e *Engine) tiled(ctx context.Context, img *image.NRGBA, margin bool) ([]Result, error) {
+	each, all := newResults(1, img.Rect.Dx(), img.Rect.Dy(), margin)
 	rows, cols := spans(all.H, e.opts.Tile, e.opts.Overlap), spans(all.W, e.opts.Tile, e.opts.Overlap)
 	b := newBlender(e.pool.Run, all, e.meta.Arch.Classes, rows, cols)
 	for _, ys := range rows {
@@ -169,7 +185,7 @@ func (e *Engine) plan(key planKey) (*plan, error) {
 // run fills out from images.
 func (e *Engine) run(ctx context.Context, p *plan, images []*image.NRGBA, out Result) error {
 	f := &e.frame
-	f.images, f.mask, f.confidence, f.softmaxMax = images, out.Mask, out.Confidence, out.SoftmaxMax
+	f.images, f.mask, f.confidence, f.softmaxMax, f.margin = images, out.Mask, out.Confidence, out.SoftmaxMax, out.Margin
 	err := p.run(ctx, f)
 	if errors.Is(err, ErrNotFinite) && f.look == nil {
 		// Which layer began it costs a look at every value, so it is asked
@@ -180,6 +196,6 @@ func (e *Engine) run(ctx context.Context, p *plan, images []*image.NRGBA, out Re
 		}
 		f.look = nil
 	}
-	f.images, f.mask, f.confidence, f.softmaxMax = nil, nil, nil, nil
+	f.images, f.mask, f.confidence, f.softmaxMax, f.margin = nil, nil, nil, nil, nil
 	return err
 }

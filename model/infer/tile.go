@@ -137,14 +137,21 @@ func (b *blender) finish(y int, ys, xs span, softmax, confidence []float32) {
 	area, at := ys.n*xs.n, (ys.at+y)*b.out.W+xs.at
 	for x := range xs.n - xs.tail {
 		p := y*xs.n + x
-		best, label := softmax[p], 0
+		best, second, label := softmax[p], float32(0), 0
 		for c := 1; c < b.classes; c++ {
-			if v := softmax[c*area+p]; v > best {
-				best, label = v, c
+			switch v := softmax[c*area+p]; {
+			case v > best:
+				best, second, label = v, best, c
+			case v > second:
+				second = v
 			}
 		}
 		b.out.Mask[at+x] = uint8(label)
-		b.out.SoftmaxMax[at+x] = best
-		b.out.Confidence[at+x] = confidence[p]
+		// Blended, what was at most 1 may be rounded above.
+		b.out.SoftmaxMax[at+x] = min(best, 1)
+		b.out.Confidence[at+x] = min(confidence[p], 1)
+		if b.out.Margin != nil {
+			b.out.Margin[at+x] = best - second
+		}
 	}
 }

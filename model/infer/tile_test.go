@@ -56,7 +56,7 @@ func TestBlenderJoinsWhatWasCut(t *testing.T) {
 		w, h := rapid.IntRange(1, 150).Draw(t, "w"), rapid.IntRange(1, 150).Draw(t, "h")
 		const classes = 3
 		value := func(c, y, x int) float32 { return float32((c*31+y*17+x*7)%29) / 29 }
-		_, out := newResults(1, w, h)
+		_, out := newResults(1, w, h, true)
 		rows, cols := spans(h, tile, overlap), spans(w, tile, overlap)
 		b := newBlender(serial, out, classes, rows, cols)
 		for _, ys := range rows {
@@ -81,6 +81,11 @@ func TestBlenderJoinsWhatWasCut(t *testing.T) {
 				best := max(value(0, y, x), value(1, y, x), value(2, y, x))
 				if d := out.SoftmaxMax[i] - best; math.Abs(float64(d)) > 1e-6 {
 					t.Fatalf("softmax max at (%d,%d) of %dx%d is off by %v", x, y, w, h, d)
+				}
+				v0, v1, v2 := value(0, y, x), value(1, y, x), value(2, y, x)
+				middle := max(min(v0, v1), min(max(v0, v1), v2))
+				if d := out.Margin[i] - (best - middle); math.Abs(float64(d)) > 1e-6 {
+					t.Fatalf("margin at (%d,%d) of %dx%d is off by %v", x, y, w, h, d)
 				}
 				if v := value(int(out.Mask[i]), y, x); math.Abs(float64(v-best)) > 1e-6 {
 					t.Fatalf("mask at (%d,%d) of %dx%d is a class with %v, the best has %v", x, y, w, h, v, best)
