@@ -10,6 +10,7 @@ import (
 	"github.com/advseg/advseg/io/pix"
 	"github.com/advseg/advseg/io/shard"
 	"github.com/advseg/advseg/model/bundle"
+	"github.com/advseg/advseg/model/selector"
 	"github.com/advseg/advseg/pipelines/synth"
 )
 
@@ -191,9 +192,8 @@ func (d *demo) train(ctx context.Context, _ *DemoReport) error {
 
 func (d *demo) label(ctx context.Context, r *DemoReport) error {
 	o := DefaultLabelOptions()
-	t := demoThreshold
 	o.Input, o.Bundle, o.Output = d.shards("unlabeled"), d.path("models", "first"), d.path("labels")
-	o.Threshold, o.Runner = &t, d.o.Runner
+	o.Threshold, o.Runner = selector.At(demoThreshold), d.o.Runner
 	report, err := Label(ctx, o, d.observe)
 	if err != nil {
 		return err

@@ -33,6 +33,9 @@ type EvaluateOptions struct {
 	MaxPixels  int      `yaml:"max_pixels" help:"images above are cut into tiles (default 4 MP)"`
 	Threads    int      `yaml:"threads" help:"of the network (default: all cores)"`
 	Runner     `yaml:",inline"`
+
+	samples      string // see transforms.EvaluateOptions
+	samplePixels int
 }
 
 // DefaultEvaluateOptions are those of the command.
@@ -81,6 +84,8 @@ type Trust struct {
 	DiscriminatorAccuracy *float64 `json:"discriminator_accuracy"`
 	SoftmaxCoverage       *float64 `json:"softmax_coverage"`
 	SoftmaxAccuracy       *float64 `json:"softmax_accuracy"`
+	FusedCoverage         *float64 `json:"fused_coverage,omitempty"` // of a calibrated bundle
+	FusedAccuracy         *float64 `json:"fused_accuracy,omitempty"`
 }
 
 // trustTable are the thresholds of the paper's table 5 and some above.
@@ -119,7 +124,7 @@ func Evaluate(ctx context.Context, o EvaluateOptions, observe Observer) (Evaluat
 func (o EvaluateOptions) execute(ctx context.Context, meta bundle.Meta, observe Observer) (EvaluateReport, error) {
 	p, s := beam.NewPipelineWithRoot()
 	refs := transforms.Shards(s, o.Input, transforms.MasksURL(o.Masks))
-	e := transforms.Evaluate(s, refs, transforms.EvaluateOptions{Bundle: o.Bundle, PerImage: true, MaxPixels: o.MaxPixels, Threads: o.Threads})
+	e := transforms.Evaluate(s, refs, transforms.EvaluateOptions{Bundle: o.Bundle, PerImage: true, MaxPixels: o.MaxPixels, Threads: o.Threads, Samples: o.samples, SamplePixels: o.samplePixels})
 	url := blob.Join(o.Output, evaluationFile)
 	beam.ParDo0(s, &saveEvaluationFn{URL: url}, e)
 	stop := watch("evaluate", 0, observe)
@@ -164,14 +169,15 @@ func (o EvaluateOptions) report(meta bundle.Meta, full transforms.Evaluation) (E
 	for i, iou := range full.Confusion.IoU() {
 		r.Classes = append(r.Classes, ClassScore{Name: meta.Classes[i].Name, IoU: metric.Nullable(iou)})
 	}
-	r.Thresholds, err = trust(&full.Discriminator, &full.Softmax)
+	r.Thresholds, err = trust(&full.Discriminator, &full.Softmax, &full.Fused)
 	return r, err
 }
 
-func trust(discriminator, softmax *metric.Reliability) ([]Trust, error) {
+func trust(discriminator, softmax, fused *metric.Reliability) ([]Trust, error) {
 	d, errD := discriminator.Table(trustTable...)
 	s, errS := softmax.Table(trustTable...)
-	if err := errors.Join(errD, errS); err != nil {
+	f, errF := fused.Table(trustTable...)
+	if err := errors.Join(errD, errS, errF); err != nil {
 		return nil, err
 	}
 	table := make([]Trust, len(trustTable))
@@ -180,6 +186,7 @@ func trust(discriminator, softmax *metric.Reliability) ([]Trust, error) {
 			t,
 			metric.Nullable(d[i].Coverage()), metric.Nullable(d[i].Accuracy()),
 			metric.Nullable(s[i].Coverage()), metric.Nullable(s[i].Accuracy()),
+			metric.Nullable(f[i].Coverage()), metric.Nullable(f[i].Accuracy()),
 		}
 	}
 	return table, nil

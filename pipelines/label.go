@@ -12,21 +12,22 @@ import (
 	"github.com/advseg/advseg/io/manifest"
 	"github.com/advseg/advseg/io/shard"
 	"github.com/advseg/advseg/model/bundle"
+	"github.com/advseg/advseg/model/selector"
 	"github.com/advseg/advseg/transforms"
 )
 
 // LabelSettings is what of a label run may also be set for a nightly one.
 type LabelSettings struct {
-	Threshold     *float64 `yaml:"threshold" help:"T: confidence from which on a pixel keeps its label (default: the bundle's)"`
-	Selector      string   `yaml:"selector" help:"whose confidence decides: discriminator or softmax (default: the bundle's)"`
-	Format        string   `yaml:"format" help:"webdataset (a tar a shard) or files"`
-	KeepImages    bool     `yaml:"keep_images" help:"write the images into the output too"`
-	Palette       bool     `yaml:"palette" help:"write masks in colour too, for people"`
-	MaxRejects    float64  `yaml:"max_rejects" help:"share of rejected examples above which the run fails in the end"`
-	MaxPixels     int      `yaml:"max_pixels" help:"images above are cut into tiles (default 4 MP)"`
-	FilesPerShard int      `yaml:"files_per_shard" help:"images of a folder that make one shard"`
-	Batch         int      `yaml:"batch" help:"most images in one call of the network (default 4)"`
-	Threads       int      `yaml:"threads" help:"of the network (default: all cores)"`
+	Threshold     selector.Threshold `yaml:"threshold" help:"T: figure from which on a pixel keeps its label: a number, one for each class, or auto for what calibration chose (default: the bundle's)"`
+	Selector      selector.Kind      `yaml:"selector" help:"whose figure decides: discriminator, softmax or fused (default: the bundle's)"`
+	Format        string             `yaml:"format" help:"webdataset (a tar a shard) or files"`
+	KeepImages    bool               `yaml:"keep_images" help:"write the images into the output too"`
+	Palette       bool               `yaml:"palette" help:"write masks in colour too, for people"`
+	MaxRejects    float64            `yaml:"max_rejects" help:"share of rejected examples above which the run fails in the end"`
+	MaxPixels     int                `yaml:"max_pixels" help:"images above are cut into tiles (default 4 MP)"`
+	FilesPerShard int                `yaml:"files_per_shard" help:"images of a folder that make one shard"`
+	Batch         int                `yaml:"batch" help:"most images in one call of the network (default 4)"`
+	Threads       int                `yaml:"threads" help:"of the network (default: all cores)"`
 }
 
 func defaultLabelSettings() LabelSettings {
@@ -44,16 +45,12 @@ func (s LabelSettings) validate() error {
 }
 
 func (s LabelSettings) options(bundleURL, output string) transforms.LabelOptions {
-	o := transforms.LabelOptions{
+	return transforms.LabelOptions{
 		Bundle: bundleURL, Output: output,
-		Selector: s.Selector, Format: shard.Format(s.Format),
+		Selector: s.Selector, Threshold: s.Threshold, Format: shard.Format(s.Format),
 		KeepImage: s.KeepImages, Palette: s.Palette,
 		MaxPixels: s.MaxPixels, Batch: s.Batch, Threads: s.Threads,
 	}
-	if s.Threshold != nil {
-		o.Thresholds = []float64{*s.Threshold}
-	}
-	return o
 }
 
 // LabelOptions says what is labelled, with what, and where it goes.
@@ -99,6 +96,9 @@ func PlanLabel(ctx context.Context, o LabelOptions) (LabelPlan, error) {
 	if err != nil {
 		return LabelPlan{}, err
 	}
+	if _, err := meta.Rule(o.Selector, o.Threshold); err != nil {
+		return LabelPlan{}, fmt.Errorf("label: %w", err)
+	}
 	refs, err := shard.Plan(ctx, o.Input, shard.PlanOptions{FilesPerChunk: o.FilesPerShard})
 	if err != nil {
 		return LabelPlan{}, err
@@ -128,7 +128,10 @@ func Label(ctx context.Context, o LabelOptions, observe Observer) (LabelReport, 
 	if err := o.Validate(); err != nil {
 		return LabelReport{}, err
 	}
-	_, digest, err := bundle.ReadMeta(ctx, o.Bundle)
+	meta, digest, err := bundle.ReadMeta(ctx, o.Bundle)
+	if err == nil {
+		_, err = meta.Rule(o.Selector, o.Threshold)
+	}
 	if err != nil {
 		return LabelReport{}, fmt.Errorf("label: %w", err)
 	}

@@ -11,6 +11,7 @@ import (
 	"github.com/advseg/advseg/io/blob"
 	"github.com/advseg/advseg/model/bundle"
 	"github.com/advseg/advseg/model/nn"
+	"github.com/advseg/advseg/model/selector"
 	"github.com/advseg/advseg/model/weights"
 )
 
@@ -133,7 +134,7 @@ func (im *weightsImport) bundle(ctx context.Context) (*bundle.Bundle, error) {
 		im.note("the discriminator is new (width %d, seed %d)", width, im.o.Seed)
 		if !headless {
 			// What a new discriminator says means nothing.
-			meta.Selector, meta.Thresholds.Default = bundle.SelectorSoftmax, 0.9
+			meta.Selector, meta.Thresholds.Default = selector.Softmax, 0.9
 			im.note("until it is trained, pseudo-labels are selected by the softmax (threshold %v)", meta.Thresholds.Default)
 		}
 	}

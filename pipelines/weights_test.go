@@ -19,6 +19,7 @@ import (
 	"github.com/advseg/advseg/model/bundle"
 	"github.com/advseg/advseg/model/infer"
 	"github.com/advseg/advseg/model/nn"
+	"github.com/advseg/advseg/model/selector"
 	"github.com/advseg/advseg/model/weights"
 )
 
@@ -134,7 +135,7 @@ func TestImportWeightsNewDiscriminator(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if b.Meta.Selector != bundle.SelectorSoftmax || b.Meta.Thresholds.Default != 0.9 {
+	if b.Meta.Selector != selector.Softmax || b.Meta.Thresholds.Default != 0.9 {
 		t.Errorf("selector %s at %v: an untrained discriminator must not select", b.Meta.Selector, b.Meta.Thresholds.Default)
 	}
 	if diff := cmp.Diff(nn.InitDiscriminator(b.Meta.Arch, 7), b.D); diff != "" || b.Meta.Arch.DiscriminatorWidth != 2 {

@@ -13,6 +13,7 @@ import (
 	"github.com/advseg/advseg/model/bundle"
 	"github.com/advseg/advseg/model/infer"
 	"github.com/advseg/advseg/model/nn"
+	"github.com/advseg/advseg/model/selector"
 	"github.com/google/go-cmp/cmp"
 )
 
@@ -52,7 +53,7 @@ func TestLabelWithARealNetwork(t *testing.T) {
 	url := tinyBundle(t, 1)
 	var first map[string][]byte
 	for i, runner := range runners {
-		o := LabelOptions{Output: t.TempDir(), Bundle: url, Engine: own, Batch: i + 2, Thresholds: []float64{0.5}}
+		o := LabelOptions{Output: t.TempDir(), Bundle: url, Engine: own, Batch: i + 2, Threshold: selector.Threshold{Values: []float64{0.5}}}
 		if sum := mustLabel(t, runner, []string{in}, o); sum.Labelled != int64(len(es)) {
 			t.Fatalf("%s: summary %+v, rejects %v", runner, sum, readRejects(t, o.Output))
 		}

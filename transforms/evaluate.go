@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"reflect"
 	"slices"
@@ -11,7 +12,10 @@ import (
 	"github.com/advseg/advseg/io/manifest"
 	"github.com/advseg/advseg/io/pix"
 	"github.com/advseg/advseg/io/shard"
+	"github.com/advseg/advseg/model/bundle"
+	"github.com/advseg/advseg/model/infer"
 	"github.com/advseg/advseg/model/metric"
+	"github.com/advseg/advseg/model/selector"
 	"github.com/apache/beam/sdks/v2/go/pkg/beam"
 )
 
@@ -30,6 +34,12 @@ type EvaluateOptions struct {
 	// needs: classes^2 numbers an image, so for validation sets only.
 	PerImage bool
 
+	// Samples is a URL below which a sample of each image's labelled pixels goes,
+	// for ReadSamples; empty: none is taken. SamplePixels bounds the pixels of an
+	// image; 0: 8192.
+	Samples      string
+	SamplePixels int
+
 	MaxPixels      int // images above are cut into tiles; 0: the engine's default
 	MaxImagePixels int // images above are rejected; 0: pix.DefaultMaxPixels
 	Batch          int // most images in one call of the network; 0: 4
@@ -43,8 +53,8 @@ func (o EvaluateOptions) Validate() error {
 	switch {
 	case o.Bundle == "":
 		return fmt.Errorf("no bundle: set the URL of a trained network")
-	case o.MaxPixels < 0 || o.MaxImagePixels < 0 || o.Batch < 0 || o.Threads < 0:
-		return fmt.Errorf("a limit is negative: max pixels %d, max image pixels %d, batch %d, threads %d", o.MaxPixels, o.MaxImagePixels, o.Batch, o.Threads)
+	case o.MaxPixels < 0 || o.MaxImagePixels < 0 || o.Batch < 0 || o.Threads < 0 || o.SamplePixels < 0:
+		return fmt.Errorf("a limit is negative: max pixels %d, max image pixels %d, batch %d, threads %d, sample pixels %d", o.MaxPixels, o.MaxImagePixels, o.Batch, o.Threads, o.SamplePixels)
 	}
 	return nil
 }
@@ -68,10 +78,11 @@ type Evaluation struct {
 	// Confusion counts the unthresholded masks: mean IoU, IoU of each class and
 	// pixel accuracy follow from it.
 	Confusion metric.Confusion `json:"confusion"`
-	// What a threshold on either selector would keep, and how much of that is
-	// right.
+	// What a threshold on a selector would keep, and how much of that is right.
 	Discriminator metric.Reliability `json:"discriminator"`
 	Softmax       metric.Reliability `json:"softmax"`
+	// Fused has no classes when the bundle has no such selector.
+	Fused metric.Reliability `json:"fused,omitzero"`
 	// Images is set with EvaluateOptions.PerImage, by object and key.
 	Images []ImageConfusion `json:"images,omitempty"`
 
@@ -117,8 +128,8 @@ func (fn *evaluateFn) ProcessElement(ctx context.Context, ref shard.Ref, emit fu
 
 // compared is the output of one example.
 type compared struct {
-	confusion              *metric.Confusion
-	discriminator, softmax *metric.Reliability
+	counts Evaluation // confusion and reliabilities only
+	sample selector.Image
 }
 
 func evaluateShard(ctx context.Context, ref shard.Ref, o EvaluateOptions) (Evaluation, error) {
@@ -130,24 +141,24 @@ func evaluateShard(ctx context.Context, ref shard.Ref, o EvaluateOptions) (Evalu
 		return Evaluation{}, err
 	}
 	meta := p.Meta()
-	classes, ignore := len(meta.Classes), meta.IgnoreID
+	if meta.Fused != nil || o.Samples != "" {
+		if p, err = withMargin(p); err != nil {
+			return Evaluation{}, err
+		}
+	}
 	part := Evaluation{Shards: 1, Bundles: []string{p.Digest()}}
+	var samples []selector.Image
 	st := &stream{
 		ref: ref, predictor: p, batch: o.Batch, needMask: true,
 		limits: pix.Limits{MaxPixels: o.MaxImagePixels},
 	}
 	st.finish = func(it *item) (any, error) {
-		out := &compared{
-			metric.NewConfusion(classes, ignore),
-			metric.NewReliability(classes, ignore), metric.NewReliability(classes, ignore),
+		counts, err := compare(meta, it.truth, it.result)
+		out := &compared{counts: counts}
+		if err == nil && o.Samples != "" {
+			out.sample, err = selector.Sample(it.object, it.key, it.truth, pixels(it.result), meta.IgnoreID, cmp.Or(o.SamplePixels, defaultSamplePixels))
 		}
-		if err := out.confusion.Add(it.truth, it.result.Mask); err != nil {
-			return nil, err
-		}
-		if err := out.discriminator.Add(it.truth, it.result.Mask, it.result.Confidence); err != nil {
-			return nil, err
-		}
-		return out, out.softmax.Add(it.truth, it.result.Mask, it.result.SoftmaxMax)
+		return out, err
 	}
 	st.collect = func(it *item) error {
 		if it.rejected() {
@@ -158,9 +169,12 @@ func evaluateShard(ctx context.Context, ref shard.Ref, o EvaluateOptions) (Evalu
 		it.output = nil
 		part.Evaluated++
 		if o.PerImage {
-			part.Images = append(part.Images, ImageConfusion{it.object, it.key, *out.confusion})
+			part.Images = append(part.Images, ImageConfusion{it.object, it.key, out.counts.Confusion})
 		}
-		return part.addCounts(*out.confusion, *out.discriminator, *out.softmax)
+		if o.Samples != "" {
+			samples = append(samples, out.sample)
+		}
+		return part.addCounts(out.counts)
 	}
 	if err := st.run(ctx); err != nil {
 		return Evaluation{}, err
@@ -174,6 +188,11 @@ func evaluateShard(ctx context.Context, ref shard.Ref, o EvaluateOptions) (Evalu
 	}
 	if part.In != part.Evaluated+part.Rejected {
 		return Evaluation{}, fmt.Errorf("%d examples came in, but %d were evaluated and %d rejected", part.In, part.Evaluated, part.Rejected)
+	}
+	if o.Samples != "" {
+		if err := writeSamples(ctx, o.Samples, ref.Name, samples); err != nil {
+			return Evaluation{}, err
+		}
 	}
 	part.Seconds = st.seconds()
 	processed.shards.Add(1)
@@ -196,14 +215,36 @@ func (e *Evaluation) addReject(r manifest.Reject) {
 	}
 }
 
-func (e *Evaluation) addCounts(c metric.Confusion, discriminator, softmax metric.Reliability) error {
-	if err := e.Confusion.Merge(&c); err != nil {
-		return err
+// compare counts one image.
+func compare(meta bundle.Meta, truth []uint8, r infer.Result) (Evaluation, error) {
+	classes := len(meta.Classes)
+	e := Evaluation{
+		Confusion:     *metric.NewConfusion(classes, meta.IgnoreID),
+		Discriminator: *metric.NewReliability(classes, meta.IgnoreID),
+		Softmax:       *metric.NewReliability(classes, meta.IgnoreID),
 	}
-	if err := e.Discriminator.Merge(&discriminator); err != nil {
-		return err
+	if err := errors.Join(
+		e.Confusion.Add(truth, r.Mask),
+		e.Discriminator.Add(truth, r.Mask, r.Confidence),
+		e.Softmax.Add(truth, r.Mask, r.SoftmaxMax),
+	); err != nil || meta.Fused == nil {
+		return e, err
 	}
-	return e.Softmax.Merge(&softmax)
+	figures, err := meta.Fused.Probabilities(pixels(r))
+	if err != nil {
+		return e, err
+	}
+	e.Fused = *metric.NewReliability(classes, meta.IgnoreID)
+	return e, e.Fused.Add(truth, r.Mask, figures)
+}
+
+func (e *Evaluation) addCounts(o Evaluation) error {
+	return errors.Join(
+		e.Confusion.Merge(&o.Confusion),
+		e.Discriminator.Merge(&o.Discriminator),
+		e.Softmax.Merge(&o.Softmax),
+		e.Fused.Merge(&o.Fused),
+	)
 }
 
 func firstRejects(r []manifest.Reject) []manifest.Reject {
@@ -236,7 +277,7 @@ func (*mergeEvaluationsFn) MergeAccumulators(a, b Evaluation) (Evaluation, error
 		return cmp.Or(cmp.Compare(a.Object, b.Object), cmp.Compare(a.Key, b.Key))
 	})
 	for _, e := range []Evaluation{a, b} {
-		if err := sum.addCounts(e.Confusion, e.Discriminator, e.Softmax); err != nil {
+		if err := sum.addCounts(e); err != nil {
 			return Evaluation{}, err
 		}
 	}

@@ -63,7 +63,7 @@ func TestEvaluate(t *testing.T) {
 			d, s := metric.NewReliability(fakeClasses, 255), metric.NewReliability(fakeClasses, 255)
 			for _, err := range []error{
 				c.Add(truth, r.Mask), d.Add(truth, r.Mask, r.Confidence), s.Add(truth, r.Mask, r.SoftmaxMax),
-				want.addCounts(*c, *d, *s),
+				want.addCounts(Evaluation{Confusion: *c, Discriminator: *d, Softmax: *s}),
 			} {
 				if err != nil {
 					t.Fatal(err)

@@ -14,6 +14,7 @@ import (
 	"github.com/advseg/advseg/io/shard"
 	"github.com/advseg/advseg/model/bundle"
 	"github.com/advseg/advseg/model/infer"
+	"github.com/advseg/advseg/model/selector"
 	"github.com/advseg/advseg/transforms"
 	"github.com/apache/beam/sdks/v2/go/pkg/beam"
 	"github.com/apache/beam/sdks/v2/go/pkg/beam/runners/direct"
@@ -39,8 +40,8 @@ func (brightness) Meta() bundle.Meta {
 	return bundle.Meta{
 		Classes:    []bundle.Class{{ID: 0, Name: "dark", Color: "#000000"}, {ID: 1, Name: "bright", Color: "#ffffff"}},
 		IgnoreID:   255,
-		Selector:   bundle.SelectorSoftmax,
-		Thresholds: bundle.Thresholds{Default: 0.75},
+		Selector:   selector.Softmax,
+		Thresholds: selector.Thresholds{Default: 0.75},
 	}
 }
 

@@ -22,6 +22,7 @@ import (
 	"github.com/advseg/advseg/io/shard"
 	"github.com/advseg/advseg/model/bundle"
 	"github.com/advseg/advseg/model/infer"
+	"github.com/advseg/advseg/model/selector"
 	"github.com/apache/beam/sdks/v2/go/pkg/beam"
 	"github.com/apache/beam/sdks/v2/go/pkg/beam/core/runtime"
 	_ "github.com/apache/beam/sdks/v2/go/pkg/beam/runners/direct"
@@ -81,13 +82,33 @@ var (
 func (f fake) Digest() string { return f.digest }
 
 func (f fake) Meta() bundle.Meta {
-	return bundle.Meta{
-		IgnoreID: 255, Selector: bundle.SelectorDiscriminator,
-		Thresholds: bundle.Thresholds{Default: 0.5},
+	m := bundle.Meta{
+		IgnoreID: 255, Selector: selector.Discriminator,
+		Thresholds: selector.Thresholds{Default: 0.5},
 		Classes: []bundle.Class{
 			{ID: 0, Name: "sky", Color: "#000000"}, {ID: 1, Name: "road", Color: "#ff0000"}, {ID: 2, Name: "car", Color: "#00ff00"},
 		},
 	}
+	if f.digest == "digest of calibrated" {
+		w := []float64{1.5, 0.5, 0.5, 0}
+		m.Fused = &selector.Model{Weights: [][]float64{w, w, w}, Curve: []selector.Knot{{Z: -3, P: 0.1}, {Z: 3, P: 0.9}}}
+		m.Calibration = []bundle.Calibration{
+			{Selector: selector.Discriminator, Choice: &selector.Choice{Precision: 0.9, Thresholds: selector.Thresholds{Default: 0.25}}},
+			{Selector: selector.Fused, Choice: &selector.Choice{Precision: 0.9, Thresholds: selector.Thresholds{PerClass: []float64{0.5, selector.KeepNothing, 0.6}}}},
+		}
+	}
+	return m
+}
+
+// PredictMargin makes every margin half of the softmax maximum.
+func (f fake) PredictMargin(ctx context.Context, imgs []*image.NRGBA) ([]infer.Result, error) {
+	results, err := f.Predict(ctx, imgs)
+	for i := range results {
+		for _, v := range results[i].SoftmaxMax {
+			results[i].Margin = append(results[i].Margin, v/2)
+		}
+	}
+	return results, err
 }
 
 func (f fake) Predict(ctx context.Context, imgs []*image.NRGBA) ([]infer.Result, error) {

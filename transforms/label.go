@@ -9,7 +9,7 @@ import (
 	"reflect"
 
 	"github.com/advseg/advseg/io/shard"
-	"github.com/advseg/advseg/model/bundle"
+	"github.com/advseg/advseg/model/selector"
 	"github.com/apache/beam/sdks/v2/go/pkg/beam"
 )
 
@@ -23,11 +23,10 @@ type LabelOptions struct {
 	Bundle string // URL of the trained network
 	Output string // URL below which everything is written
 
-	// Selector is bundle.SelectorDiscriminator or bundle.SelectorSoftmax, and
-	// Thresholds, in 0..1, is one number or one for each class. Empty: what the
-	// bundle says.
-	Selector   string
-	Thresholds []float64
+	// Selector and Threshold make the pseudo-labels; empty: what the bundle says,
+	// see bundle.Meta.Rule.
+	Selector  selector.Kind
+	Threshold selector.Threshold
 
 	// Format is shard.FormatWebDataset (default): one tar for each shard under
 	// shards/; or shard.FormatFiles: KEY.mask.png, KEY.pseudo.png, KEY.conf.png
@@ -54,19 +53,17 @@ func (o LabelOptions) Validate() error {
 		return fmt.Errorf("no bundle: set the URL of a trained network")
 	case o.Output == "":
 		return fmt.Errorf("no output: set the URL to write below")
-	case o.Selector != "" && o.Selector != bundle.SelectorDiscriminator && o.Selector != bundle.SelectorSoftmax:
-		return fmt.Errorf("selector %q: use %q or %q", o.Selector, bundle.SelectorDiscriminator, bundle.SelectorSoftmax)
 	case o.Format != "" && o.Format != shard.FormatWebDataset && o.Format != shard.FormatFiles:
 		return fmt.Errorf("output format %q: use %q or %q", o.Format, shard.FormatWebDataset, shard.FormatFiles)
 	case o.MaxPixels < 0 || o.MaxImagePixels < 0 || o.Batch < 0 || o.Threads < 0:
 		return fmt.Errorf("a limit is negative: max pixels %d, max image pixels %d, batch %d, threads %d", o.MaxPixels, o.MaxImagePixels, o.Batch, o.Threads)
 	}
-	for _, t := range o.Thresholds {
-		if !(t >= 0 && t <= 1) {
-			return fmt.Errorf("threshold %v is not in 0..1", t)
+	if o.Selector != "" {
+		if err := o.Selector.Check(); err != nil {
+			return err
 		}
 	}
-	return nil
+	return o.Threshold.Validate()
 }
 
 // digest covers the options that change the bytes of the output. It grows a
@@ -74,15 +71,16 @@ func (o LabelOptions) Validate() error {
 func (o LabelOptions) digest(sel selection) (string, error) {
 	data, err := json.Marshal(struct {
 		Version        int
-		Selector       string
+		Selector       selector.Kind
 		Thresholds     []float32
+		Precision      float64
 		Format         shard.Format
 		KeepImage      bool
 		Palette        bool
 		MaxPixels      int
 		MaxImagePixels int
 		Engine         string
-	}{1, sel.selector, sel.thresholds, o.Format, o.KeepImage, o.Palette, o.MaxPixels, o.MaxImagePixels, o.Engine})
+	}{2, sel.Kind, sel.Thresholds, sel.Precision, o.Format, o.KeepImage, o.Palette, o.MaxPixels, o.MaxImagePixels, o.Engine})
 	if err != nil {
 		return "", err
 	}

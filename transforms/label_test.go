@@ -14,6 +14,7 @@ import (
 	"testing"
 
 	"github.com/advseg/advseg/io/shard"
+	"github.com/advseg/advseg/model/selector"
 	"github.com/apache/beam/sdks/v2/go/pkg/beam"
 	"github.com/google/go-cmp/cmp"
 )
@@ -304,8 +305,13 @@ func TestLabelAgainWhenSomethingChanged(t *testing.T) {
 		{"nothing", func(*testing.T, string, *LabelOptions) {}, 1},
 		{"threads and batch don't matter", func(_ *testing.T, _ string, o *LabelOptions) { o.Threads, o.Batch = 1, 2 }, 1},
 		{"bundle", func(_ *testing.T, _ string, o *LabelOptions) { o.Bundle = "another" }, 0},
-		{"threshold", func(_ *testing.T, _ string, o *LabelOptions) { o.Thresholds = []float64{0.25} }, 0},
-		{"selector", func(_ *testing.T, _ string, o *LabelOptions) { o.Selector = "softmax" }, 0},
+		{"threshold", func(_ *testing.T, _ string, o *LabelOptions) {
+			o.Threshold = selector.Threshold{Values: []float64{0.25}}
+		}, 0},
+		{"selector", func(_ *testing.T, _ string, o *LabelOptions) {
+			o.Selector, o.Threshold = selector.Softmax, selector.At(0.5)
+		}, 0},
+		{"calibration", func(_ *testing.T, _ string, o *LabelOptions) { o.Bundle, o.Threshold.Auto = "calibrated", true }, 0},
 		{"images kept", func(_ *testing.T, _ string, o *LabelOptions) { o.KeepImage = true }, 0},
 		{"told to", func(_ *testing.T, _ string, o *LabelOptions) { o.Overwrite = true }, 0},
 		{"input", func(t *testing.T, in string, _ *LabelOptions) { writeFile(t, in, tarOf(t, examples(7, 0, false))) }, 0},
@@ -352,7 +358,7 @@ func TestLabelWithdrawsReports(t *testing.T) {
 	want := withoutTimings(tree(t, o.Output))
 
 	other := o
-	other.Thresholds = []float64{0.9}
+	other.Threshold = selector.Threshold{Values: []float64{0.9}}
 	failWrites(t, "reports/", 0)
 	if _, _, err := label(t, "direct", []string{in}, other); err == nil || !strings.Contains(err.Error(), errDisk.Error()) {
 		t.Fatalf("error %v, want %v", err, errDisk)
@@ -379,8 +385,8 @@ func TestLabelRefusesOptions(t *testing.T) {
 		"no output":     func(o *LabelOptions) { o.Output = "" },
 		"selector":      func(o *LabelOptions) { o.Selector = "coin" },
 		"output format": func(o *LabelOptions) { o.Format = shard.FormatTFRecord },
-		"threshold 1.5": func(o *LabelOptions) { o.Thresholds = []float64{0, 1.5} },
-		"threshold NaN": func(o *LabelOptions) { o.Thresholds = []float64{nan()} },
+		"threshold 1.5": func(o *LabelOptions) { o.Threshold = selector.Threshold{Values: []float64{0, 1.5}} },
+		"threshold NaN": func(o *LabelOptions) { o.Threshold = selector.Threshold{Values: []float64{nan()}} },
 		"negative":      func(o *LabelOptions) { o.Batch = -1 },
 	} {
 		o := good
@@ -394,7 +400,9 @@ func TestLabelRefusesOptions(t *testing.T) {
 	writeFile(t, in, tarOf(t, examples(1, 0, false)))
 	for want, o := range map[string]LabelOptions{
 		"selector":                 {Output: t.TempDir(), Selector: "coin"},
-		"2 thresholds":             {Output: t.TempDir(), Thresholds: []float64{0, 1}},
+		"not calibrated":           {Output: t.TempDir(), Selector: selector.Softmax},
+		"calibrated for selector":  {Output: t.TempDir(), Threshold: selector.Threshold{Auto: true}},
+		"2 thresholds":             {Output: t.TempDir(), Threshold: selector.Threshold{Values: []float64{0, 1}}},
 		"no such bundle":           {Output: t.TempDir(), Bundle: "missing"},
 		`engine "x" is not regist`: {Output: t.TempDir(), Engine: "x"},
 	} {

@@ -16,6 +16,7 @@ import (
 	"github.com/advseg/advseg/io/pix"
 	"github.com/advseg/advseg/io/shard"
 	"github.com/advseg/advseg/model/metric"
+	"github.com/advseg/advseg/model/selector"
 )
 
 // The layout of a run below its URL.
@@ -61,8 +62,13 @@ func labelShard(ctx context.Context, ref shard.Ref, o LabelOptions) (ShardReport
 		return ShardReport{}, err
 	}
 	meta := l.predictor.Meta()
-	if l.selection, err = newSelection(meta, o.Selector, o.Thresholds); err != nil {
+	if l.selection, err = newSelection(meta, o); err != nil {
 		return ShardReport{}, err
+	}
+	if l.selection.Kind == selector.Fused {
+		if l.predictor, err = withMargin(l.predictor); err != nil {
+			return ShardReport{}, err
+		}
 	}
 	if l.palette, err = meta.Palette(); err != nil {
 		return ShardReport{}, err
@@ -95,7 +101,7 @@ func labelShard(ctx context.Context, ref shard.Ref, o LabelOptions) (ShardReport
 	l.report.Ref = ref
 	l.report.ShardReport = ShardReport{
 		Name: ref.Name, Source: ref.URL, Fingerprint: fingerprint,
-		Bundle: l.predictor.Digest(), Selector: l.selection.selector,
+		Bundle: l.predictor.Digest(), Selector: string(l.selection.Kind),
 	}
 	return l.run(ctx, url)
 }
@@ -195,6 +201,7 @@ type exampleJSON struct {
 	Width          int     `json:"width"`
 	Height         int     `json:"height"`
 	Selector       string  `json:"selector"`
+	Precision      float64 `json:"precision,omitempty"` // that the thresholds were chosen for
 	KeptShare      float64 `json:"kept_share"`
 	MeanConfidence float64 `json:"mean_confidence"`
 	ClassPixels    []int64 `json:"class_pixels"`  // of the mask, by class id
@@ -208,7 +215,11 @@ func (l *labeller) encode(it *item) (_ any, failed error) {
 	if err != nil {
 		return nil, err
 	}
-	sel, err := l.selection.apply(it.result)
+	figures, err := l.selection.Figures(pixels(it.result))
+	if err != nil {
+		return nil, err
+	}
+	sel, err := l.selection.apply(it.result, figures)
 	if err != nil {
 		return nil, err
 	}
@@ -222,7 +233,7 @@ func (l *labeller) encode(it *item) (_ any, failed error) {
 	}}
 	if it.truth != nil {
 		out.reliability = metric.NewReliability(len(sel.classPixels), l.selection.ignore)
-		if err := out.reliability.Add(it.truth, it.result.Mask, l.selection.figures(it.result)); err != nil {
+		if err := out.reliability.Add(it.truth, it.result.Mask, figures); err != nil {
 			return nil, err
 		}
 	}
@@ -248,7 +259,7 @@ func (l *labeller) encode(it *item) (_ any, failed error) {
 	}
 	doc, err := json.Marshal(exampleJSON{
 		Key: it.key, Source: it.object, Width: it.result.W, Height: it.result.H,
-		Selector: l.selection.selector, KeptShare: share, MeanConfidence: sel.meanConfidence,
+		Selector: string(l.selection.Kind), Precision: l.selection.Precision, KeptShare: share, MeanConfidence: sel.meanConfidence,
 		ClassPixels: sel.classPixels, PseudoPixels: sel.pseudoPixels, Bundle: l.report.Bundle,
 	})
 	add("json", doc, err)

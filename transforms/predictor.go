@@ -8,6 +8,7 @@ import (
 
 	"github.com/advseg/advseg/model/bundle"
 	"github.com/advseg/advseg/model/infer"
+	"github.com/advseg/advseg/model/selector"
 	"golang.org/x/sync/semaphore"
 )
 
@@ -23,6 +24,29 @@ type Predictor interface {
 	Digest() string
 	// Meta tells classes, ignore id, selector and thresholds.
 	Meta() bundle.Meta
+}
+
+// MarginPredictor is a Predictor that can set Result.Margin too, which the fused
+// selector needs.
+type MarginPredictor interface {
+	Predictor
+	// PredictMargin is Predict with margins.
+	PredictMargin(ctx context.Context, imgs []*image.NRGBA) ([]infer.Result, error)
+}
+
+// marginal is a MarginPredictor whose Predict gives margins.
+type marginal struct{ MarginPredictor }
+
+func (m marginal) Predict(ctx context.Context, imgs []*image.NRGBA) ([]infer.Result, error) {
+	return m.PredictMargin(ctx, imgs)
+}
+
+func withMargin(p Predictor) (Predictor, error) {
+	m, ok := p.(MarginPredictor)
+	if !ok {
+		return nil, fmt.Errorf("the engine %T gives no margins, which selector %s needs: use another selector", p, selector.Fused)
+	}
+	return marginal{m}, nil
 }
 
 // EngineOptions is what a pipeline may say to the engine on its workers.

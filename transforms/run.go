@@ -68,7 +68,7 @@ func CountUnlabelled(ctx context.Context, refs []shard.Ref, o LabelOptions) (int
 	if o.Format == "" {
 		o.Format = shard.FormatWebDataset
 	}
-	sel, err := newSelection(meta, o.Selector, o.Thresholds)
+	sel, err := newSelection(meta, o)
 	if err != nil {
 		return 0, err
 	}

@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"github.com/advseg/advseg/io/shard"
+	"github.com/advseg/advseg/model/selector"
 	"github.com/google/go-cmp/cmp"
 )
 
@@ -77,7 +78,7 @@ func TestCountUnlabelled(t *testing.T) {
 		t.Errorf("after the run %d are missing", n)
 	}
 	other := o
-	other.Thresholds = []float64{0.9}
+	other.Threshold = selector.Threshold{Values: []float64{0.9}}
 	if n := count(other); n != 3 {
 		t.Errorf("with another threshold %d are missing, want 3", n)
 	}

@@ -15,6 +15,7 @@ import (
 	"github.com/advseg/advseg/io/blob"
 	"github.com/advseg/advseg/model/bundle"
 	"github.com/advseg/advseg/model/nn"
+	"github.com/advseg/advseg/model/selector"
 	"github.com/advseg/advseg/model/weights"
 )
 
@@ -27,7 +28,7 @@ func small(t testing.TB) *bundle.Bundle {
 	})
 	m.Thresholds.PerClass = []float64{0.1, 0.2, 0.3}
 	m.Calibration = []bundle.Calibration{{
-		Selector: bundle.SelectorDiscriminator, Data: "val", Images: 7,
+		Selector: selector.Discriminator, Data: "val", Images: 7,
 		Points: []bundle.CalibrationPoint{{0, 1, 0.9}, {0.2, 0.5, 0.99}},
 	}}
 	m.Lineage = bundle.Lineage{
@@ -190,7 +191,7 @@ func TestInvalidBundles(t *testing.T) {
 		{"input size", func(b *bundle.Bundle) { b.Meta.InputSize = "321" }, []string{"input_size", "321"}},
 		{"selector", func(b *bundle.Bundle) { b.Meta.Selector = "oracle" }, []string{"selector", "oracle"}},
 		{"threshold", func(b *bundle.Bundle) { b.Meta.Thresholds.Default = 1.5 }, []string{"thresholds", "1.5"}},
-		{"NaN threshold", func(b *bundle.Bundle) { b.Meta.Thresholds.PerClass[1] = math.NaN() }, []string{"per_class", "class 1 (road"}},
+		{"NaN threshold", func(b *bundle.Bundle) { b.Meta.Thresholds.PerClass[1] = math.NaN() }, []string{"per_class", "class 1"}},
 		{"thresholds", func(b *bundle.Bundle) { b.Meta.Thresholds.PerClass = []float64{1} }, []string{"per_class has 1 values for 3"}},
 		{"calibration selector", func(b *bundle.Bundle) { b.Meta.Calibration[0].Selector = "" }, []string{"calibration 0", "selector"}},
 		{"calibration order", func(b *bundle.Bundle) { slices.Reverse(b.Meta.Calibration[0].Points) }, []string{"calibration 0", "rise"}},

@@ -36,7 +36,7 @@ advseg; the weights are PyTorch state dicts in safetensors format.
 | discriminator | width {{.Arch.DiscriminatorWidth}} |
 | input | RGB, (v - {{.Mean}}) / {{.Std}}, v in 0..255, any size |
 | ignore id | {{.IgnoreID}} |
-| selector | {{.Selector}}, threshold {{.Thresholds.Default}} |
+| selector | {{.Selector}}, threshold {{.Thresholds}} |
 {{- with .Lineage}}
 | seed | {{.Seed}} |
 {{- with .Parent}}
@@ -59,6 +59,11 @@ advseg; the weights are PyTorch state dicts in safetensors format.
 ## What a threshold on the {{.Selector}} means
 
 Measured on {{.Images}} labelled images{{with .Data}} ({{cell .}}){{end}}.
+{{- with .Choice}}
+{{if .Thresholds.KeepNothing}}A precision of {{percent .Precision}} on other images could not be promised with any threshold.
+{{- else}}For a precision of at least {{percent .Precision}} on other images: threshold {{.Thresholds}}, which
+kept {{percent .Coverage}} of these pixels, {{percent .Accuracy}} of them right.{{end}}
+{{- end}}
 
 | threshold | pixels kept | accuracy of those |
 |---|---|---|

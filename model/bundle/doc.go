@@ -18,6 +18,11 @@
 // class list that does not fit the network is an error that names the file and
 // the tensor.
 //
+// A bundle also says how pseudo-labels are made of its predictions: the selector,
+// its thresholds, and, once calibrated, which thresholds promise which precision
+// ([Meta.Rule], [Calibration]). All of that was measured on these very weights;
+// whoever changes them calls [Meta.ForgetMeasurements].
+//
 // The package must not know how networks are computed (model/nn says which
 // tensors they need), nor anything about versions and champions, which are
 // io/registry's.

@@ -1,26 +1,19 @@
 package bundle
 
 import (
-	"errors"
 	"fmt"
 	"image/color"
 	"math"
 	"regexp"
-	"slices"
 	"strconv"
 
 	"github.com/advseg/advseg/model/nn"
+	"github.com/advseg/advseg/model/selector"
 )
 
 // SchemaVersion is the version of model.json that this package writes, and the
 // only one it reads.
 const SchemaVersion = 1
-
-// Selector names say which per-pixel figure decides about a pseudo-label.
-const (
-	SelectorDiscriminator = "discriminator" // sigmoid(D(softmax(G))), the paper's section 3.3
-	SelectorSoftmax       = "softmax"       // the largest class probability
-)
 
 // InputNative is the only input size policy: each image is taken at its own
 // size, unpadded, and in tiles above the engine's pixel limit.
@@ -42,9 +35,11 @@ type Meta struct {
 	Mean [3]float32 `json:"mean"`
 	Std  [3]float32 `json:"std"`
 	// InputSize is the input size policy, InputNative.
-	InputSize  string     `json:"input_size"`
-	Selector   string     `json:"selector"`
-	Thresholds Thresholds `json:"thresholds"`
+	InputSize  string              `json:"input_size"`
+	Selector   selector.Kind       `json:"selector"`
+	Thresholds selector.Thresholds `json:"thresholds"`
+	// Fused is the model of the fused selector, nil until it was fitted.
+	Fused *selector.Model `json:"fused,omitempty"`
 	// Calibration tables, at most one for each selector.
 	Calibration []Calibration `json:"calibration,omitempty"`
 	// Int8 is the variant in 8-bit integers, nil when there is none.
@@ -59,31 +54,6 @@ type Class struct {
 	Color string `json:"color"` // "#rrggbb", for pictures made for people
 }
 
-// Thresholds on the selector's figure, in 0..1: a pixel whose figure is at
-// least the threshold keeps its label.
-type Thresholds struct {
-	Default float64 `json:"default"`
-	// PerClass overrides Default, one value for each class; empty: none.
-	PerClass []float64 `json:"per_class,omitempty"`
-}
-
-// Calibration says what a threshold means, measured on labelled images that
-// the model did not see in training.
-type Calibration struct {
-	Selector string             `json:"selector"`
-	Data     string             `json:"data"` // what it was measured on
-	Images   int                `json:"images"`
-	Points   []CalibrationPoint `json:"points"` // by rising threshold
-}
-
-// CalibrationPoint is the share of pixels that a threshold keeps and the share
-// of those whose label is right (0 when none is kept).
-type CalibrationPoint struct {
-	Threshold float64 `json:"threshold"`
-	Coverage  float64 `json:"coverage"`
-	Accuracy  float64 `json:"accuracy"`
-}
-
 // Lineage says where a model comes from.
 type Lineage struct {
 	Parent      string             `json:"parent,omitempty"` // digest of the bundle training started from
@@ -93,9 +63,15 @@ type Lineage struct {
 	Metrics     map[string]float64 `json:"metrics,omitempty"`
 }
 
+// The paper's choice (section 3.3 and table 5).
+const (
+	usualSelector  = selector.Discriminator
+	usualThreshold = 0.2
+)
+
 // NewMeta returns the description of a network with the public release's
 // conventions: means of its training images, no scaling, ignore id 255,
-// discriminator as selector at T = 0.2 (paper, table 5).
+// discriminator as selector at T = 0.2.
 func NewMeta(arch nn.Spec, classes []Class) Meta {
 	return Meta{
 		SchemaVersion: SchemaVersion,
@@ -105,8 +81,8 @@ func NewMeta(arch nn.Spec, classes []Class) Meta {
 		Mean:          [3]float32{122.67891434, 116.66876762, 104.00698793},
 		Std:           [3]float32{1, 1, 1},
 		InputSize:     InputNative,
-		Selector:      SelectorDiscriminator,
-		Thresholds:    Thresholds{Default: 0.2},
+		Selector:      usualSelector,
+		Thresholds:    selector.Thresholds{Default: usualThreshold},
 	}
 }
 
@@ -179,64 +155,6 @@ func (m Meta) checkInput() error {
 	}
 	if m.InputSize != InputNative {
 		return fmt.Errorf("input_size %q is not known: it must be %q", m.InputSize, InputNative)
-	}
-	return nil
-}
-
-func checkSelector(s string) error {
-	if s != SelectorDiscriminator && s != SelectorSoftmax {
-		return fmt.Errorf("selector %q is not known: use %q or %q", s, SelectorDiscriminator, SelectorSoftmax)
-	}
-	return nil
-}
-
-func (m Meta) checkSelection() error {
-	if err := checkSelector(m.Selector); err != nil {
-		return err
-	}
-	if !share(m.Thresholds.Default) {
-		return fmt.Errorf("thresholds: default %v is not in 0..1", m.Thresholds.Default)
-	}
-	if n := len(m.Thresholds.PerClass); n != 0 && n != len(m.Classes) {
-		return fmt.Errorf("thresholds: per_class has %d values for %d classes", n, len(m.Classes))
-	}
-	for i, t := range m.Thresholds.PerClass {
-		if !share(t) {
-			return fmt.Errorf("thresholds: per_class %v of class %d (%s) is not in 0..1", t, i, m.Classes[i].Name)
-		}
-	}
-	seen := map[string]bool{}
-	for i, c := range m.Calibration {
-		if err := c.validate(); err != nil {
-			return fmt.Errorf("calibration %d: %w", i, err)
-		}
-		if seen[c.Selector] {
-			return fmt.Errorf("calibration: two tables for selector %q", c.Selector)
-		}
-		seen[c.Selector] = true
-	}
-	return nil
-}
-
-func (c Calibration) validate() error {
-	if err := checkSelector(c.Selector); err != nil {
-		return err
-	}
-	if c.Images < 0 {
-		return fmt.Errorf("%d images", c.Images)
-	}
-	for _, p := range c.Points {
-		if !share(p.Threshold) || !share(p.Coverage) || !share(p.Accuracy) {
-			return fmt.Errorf("point %+v is not in 0..1", p)
-		}
-	}
-	if !slices.IsSortedFunc(c.Points, func(a, b CalibrationPoint) int {
-		if a.Threshold < b.Threshold {
-			return -1
-		}
-		return 1 // equal thresholds are out of order too
-	}) {
-		return errors.New("thresholds do not rise")
 	}
 	return nil
 }

@@ -79,11 +79,16 @@ type Check struct {
 	Worst    float64 `json:"worst"` // on the half where it is less
 }
 
-// CrossCheck calibrates on the first half of the images and measures on the
-// second, then the other way round. Halves of fewer than MinImages give ErrTooFew.
+// CrossCheck calibrates on one half of the images and measures on the other, then
+// the other way round. The halves are every other run of neighbouring images, so
+// that both are of the whole data set. Halves of fewer than MinImages give ErrTooFew.
 func CrossCheck(images []Image, classes int, kinds []Kind, precisions []float64, perClass bool) ([]Check, error) {
 	images = slices.DeleteFunc(slices.Clone(images), func(i Image) bool { return len(i.Truth) == 0 })
-	halves := [2][]Image{images[:len(images)/2], images[len(images)/2:]}
+	var halves [2][]Image
+	for i, img := range images {
+		side := i * maxBlocks / len(images) % 2
+		halves[side] = append(halves[side], img)
+	}
 	kept := make([][2]Kept, len(kinds)*len(precisions))
 	for side := range halves {
 		s, err := NewStudy(halves[side], classes)

@@ -22,7 +22,8 @@
 //
 // Pixels of one image are alike, and so are neighbouring images of a data set, a
 // film's frames above all. Folds, halves and the blocks of the bound are therefore
-// runs of neighbouring images.
+// runs of neighbouring images. A promise holds for images that are as like these as
+// the runs are like each other, not for another camera or season.
 //
 // The package must not know networks, bundles, storage or Beam: it sees slices of
 // class ids and figures.

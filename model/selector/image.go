@@ -1,6 +1,8 @@
 package selector
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"fmt"
 	"hash/fnv"
 	"math/rand/v2"
@@ -71,4 +73,15 @@ func pick[T any](values []T, at []int) []T {
 		out[i] = values[j]
 	}
 	return out
+}
+
+// Digest identifies labelled images by their keys and sampled labels: 64 hex digits
+// of a SHA-256. When and where they were stored does not count.
+func Digest(images []Image) string {
+	h := sha256.New()
+	for _, img := range images {
+		fmt.Fprintf(h, "%q %d\n", img.Key, len(img.Truth))
+		h.Write(img.Truth)
+	}
+	return hex.EncodeToString(h.Sum(nil))
 }

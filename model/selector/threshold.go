@@ -37,6 +37,25 @@ func (t Thresholds) Validate(classes int) error {
 
 func validThreshold(v float64) bool { return v >= 0 && v <= 1 || v == KeepNothing }
 
+// String is for people.
+func (t Thresholds) String() string {
+	if len(t.PerClass) == 0 {
+		return text(t.Default)
+	}
+	parts := make([]string, len(t.PerClass))
+	for i, v := range t.PerClass {
+		parts[i] = text(v)
+	}
+	return strings.Join(parts, ", ")
+}
+
+func text(t float64) string {
+	if t == KeepNothing {
+		return "none"
+	}
+	return strconv.FormatFloat(t, 'g', 4, 64)
+}
+
 // ByClass are the thresholds of all classes as they are compared with figures.
 func (t Thresholds) ByClass(classes int) []float32 {
 	out := make([]float32, classes)

@@ -232,7 +232,7 @@ func (t *Trainer) closeGraph() error {
 // Bundle returns the model as it is now, sharing nothing with the trainer.
 func (t *Trainer) Bundle() *bundle.Bundle {
 	b := &bundle.Bundle{Meta: t.meta, G: t.g.Clone(), D: t.d.Clone()}
-	b.Meta.Calibration, b.Meta.Int8 = nil, nil // were measured on other weights
+	b.Meta.ForgetMeasurements()
 	b.Meta.Lineage.Seed = t.cfg.Seed
 	b.Meta.Lineage.Metrics = map[string]float64{"iterations": float64(t.at.Iteration)}
 	return b

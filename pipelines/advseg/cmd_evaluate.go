@@ -43,11 +43,20 @@ func printEvaluation(w io.Writer, r pipelines.EvaluateReport) {
 
 // printTrust prints the table of thresholds into a tabwriter.
 func printTrust(t io.Writer, table []pipelines.Trust) {
-	fmt.Fprintln(t, "T\tdiscriminator keeps\tof that right\tsoftmax keeps\tof that right\t")
+	fused := len(table) > 0 && table[0].FusedCoverage != nil
+	fmt.Fprint(t, "T\tdiscriminator keeps\tof that right\tsoftmax keeps\tof that right\t")
+	if fused {
+		fmt.Fprint(t, "fused keeps\tof that right\t")
+	}
+	fmt.Fprintln(t)
 	for _, row := range table {
-		fmt.Fprintf(t, "%.2f\t%s\t%s\t%s\t%s\t\n", row.Threshold,
+		fmt.Fprintf(t, "%.2f\t%s\t%s\t%s\t%s\t", row.Threshold,
 			percent(row.DiscriminatorCoverage), percent(row.DiscriminatorAccuracy),
 			percent(row.SoftmaxCoverage), percent(row.SoftmaxAccuracy))
+		if fused {
+			fmt.Fprintf(t, "%s\t%s\t", percent(row.FusedCoverage), percent(row.FusedAccuracy))
+		}
+		fmt.Fprintln(t)
 	}
 }
 

@@ -39,7 +39,13 @@ func printInspection(w io.Writer, in pipelines.Inspection) {
 		m := in.Bundle
 		fmt.Fprintf(w, "bundle %s\n%s units %v, width %d, discriminator width %d, %d ASPP branches\n",
 			in.Digest, m.Arch.Block, m.Arch.Units, m.Arch.Width, m.Arch.DiscriminatorWidth, m.Arch.ASPPBranches)
-		fmt.Fprintf(w, "selector %s at %v\n%d classes:\n", m.Selector, m.Thresholds.Default, len(m.Classes))
+		fmt.Fprintf(w, "selector %s at %s\n", m.Selector, m.Thresholds)
+		for _, c := range m.Calibration {
+			if v := c.Choice; v != nil {
+				fmt.Fprintf(w, "calibrated on %d images: for a precision of %v, selector %s at %s\n", c.Images, v.Precision, c.Selector, v.Thresholds)
+			}
+		}
+		fmt.Fprintf(w, "%d classes:\n", len(m.Classes))
 		for _, c := range m.Classes {
 			fmt.Fprintf(w, "  %3d %s %s\n", c.ID, c.Color, c.Name)
 		}

@@ -15,6 +15,7 @@ import (
 	"github.com/apache/beam/sdks/v2/go/pkg/beam"
 	"github.com/spf13/cobra"
 
+	"github.com/advseg/advseg/model/bundle"
 	"github.com/advseg/advseg/pipelines"
 )
 
@@ -81,7 +82,7 @@ func exitCode(err error) int {
 	switch {
 	case err == nil:
 		return exitDone
-	case errors.As(err, &usage):
+	case errors.As(err, &usage), errors.Is(err, bundle.ErrUncalibrated):
 		return exitUsage
 	case errors.Is(err, pipelines.ErrGateRefused):
 		return exitGateRefused
@@ -114,7 +115,7 @@ Exit codes: 0 done, 1 failed, 2 wrong usage, 3 the gate refused the retrained mo
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
 	a.globalFlags(root)
 	root.AddCommand(
-		a.importCommand(), a.trainCommand(), a.labelCommand(), a.evaluateCommand(),
+		a.importCommand(), a.trainCommand(), a.labelCommand(), a.evaluateCommand(), a.calibrateCommand(),
 		a.retrainCommand(), a.nightlyCommand(), a.registryCommand(),
 		a.importWeightsCommand(), a.exportWeightsCommand(),
 		a.inspectCommand(), a.benchCommand(), a.demoCommand(), a.versionCommand(),

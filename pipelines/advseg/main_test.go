@@ -87,7 +87,7 @@ func TestUsage(t *testing.T) {
 		{"no command", nil, exitDone, ""},
 		{"unknown command", []string{"lable"}, exitUsage, `no command "lable"`},
 		{"unknown flag", append(label, "--treshold", "0.2"), exitUsage, "--treshold"},
-		{"not a number", append(label, "--threshold", "high"), exitUsage, `"high" is not a number`},
+		{"not a number", append(label, "--threshold", "high"), exitUsage, `threshold "high" is neither a number nor "auto"`},
 		{"threshold out of range", append(label, "--threshold", "1.5"), exitUsage, "threshold 1.5"},
 		{"unknown selector", append(label, "--selector", "oracle"), exitUsage, `"oracle"`},
 		{"unknown format", append(label, "--format", "zip"), exitUsage, `"zip"`},
@@ -98,7 +98,8 @@ func TestUsage(t *testing.T) {
 		{"missing bundle", label, exitFailed, "model.json"},
 		{"no such file", []string{"nightly", "--config", filepath.Join(dir, "none.yaml")}, exitUsage, "none.yaml"},
 		{"unknown key", []string{"nightly", "--config", write("key.yaml", "registry: r\nretrain:\n  min_gian: 1\n")}, exitUsage, "3 |"},
-		{"wrong type", []string{"nightly", "--config", write("type.yaml", "registry: r\nlabel:\n  threshold: much\n")}, exitUsage, "3 |"},
+		{"wrong type", []string{"nightly", "--config", write("type.yaml", "registry: r\nlabel:\n  batch: much\n")}, exitUsage, "3 |"},
+		{"wrong threshold", []string{"nightly", "--config", write("threshold.yaml", "registry: r\nlabel:\n  threshold: much\n")}, exitUsage, `threshold "much"`},
 		{"unset variable", []string{"nightly", "--config", write("env.yaml", "registry: r\noutput: ${ADVSEG_TEST_NONE}\n")}, exitUsage, "line 2: environment variable ADVSEG_TEST_NONE"},
 		{"registry command", []string{"registry", "drop"}, exitUsage, `"drop"`},
 	}

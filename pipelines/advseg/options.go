@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"encoding"
 	"errors"
 	"fmt"
 	"os"
@@ -74,11 +75,17 @@ func eachField(s reflect.Value, visit func(name, help string, v reflect.Value)) 
 		switch {
 		case field.Anonymous && v.Kind() == reflect.Struct:
 			eachField(v, visit)
-		case name == "" || name == "-" || v.Kind() == reflect.Struct || v.Kind() == reflect.Map:
+		case name == "" || name == "-" || v.Kind() == reflect.Map || v.Kind() == reflect.Struct && !isText(v):
 		default:
 			visit(name, field.Tag.Get("help"), v)
 		}
 	}
+}
+
+// isText tells whether a setting reads and writes its text itself.
+func isText(v reflect.Value) bool {
+	_, ok := v.Addr().Interface().(encoding.TextUnmarshaler)
+	return ok
 }
 
 // fieldFlag keeps what was given on the command line until the configuration
@@ -123,6 +130,8 @@ func (f *fieldFlag) Type() string {
 	switch {
 	case f.target.Type() == reflect.TypeFor[time.Duration]():
 		return "duration"
+	case isText(f.target):
+		return "value"
 	case f.target.Kind() == reflect.Slice:
 		return "list"
 	case f.target.Kind() == reflect.Float64:
@@ -140,6 +149,9 @@ func setValue(v reflect.Value, s string) error {
 		}
 		v.SetInt(int64(d))
 		return nil
+	}
+	if isText(v) {
+		return v.Addr().Interface().(encoding.TextUnmarshaler).UnmarshalText([]byte(s))
 	}
 	switch v.Kind() {
 	case reflect.String:

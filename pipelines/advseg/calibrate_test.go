@@ -1,0 +1,208 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/advseg/advseg/io/pix"
+	"github.com/advseg/advseg/model/bundle"
+	"github.com/advseg/advseg/model/selector"
+	"github.com/advseg/advseg/pipelines"
+	"github.com/advseg/advseg/pipelines/synth"
+)
+
+func metaOf(t *testing.T, dir string) (bundle.Meta, string) {
+	t.Helper()
+	m, digest, err := bundle.ReadMeta(t.Context(), dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return m, digest
+}
+
+// TestCalibrate goes from a model to labels whose thresholds were chosen.
+func TestCalibrate(t *testing.T) {
+	dir := t.TempDir()
+	pictures(t, filepath.Join(dir, "photos"), 24)
+	classes := fmt.Sprint(len(synth.Classes()))
+	must(t, dir, "import", "--images", "photos", "--masks", "photos-masks", "--classes", classes, "--shard-size", "8", "--out", "val")
+	model(t, filepath.Join(dir, "model"))
+	calibrate := []string{"calibrate", "--bundle", "model", "--data", "val/labeled/*.tar"}
+	label := []string{"label", "--input", "val/labeled/*.tar", "--bundle", "model"}
+	_, before := metaOf(t, filepath.Join(dir, "model"))
+
+	for _, c := range []struct {
+		name   string
+		args   []string
+		code   int
+		stderr string
+	}{
+		{"auto, uncalibrated", append(label, "--output", "x", "--threshold", "auto"), exitUsage, "not calibrated for selector discriminator"},
+		{"fused, uncalibrated", append(label, "--output", "x", "--selector", "fused", "--threshold", "0.5"), exitUsage, "not calibrated"},
+		{"selector without threshold", append(label, "--output", "x", "--selector", "softmax"), exitUsage, "its own threshold is for discriminator"},
+		{"plan of that", append(label, "--output", "x", "--selector", "softmax", "--dry-run"), exitUsage, "its own threshold is for discriminator"},
+		{"no data", calibrate[:3], exitUsage, "--data"},
+		{"precision", append(calibrate, "--precision", "1"), exitUsage, "--precision 1"},
+		{"selector", append(calibrate, "--selector", "oracle"), exitUsage, `"oracle"`},
+		{"out", append(calibrate, "--out", "table.txt"), exitUsage, "table.txt"},
+		{"out of reach", append(calibrate, "--precision", "0.9999"), exitFailed, "cannot be promised"},
+	} {
+		if r := advseg(t, dir, c.args...); r.code != c.code || !strings.Contains(r.stderr, c.stderr) {
+			t.Errorf("%s: exit code %d, want %d; standard error does not say %q:\n%s", c.name, r.code, c.code, c.stderr, r.stderr)
+		}
+	}
+	if _, digest := metaOf(t, filepath.Join(dir, "model")); digest != before {
+		t.Error("a calibration that failed changed the bundle")
+	}
+
+	var r pipelines.CalibrateReport
+	if err := json.Unmarshal([]byte(must(t, dir, append(calibrate, "--precision", "0.01", "--per-class", "--json", "--out", "c.html")...)), &r); err != nil {
+		t.Fatal(err)
+	}
+	m, digest := metaOf(t, filepath.Join(dir, "model"))
+	if r.Bundle != before || r.Digest != digest || r.Images != 24 || len(r.Selectors) != 3 || len(r.Checks) != 3*4 || m.Selector != r.Chosen || m.Fused == nil || len(m.Thresholds.PerClass) != len(m.Classes) {
+		t.Errorf("report %+v, bundle %+v", r, m)
+	}
+	page, err := os.ReadFile(filepath.Join(dir, "c.html"))
+	if err != nil || strings.Count(string(page), "<polyline") != 3 || strings.Contains(string(page), "ZgotmplZ") {
+		t.Errorf("%v: %s", err, page)
+	}
+	if out := must(t, dir, "inspect", "model"); !strings.Contains(out, "calibrated on 24 images: for a precision of 0.01, selector fused at") {
+		t.Errorf("inspect:\n%s", out)
+	}
+
+	// What a run with the chosen thresholds keeps is what calibration said.
+	for _, s := range r.Selectors {
+		out := "labels-" + string(s.Selector)
+		var run pipelines.LabelReport
+		if err := json.Unmarshal([]byte(must(t, dir, append(label, "--output", out, "--selector", string(s.Selector), "--threshold", "auto", "--json")...)), &run); err != nil {
+			t.Fatal(err)
+		}
+		if d := run.Metrics["kept_share"] - s.Choice.Coverage; s.Selector != selector.Fused && (d > 0.01 || d < -0.01) {
+			t.Errorf("%s kept %v, calibration said %v", s.Selector, run.Metrics["kept_share"], s.Choice.Coverage)
+		}
+	}
+	fromRun(t, dir, calibrate)
+}
+
+// fromRun calibrates from the label runs that TestCalibrate made.
+func fromRun(t *testing.T, dir string, calibrate []string) {
+	t.Helper()
+	old, _ := metaOf(t, filepath.Join(dir, "model"))
+	out := must(t, dir, append(calibrate, "--run", "labels-softmax", "--precision", "0.02")...)
+	if !strings.Contains(out, "need the images") || strings.Contains(out, "discriminator keeps") {
+		t.Errorf("from a run:\n%s", out)
+	}
+	m, _ := metaOf(t, filepath.Join(dir, "model"))
+	if c := m.Choice(selector.Softmax); c == nil || c.Precision != 0.02 || m.Selector != selector.Softmax {
+		t.Errorf("%+v", m)
+	}
+	a, b := old.CalibrationOf(selector.Softmax), m.CalibrationOf(selector.Softmax)
+	if a.Digest != b.Digest {
+		t.Errorf("the same data have digests %s and %s", a.Digest, b.Digest)
+	}
+	for i := range a.Points { // a figure is known to a byte
+		if d := a.Points[i].Coverage - b.Points[i].Coverage; d > 0.05 || d < -0.05 {
+			t.Errorf("at %v: from images %+v, from the run %+v", a.Points[i].Threshold, a.Points[i], b.Points[i])
+		}
+	}
+	model(t, filepath.Join(dir, "other"))
+	other, err := bundle.Load(t.Context(), filepath.Join(dir, "other"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	other.Meta.Lineage.Seed = 77
+	if err := other.Save(t.Context(), filepath.Join(dir, "other")); err != nil {
+		t.Fatal(err)
+	}
+	for name, c := range map[string]struct {
+		args []string
+		want string
+	}{
+		"fused run":    {append(calibrate, "--run", "labels-fused"), "calibrate without --run"},
+		"no run":       {append(calibrate, "--run", "none"), "not complete"},
+		"other bundle": {[]string{"calibrate", "--bundle", "other", "--data", "val/labeled/*.tar", "--run", "labels-softmax"}, "made by bundle"},
+		"other images": {[]string{"calibrate", "--bundle", "model", "--data", "photos/", "--run", "labels-softmax"}, "no masks"},
+	} {
+		if r := advseg(t, dir, c.args...); r.code != exitFailed || !strings.Contains(r.stderr, c.want) {
+			t.Errorf("%s: exit code %d, standard error does not say %q:\n%s", name, r.code, c.want, r.stderr)
+		}
+	}
+}
+
+func TestCalibrateRefusesData(t *testing.T) {
+	dir := t.TempDir()
+	pictures(t, filepath.Join(dir, "photos"), 12)
+	model(t, filepath.Join(dir, "model"))
+	masks := func(name string, n int, change func(pix []uint8)) {
+		t.Helper()
+		for i := range n {
+			_, mask := synth.Generate(1, i, synth.Config{Width: 64, Height: 48})
+			change(mask.Pix)
+			data, err := pix.EncodeGray(mask)
+			if err == nil {
+				err = os.MkdirAll(filepath.Join(dir, name), 0o700)
+			}
+			if err == nil {
+				err = os.WriteFile(filepath.Join(dir, name, fmt.Sprintf("p%03d.png", i)), data, 0o600)
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	masks("void", 12, func(pix []uint8) {
+		for i := range pix {
+			pix[i] = 255
+		}
+	})
+	masks("classes", 12, func(pix []uint8) { pix[7] = 99 })
+	masks("few", 12, func([]uint8) {})
+	if err := os.MkdirAll(filepath.Join(dir, "five"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for i := range 5 {
+		if err := os.Link(filepath.Join(dir, "photos", fmt.Sprintf("p%03d.jpg", i)), filepath.Join(dir, "five", fmt.Sprintf("p%03d.jpg", i))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	b, err := bundle.Load(t.Context(), filepath.Join(dir, "model"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.Meta.Lineage.Data = []string{"elsewhere/*.tar", "five/"}
+	if err := b.Save(t.Context(), filepath.Join(dir, "trained")); err != nil {
+		t.Fatal(err)
+	}
+	must(t, dir, "registry", "publish", "--registry", "registry", "--bundle", "model")
+	version, err := filepath.Glob(filepath.Join(dir, "registry", "versions", "*"))
+	if err != nil || len(version) != 1 {
+		t.Fatal(version, err)
+	}
+	for name, c := range map[string]struct {
+		args []string
+		want string
+	}{
+		"void":       {[]string{"--bundle", "model", "--data", "photos/", "--masks", "void"}, "masks of all 12 images are void"},
+		"classes":    {[]string{"--bundle", "model", "--data", "photos/", "--masks", "classes"}, "id 99"},
+		"too few":    {[]string{"--bundle", "model", "--data", "five/", "--masks", "few"}, "5 have labelled pixels, at least 10"},
+		"trained on": {[]string{"--bundle", "trained", "--data", "five/", "--masks", "few"}, "was trained on five/p000.jpg"},
+		"published":  {[]string{"--bundle", version[0], "--data", "photos/", "--masks", "few"}, "version of a registry"},
+		"no bundle":  {[]string{"--bundle", "none", "--data", "photos/", "--masks", "few"}, "model.json"},
+	} {
+		if r := advseg(t, dir, append([]string{"calibrate"}, c.args...)...); r.code != exitFailed || !strings.Contains(r.stderr, c.want) {
+			t.Errorf("%s: exit code %d, standard error does not say %q:\n%s", name, r.code, c.want, r.stderr)
+		}
+	}
+	out := must(t, dir, "calibrate", "--bundle", "trained", "--data", "photos/", "--masks", "few", "--precision", "0.01", "--to", "calibrated")
+	if !strings.Contains(out, "elsewhere/*.tar, which cannot be looked at") || !strings.Contains(out, "12 images are too few to check") {
+		t.Errorf("notes:\n%s", out)
+	}
+	if _, digest := metaOf(t, filepath.Join(dir, "trained")); digest != b.Digest() {
+		t.Error("--to changed the original")
+	}
+}

@@ -1,0 +1,196 @@
+package pipelines
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/advseg/advseg/io/blob"
+	"github.com/advseg/advseg/io/pix"
+	"github.com/advseg/advseg/io/shard"
+	"github.com/advseg/advseg/model/bundle"
+	"github.com/advseg/advseg/model/selector"
+	"github.com/advseg/advseg/transforms"
+)
+
+// checkUnseen refuses images that the bundle was trained on, as far as its lineage
+// tells.
+func (o CalibrateOptions) checkUnseen(ctx context.Context, meta bundle.Meta) (notes []string, err error) {
+	data, err := shard.Plan(ctx, o.Data, shard.PlanOptions{MasksURL: o.Masks})
+	if err != nil {
+		return nil, err
+	}
+	trained := map[string]bool{}
+	for _, pattern := range meta.Lineage.Data {
+		refs, err := shard.Plan(ctx, []string{pattern}, shard.PlanOptions{})
+		if ctx.Err() != nil {
+			return nil, ctx.Err()
+		}
+		if err != nil {
+			notes = append(notes, fmt.Sprintf("the bundle was trained on %s, which cannot be looked at from here: make sure that none of --data is among it", pattern))
+			continue
+		}
+		for _, url := range objects(refs) {
+			trained[url] = true
+		}
+	}
+	for _, url := range objects(data) {
+		if trained[url] {
+			return nil, fmt.Errorf("the bundle was trained on %s: on what it has learnt it is better than on other images; name data that it has not seen", url)
+		}
+	}
+	return notes, nil
+}
+
+func objects(refs []shard.Ref) []string {
+	var urls []string
+	for _, ref := range refs {
+		if ref.Format != shard.FormatFiles {
+			urls = append(urls, ref.URL)
+		}
+		for _, f := range ref.Files {
+			urls = append(urls, blob.Join(ref.URL, f.Name))
+		}
+	}
+	return urls
+}
+
+// samplesOfRun takes classes and figures from a label run instead of the network.
+func (o CalibrateOptions) samplesOfRun(ctx context.Context, meta bundle.Meta, digest string) ([]selector.Image, error) {
+	if _, err := blob.Stat(ctx, blob.Join(o.Run, transforms.SuccessFile)); err != nil {
+		return nil, fmt.Errorf("label run %s is not complete, label again to finish it: %w", o.Run, err)
+	}
+	truth, err := o.masks(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var images []selector.Image
+	missing := 0
+	for report, err := range transforms.Reports(ctx, o.Run) {
+		if err != nil {
+			return nil, err
+		}
+		if err := sameWeights(meta, digest, report.Bundle); err != nil {
+			return nil, fmt.Errorf("label run %s: %w", o.Run, err)
+		}
+		for l, err := range labelFiles(ctx, o.Run, report, "mask.png", "conf.png") {
+			if err != nil {
+				return nil, err
+			}
+			mask, ok, err := truth.of(l.Source, l.Key)
+			if err != nil {
+				return nil, err
+			}
+			if !ok {
+				missing++
+				continue
+			}
+			img, err := sampleOfRun(meta, selector.Kind(report.Selector), l, mask, o.Pixels)
+			if err != nil {
+				return nil, fmt.Errorf("%s of %s: %w", l.Key, l.Source, err)
+			}
+			images = append(images, img)
+		}
+	}
+	if len(images) == 0 {
+		return nil, fmt.Errorf("none of the %d images of run %s is in --data", missing, o.Run)
+	}
+	return images, ctx.Err()
+}
+
+// sameWeights tells whether a run was made by the bundle, or by what it was before
+// it was calibrated.
+func sameWeights(meta bundle.Meta, digest, run string) error {
+	known := []string{digest}
+	for _, c := range meta.Calibration {
+		known = append(known, c.Bundle)
+	}
+	if !slices.Contains(known, run) {
+		return fmt.Errorf("it was made by bundle %.12s, not by %.12s", run, digest)
+	}
+	return nil
+}
+
+func sampleOfRun(meta bundle.Meta, kind selector.Kind, l labelFile, mask []byte, pixels int) (selector.Image, error) {
+	var planes [3][]uint8 // truth, class, confidence
+	size := fmt.Sprintf("%dx%d", l.Width, l.Height)
+	for i, data := range [][]byte{mask, l.files[0], l.files[1]} {
+		m, err := pix.DecodeMask(data, pix.Limits{})
+		if err != nil {
+			return selector.Image{}, err
+		}
+		if got := fmt.Sprintf("%dx%d", m.Rect.Dx(), m.Rect.Dy()); got != size {
+			return selector.Image{}, fmt.Errorf("the %s is %s, the image %s", []string{"mask of --data", "run's mask", "run's confidence map"}[i], got, size)
+		}
+		for y := range m.Rect.Dy() {
+			planes[i] = append(planes[i], m.Pix[y*m.Stride:][:m.Rect.Dx()]...)
+		}
+	}
+	for _, id := range planes[0] {
+		if int(id) >= len(meta.Classes) && id != meta.IgnoreID {
+			return selector.Image{}, fmt.Errorf("the mask of --data has id %d; the bundle has classes 0..%d and ignores %d", id, len(meta.Classes)-1, meta.IgnoreID)
+		}
+	}
+	// A byte q stands for what rounds to it; at least this:
+	figures := make([]float32, len(planes[2]))
+	for i, q := range planes[2] {
+		figures[i] = max(0, (float32(q)-0.5)/255)
+	}
+	p := selector.Pixels{Class: planes[1]}
+	switch kind {
+	case selector.Discriminator:
+		p.Confidence = figures
+	case selector.Softmax:
+		p.SoftmaxMax = figures
+	default:
+		return selector.Image{}, fmt.Errorf("the run is of selector %s, whose figures come from a model that may have been fitted to these images: calibrate without --run", kind)
+	}
+	return selector.Sample(l.Source, l.Key, planes[0], p, meta.IgnoreID, pixels)
+}
+
+// masksByKey finds the mask of an example by its object, or in copies of the data
+// by its key alone where that is unique.
+type masksByKey struct {
+	exact map[[2]string][]byte
+	byKey map[string][]byte
+	twice map[string]bool
+}
+
+func (m masksByKey) of(object, key string) ([]byte, bool, error) {
+	if mask, ok := m.exact[[2]string{object, key}]; ok {
+		return mask, true, nil
+	}
+	if m.twice[key] {
+		return nil, false, fmt.Errorf("--data has several images %s, none of them from %s: which one is it? Label --data itself and name that run", key, object)
+	}
+	mask, ok := m.byKey[key]
+	return mask, ok, nil
+}
+
+func (o CalibrateOptions) masks(ctx context.Context) (masksByKey, error) {
+	m := masksByKey{map[[2]string][]byte{}, map[string][]byte{}, map[string]bool{}}
+	refs, err := shard.Plan(ctx, o.Data, shard.PlanOptions{MasksURL: o.Masks})
+	if err != nil {
+		return m, err
+	}
+	for _, ref := range refs {
+		for rec, err := range shard.Read(ctx, ref, shard.ReadOptions{}) {
+			if err != nil {
+				return m, fmt.Errorf("%s: %w", ref.URL, err)
+			}
+			key, mask := rec.Example.Key, rec.Example.Mask
+			if rec.Err != nil || mask == nil { // was a reject of the run too, or has nothing to tell
+				continue
+			}
+			_, known := m.byKey[key]
+			m.twice[key] = known
+			m.byKey[key] = mask
+			m.exact[[2]string{ref.URL, key}] = mask
+		}
+	}
+	if len(m.byKey) == 0 {
+		return m, errors.New("--data has no masks")
+	}
+	return m, ctx.Err()
+}
