@@ -81,12 +81,15 @@ type RetrainReport struct {
 	Candidate registry.Version `json:"candidate"`
 	Labeled   int              `json:"labeled"`
 	Pseudo    int              `json:"pseudo"`
+	// Calibration is the candidate's, when the champion is calibrated too.
+	Calibration *CalibrateReport `json:"calibration,omitempty"`
 }
 
 // Retrain trains the champion on human labels and on its own pseudo-labels, and
 // holds the candidate against it on human labels that neither was trained on.
 // The candidate goes into the registry either way; it becomes champion only if
-// it is better. If it is not, the error is ErrGateRefused.
+// it is better. If it is not, the error is ErrGateRefused. The successor of a
+// calibrated champion is calibrated for the same precision.
 func Retrain(ctx context.Context, o RetrainOptions, observe Observer) (RetrainReport, error) {
 	if err := o.Validate(); err != nil {
 		return RetrainReport{}, err
@@ -167,11 +170,15 @@ func (o RetrainOptions) candidate(ctx context.Context, reg *registry.Registry, c
 			return report, fmt.Errorf("retrain: %w", err)
 		}
 	}
+	scored, err := o.recalibrate(ctx, url, start.Meta, &report, observe)
+	if err != nil {
+		return report, fmt.Errorf("retrain: calibrate the candidate: %w", err)
+	}
 	report.Candidate, err = reg.Publish(ctx, url, map[string]any{"retrained_from": champion.Digest})
 	if err != nil {
 		return report, fmt.Errorf("retrain: %w", err)
 	}
-	return report, o.gate(ctx, &report, observe)
+	return report, o.gate(ctx, &report, scored, observe)
 }
 
 func (o RetrainOptions) trainTo(ctx context.Context, url string, start *bundle.Bundle, report *RetrainReport, observe Observer) error {
@@ -199,23 +206,33 @@ func (o RetrainOptions) trainTo(ctx context.Context, url string, start *bundle.B
 	return trained.Save(ctx, url)
 }
 
-// gate evaluates champion and candidate on the same images.
-func (o RetrainOptions) gate(ctx context.Context, report *RetrainReport, observe Observer) error {
+// evaluation is that of a bundle on the images that decide.
+func (o RetrainOptions) evaluation(url, digest string) EvaluateOptions {
+	e := DefaultEvaluateOptions()
+	e.Input, e.Bundle, e.MaxRejects, e.Runner = o.Val, url, o.MaxRejects, o.Runner
+	e.Output = blob.Join(o.Work, "evaluation", short(digest))
+	return e
+}
+
+// gate compares champion and candidate on the same images. The candidate is not
+// evaluated again if it already was.
+func (o RetrainOptions) gate(ctx context.Context, report *RetrainReport, scored *manifest.Contest, observe Observer) error {
 	score := func(v registry.Version) (manifest.Contest, error) {
-		e := DefaultEvaluateOptions()
-		e.Input, e.Bundle, e.MaxRejects, e.Runner = o.Val, v.URL, o.MaxRejects, o.Runner
-		e.Output = blob.Join(o.Work, "evaluation", short(v.Digest))
-		r, err := Evaluate(ctx, e, observe)
+		r, err := Evaluate(ctx, o.evaluation(v.URL, v.Digest), observe)
 		return manifest.Contest{Digest: r.Bundle, Score: r.MeanIoU}, err
 	}
 	before, err := score(report.Champion)
 	if err != nil {
 		return fmt.Errorf("retrain: evaluate the champion: %w", err)
 	}
-	after, err := score(report.Candidate)
-	if err != nil {
-		return fmt.Errorf("retrain: evaluate the candidate: %w", err)
+	if scored == nil {
+		after, err := score(report.Candidate)
+		if err != nil {
+			return fmt.Errorf("retrain: evaluate the candidate: %w", err)
+		}
+		scored = &after
 	}
+	after := *scored
 	gain := after.Score - before.Score
 	d := &manifest.Decision{
 		Promoted: gain > 0 && gain >= o.MinGain, Metric: "mean IoU", MinGain: o.MinGain,

@@ -87,6 +87,41 @@ func TestCalibrate(t *testing.T) {
 		}
 	}
 	fromRun(t, dir, calibrate)
+	retrained(t, dir)
+}
+
+// retrained trains the calibrated model on; its successor has a calibration of its
+// own, and a night goes on by it.
+func retrained(t *testing.T, dir string) {
+	t.Helper()
+	must(t, dir, "registry", "publish", "--registry", "registry", "--bundle", "model", "--promote")
+	r := advseg(t, dir, "retrain", "--labeled", "val/labeled/shard-000000.tar", "--pseudo", "labels-fused", "--val", "val/labeled/*.tar", "--registry", "registry",
+		"--crop", "48", "--batch", "2", "--iterations", "2")
+	if (r.code != exitDone && r.code != exitGateRefused) || !strings.Contains(r.stdout, "calibrated for a precision of 0.02") {
+		t.Fatalf("retrain: exit code %d\n%s%s", r.code, r.stdout, r.stderr)
+	}
+	versions, err := filepath.Glob(filepath.Join(dir, "registry", "versions", "000002-*"))
+	if err != nil || len(versions) != 1 {
+		t.Fatal(versions, err)
+	}
+	old, _ := metaOf(t, filepath.Join(dir, "model"))
+	m, digest := metaOf(t, versions[0])
+	own, before := m.Choice(m.Selector), old.CalibrationOf(old.Selector)
+	if own == nil || own.Precision != 0.02 || m.CalibrationOf(m.Selector).Bundle == digest || m.CalibrationOf(m.Selector).Bundle == before.Bundle {
+		t.Errorf("the champion's calibration is %+v, the candidate's %+v", before, m.CalibrationOf(m.Selector))
+	}
+	if !strings.Contains(r.stdout, "of the candidate") {
+		t.Errorf("no decision:\n%s", r.stdout)
+	}
+	config := `{registry: registry, input: ["val/labeled/*.tar"], labeled: ["val/labeled/*.tar"], val: ["val/labeled/*.tar"], output: nightly,
+label: {threshold: auto}, retrain: {crop: "48", batch: 2, iterations: 1}}`
+	if err := os.WriteFile(filepath.Join(dir, "nightly.yaml"), []byte(config), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	r = advseg(t, dir, "nightly", "--config", "nightly.yaml")
+	if (r.code != exitDone && r.code != exitGateRefused) || !strings.Contains(r.stdout, "24 labelled") {
+		t.Errorf("nightly: exit code %d\n%s%s", r.code, r.stdout, r.stderr)
+	}
 }
 
 // fromRun calibrates from the label runs that TestCalibrate made.

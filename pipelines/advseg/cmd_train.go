@@ -65,6 +65,9 @@ func printRetrain(w io.Writer, dry bool, r pipelines.RetrainReport) {
 		fmt.Fprintf(w, "would write %s and a new version of the registry\n", r.Work)
 		return
 	}
+	if c := r.Calibration; c != nil {
+		fmt.Fprintf(w, "calibrated for a precision of %v: selector %s at %s\n", c.Precision, c.Chosen, thresholdsOf(*c))
+	}
 	if r.Candidate.Digest != "" {
 		fmt.Fprintf(w, "candidate is version %d, %.12s\n", r.Candidate.Number, r.Candidate.Digest)
 	}
