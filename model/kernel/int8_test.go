@@ -78,6 +78,31 @@ func TestInt8Conv(t *testing.T) {
 	}
 }
 
+func FuzzInt8Conv(f *testing.F) {
+	f.Add(uint8(2), uint8(3), uint8(3), uint8(1), uint8(1), uint8(1), uint8(9), uint8(17), uint8(1))
+	f.Fuzz(func(t *testing.T, in, out, k, stride, pad, dilation, h, w, options uint8) {
+		spec := ConvSpec{
+			In: 4 * int(in%12), Out: 4 * int(out%12), KH: int(k % 6), KW: int(k / 6 % 6),
+			Stride: int(stride % 5), Pad: int(pad % 26), Dilation: int(dilation % 25),
+		}
+		if _, err := spec.sizes("fuzz", 1, int(h%40), int(w%60)); err != nil {
+			return
+		}
+		o := Int8Options{In: Quant{0.5, 0}}
+		if options&1 != 0 {
+			o.Residual = Quant{0.25, options & 128}
+		}
+		if options&2 != 0 {
+			o.Out.Scale = 2
+			o.Act = ActReLU
+			if options&4 != 0 {
+				o.Out.Zero, o.Act = 128, ActNone
+			}
+		}
+		int8Levels(t, func(t *testing.T) { checkInt8Conv(t, spec, 1, int(h%40), int(w%60), o) })
+	})
+}
+
 func checkInt8Conv(t *testing.T, spec ConvSpec, n, h, w int, o Int8Options) {
 	t.Helper()
 	z, err := spec.sizes("test", n, h, w)
