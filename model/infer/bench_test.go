@@ -5,16 +5,27 @@ import (
 	"image"
 	"testing"
 
+	"github.com/advseg/advseg/model/bundle"
+	"github.com/advseg/advseg/model/kernel"
 	"github.com/advseg/advseg/model/nn"
 )
 
-func preset(b *testing.B, backbone string, classes int) *Engine {
+func preset(b *testing.B, backbone string, classes int, precision string) *Engine {
 	b.Helper()
 	arch, err := nn.Preset(backbone, 64, classes)
 	if err != nil {
 		b.Fatal(err)
 	}
-	return newTestEngine(b, newBundle(arch, nn.InitGenerator(arch, 1), nn.InitDiscriminator(arch, 1)), Options{})
+	m := newBundle(arch, nn.InitGenerator(arch, 1), nn.InitDiscriminator(arch, 1))
+	if precision == Int8 {
+		if err := kernel.Int8Supported(); err != nil {
+			b.Skip(err)
+		}
+		if m.Meta.Int8, err = Calibrate(b.Context(), m, Options{}, someImages(1, 97, 97), bundle.RangeMSE); err != nil {
+			b.Fatal(err)
+		}
+	}
+	return newTestEngine(b, m, Options{Precision: precision})
 }
 
 // flops counts both networks' convolutions by the direct method.
@@ -43,13 +54,16 @@ func BenchmarkPredict(b *testing.B) {
 	for _, c := range []struct {
 		backbone      string
 		classes, h, w int
+		precision     string
 	}{
-		{"resnet18", 11, 360, 480},
-		{"resnet50", 21, 321, 321},
-		{"resnet101", 21, 321, 321},
+		{"resnet18", 11, 360, 480, Float32},
+		{"resnet18", 11, 360, 480, Int8},
+		{"resnet50", 21, 321, 321, Float32},
+		{"resnet101", 21, 321, 321, Float32},
+		{"resnet101", 21, 321, 321, Int8},
 	} {
-		b.Run(fmt.Sprintf("%s/C=%d/%dx%d", c.backbone, c.classes, c.h, c.w), func(b *testing.B) {
-			e := preset(b, c.backbone, c.classes)
+		b.Run(fmt.Sprintf("%s/C=%d/%dx%d/%s", c.backbone, c.classes, c.h, c.w, c.precision), func(b *testing.B) {
+			e := preset(b, c.backbone, c.classes, c.precision)
 			imgs := []*image.NRGBA{picture(c.w, c.h, 1)}
 			predict(b, e, imgs...)
 			work := flops(&e.model, c.h, c.w)
@@ -70,7 +84,7 @@ func BenchmarkPredict(b *testing.B) {
 func BenchmarkPlan(b *testing.B) {
 	for _, backbone := range []string{"resnet18", "resnet101"} {
 		b.Run(backbone, func(b *testing.B) {
-			e := preset(b, backbone, 21)
+			e := preset(b, backbone, 21, Float32)
 			b.ReportAllocs()
 			i := 0
 			for b.Loop() {
