@@ -183,9 +183,11 @@ func (s ConvSpec) winogradPlan(k *simd.Kernels, n, oh, ow, threads int, owned bo
 	}
 	blocks = min(blocks, p.rows)
 	p.block = (p.rows + blocks - 1) / blocks
-	// An odd number of cache lines spreads the rows of the matrices over the
+	// The transforms touch whole vectors of each row of tiles, the products those of
+	// all. An odd number of cache lines spreads the rows of the matrices over the
 	// sets of a cache.
-	p.ld = lines(p.block*p.lanes + k.Lanes)
+	whole := func(tiles int) int { return (tiles + k.Lanes - 1) / k.Lanes * k.Lanes }
+	p.ld = lines(max((p.block-1)*p.lanes+whole(p.lanes), whole(p.block*p.lanes)))
 	if p.ld/cacheLine%2 == 0 {
 		p.ld += cacheLine
 	}

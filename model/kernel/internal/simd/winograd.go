@@ -47,8 +47,8 @@ type WinogradInput struct {
 	Left  int      // column of the first input of tile 0, at most 0
 	Lanes int      // tiles
 	Count int      // channels, at least 1
-	// Element i of tile q of channel c goes to V[i Freq + c Channel + q]. Up to a
-	// vector more than Lanes is written.
+	// Element i of tile q of channel c goes to V[i Freq + c Channel + q], in whole
+	// vectors.
 	V             *float32
 	Freq, Channel int
 	Tmp           *float32 // WinogradTmp vectors
@@ -57,8 +57,8 @@ type WinogradInput struct {
 // WinogradOutput is the work of making the results of one row of tiles, with the
 // mode of a GEMM.
 type WinogradOutput struct {
-	// Element i of tile q of channel c is at M[i Freq + c Channel + q]. Up to a
-	// vector more than Lanes is read.
+	// Element i of tile q of channel c is at M[i Freq + c Channel + q]; whole vectors
+	// are read.
 	M             *float32
 	Freq, Channel int
 	Y             *float32 // the first line of the first channel

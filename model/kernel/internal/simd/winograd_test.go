@@ -39,7 +39,7 @@ func newTiles(t *testing.T, r *rand.Rand, f WinogradForm, lanes int) *rowOfTiles
 	s.channel = lanes + 16 + r.IntN(3)
 	s.freq = s.count*s.channel + r.IntN(3)
 	s.x = normal(guarded(t, s.count*7*s.width))
-	s.v = normal(make([]float32, (s.f.Size()*s.f.Size()-1)*s.freq+(s.count-1)*s.channel+lanes+15))
+	s.v = normal(make([]float32, (s.f.Size()*s.f.Size()-1)*s.freq+(s.count-1)*s.channel+(lanes+15)/16*16))
 	s.m = normal(guarded(t, len(s.v)))
 	s.y = normal(make([]float32, s.count*4*s.width-(4-s.lines)*s.width))
 	s.residual = normal(guarded(t, len(s.y)))
