@@ -31,7 +31,7 @@ const (
 // collector starts. Most of what is in use are weights and activations, which it
 // need not look through: collecting early costs next to nothing and keeps the
 // process from growing to twice its size.
-const collectAt = 5
+const collectAt = 2
 
 func main() {
 	if os.Getenv("GOGC") == "" {
