@@ -43,8 +43,8 @@ type SelectorReport struct {
 // ClassTrust is what the chosen threshold keeps of the pixels predicted as a class.
 type ClassTrust struct {
 	Name      string  `json:"name"`
-	Share     float64 `json:"share"` // of all pixels
-	Right     float64 `json:"right"` // of the class's pixels, whatever their figure
+	Share     float64 `json:"share"`           // of all pixels
+	Right     float64 `json:"right,omitempty"` // of the class's pixels, whatever their figure; only when calibrating
 	Threshold float64 `json:"threshold"`
 	Coverage  float64 `json:"coverage"`
 	Accuracy  float64 `json:"accuracy"`

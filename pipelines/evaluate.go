@@ -14,6 +14,7 @@ import (
 	"github.com/advseg/advseg/io/manifest"
 	"github.com/advseg/advseg/model/bundle"
 	"github.com/advseg/advseg/model/metric"
+	"github.com/advseg/advseg/model/selector"
 	"github.com/advseg/advseg/transforms"
 )
 
@@ -74,6 +75,7 @@ type EvaluateReport struct {
 	PixelAccuracy float64               `json:"pixel_accuracy"`
 	Classes       []ClassScore          `json:"classes"`
 	Thresholds    []Trust               `json:"thresholds"`
+	Chosen        []ChosenTrust         `json:"chosen,omitempty"` // of a calibrated bundle
 	Full          transforms.Evaluation `json:"-"`
 }
 
@@ -86,6 +88,33 @@ type Trust struct {
 	SoftmaxAccuracy       *float64 `json:"softmax_accuracy"`
 	FusedCoverage         *float64 `json:"fused_coverage,omitempty"` // of a calibrated bundle
 	FusedAccuracy         *float64 `json:"fused_accuracy,omitempty"`
+}
+
+// ChosenTrust is what the thresholds that calibration chose for a selector keep of
+// these images, and how much of that is right: at least Precision was promised.
+type ChosenTrust struct {
+	Selector  selector.Kind `json:"selector"`
+	Precision float64       `json:"precision"`
+	Coverage  float64       `json:"coverage"`
+	Accuracy  float64       `json:"accuracy"` // 0 when nothing is kept
+	Classes   []ClassTrust  `json:"classes"`
+}
+
+func chosenTrust(meta bundle.Meta, chosen []transforms.Chosen) []ChosenTrust {
+	var out []ChosenTrust
+	for _, c := range chosen {
+		all := c.All()
+		t := ChosenTrust{Selector: c.Selector, Precision: c.Precision, Coverage: all.Coverage(), Accuracy: all.Accuracy()}
+		thresholds := meta.Choice(c.Selector).Thresholds.ByClass(len(meta.Classes))
+		for i, k := range c.Classes {
+			t.Classes = append(t.Classes, ClassTrust{
+				Name: meta.Classes[i].Name, Share: float64(k.Judged) / float64(max(all.Judged, 1)),
+				Threshold: float64(thresholds[i]), Coverage: k.Coverage(), Accuracy: k.Accuracy(),
+			})
+		}
+		out = append(out, t)
+	}
+	return out
 }
 
 // trustTable are the thresholds of the paper's table 5 and some above.
@@ -169,6 +198,7 @@ func (o EvaluateOptions) report(meta bundle.Meta, full transforms.Evaluation) (E
 	for i, iou := range full.Confusion.IoU() {
 		r.Classes = append(r.Classes, ClassScore{Name: meta.Classes[i].Name, IoU: metric.Nullable(iou)})
 	}
+	r.Chosen = chosenTrust(meta, full.Chosen)
 	r.Thresholds, err = trust(&full.Discriminator, &full.Softmax, &full.Fused)
 	return r, err
 }

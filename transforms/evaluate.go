@@ -83,6 +83,8 @@ type Evaluation struct {
 	Softmax       metric.Reliability `json:"softmax"`
 	// Fused has no classes when the bundle has no such selector.
 	Fused metric.Reliability `json:"fused,omitzero"`
+	// Chosen is what the thresholds keep that calibration chose, by selector.
+	Chosen []Chosen `json:"chosen,omitempty"`
 	// Images is set with EvaluateOptions.PerImage, by object and key.
 	Images []ImageConfusion `json:"images,omitempty"`
 
@@ -227,7 +229,11 @@ func compare(meta bundle.Meta, truth []uint8, r infer.Result) (Evaluation, error
 		e.Confusion.Add(truth, r.Mask),
 		e.Discriminator.Add(truth, r.Mask, r.Confidence),
 		e.Softmax.Add(truth, r.Mask, r.SoftmaxMax),
-	); err != nil || meta.Fused == nil {
+	); err != nil {
+		return e, err
+	}
+	var err error
+	if e.Chosen, err = countChosen(meta, truth, r); err != nil || meta.Fused == nil {
 		return e, err
 	}
 	figures, err := meta.Fused.Probabilities(pixels(r))
@@ -244,6 +250,7 @@ func (e *Evaluation) addCounts(o Evaluation) error {
 		e.Discriminator.Merge(&o.Discriminator),
 		e.Softmax.Merge(&o.Softmax),
 		e.Fused.Merge(&o.Fused),
+		e.addChosen(o.Chosen),
 	)
 }
 

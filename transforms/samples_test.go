@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"github.com/advseg/advseg/model/metric"
+	"github.com/advseg/advseg/model/selector"
 	"github.com/google/go-cmp/cmp"
 )
 
@@ -40,7 +41,37 @@ func TestEvaluateLeavesSamples(t *testing.T) {
 				t.Errorf("at %v: %s", at, cmp.Diff(want, level))
 			}
 		}
-		if calibrated := i == 0; (e.Fused.Classes != 0) != calibrated {
+		for j, c := range e.Chosen {
+			kind := []selector.Kind{selector.Discriminator, selector.Fused}[j]
+			rule, err := fake{digest: "digest of calibrated"}.Meta().Rule(kind, selector.Threshold{Auto: true})
+			if err != nil {
+				t.Fatal(err)
+			}
+			want := Chosen{Selector: kind, Precision: 0.9, Classes: make([]selector.Kept, fakeClasses)}
+			for _, img := range images {
+				figures, err := rule.Figures(img.Pixels)
+				if err != nil {
+					t.Fatal(err)
+				}
+				for p, c := range img.Class {
+					k := &want.Classes[c]
+					k.Judged++
+					if figures[p] >= rule.Thresholds[c] {
+						k.Kept++
+						if c == img.Truth[p] {
+							k.Right++
+						}
+					}
+				}
+			}
+			if d := cmp.Diff(want, c); d != "" {
+				t.Error(d)
+			}
+			if all := c.All(); all.Coverage() <= 0 || all.Coverage() >= 1 || all.Accuracy() < 0.8 || all.Accuracy() >= 1 {
+				t.Errorf("%s: %+v", kind, all)
+			}
+		}
+		if calibrated := i == 0; (len(e.Chosen) == 2) != calibrated || (e.Fused.Classes != 0) != calibrated {
 			t.Errorf("the fused selector has %d classes; the bundle is calibrated: %v", e.Fused.Classes, calibrated)
 		}
 		o.SamplePixels = 10

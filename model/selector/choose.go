@@ -108,7 +108,8 @@ func CrossCheck(images []Image, classes int, kinds []Kind, precisions []float64,
 	}
 	checks := make([]Check, len(kept))
 	for i, k := range kept {
-		both := Kept{k[0].Judged + k[1].Judged, k[0].Kept + k[1].Kept, k[0].Right + k[1].Right}
+		both := k[0]
+		both.Add(k[1])
 		checks[i] = Check{
 			Kind: kinds[i/len(precisions)], Asked: precisions[i%len(precisions)],
 			Coverage: both.Coverage(), Got: both.Accuracy(), Worst: both.Accuracy(),
@@ -125,13 +126,12 @@ func CrossCheck(images []Image, classes int, kinds []Kind, precisions []float64,
 // measure applies the rule to labelled images.
 func (r Rule) measure(images []Image) (all Kept, err error) {
 	for _, img := range images {
-		figures, err := r.Figures(img.Pixels)
+		classes, err := r.Count(img.Pixels, img.Truth, ignoreNone)
 		if err != nil {
 			return all, fmt.Errorf("image %s: %w", img.Key, err)
 		}
-		for i, v := range figures {
-			c := img.Class[i]
-			all.add(v >= r.Thresholds[c], c == img.Truth[i])
+		for _, k := range classes {
+			all.Add(k)
 		}
 	}
 	return all, nil

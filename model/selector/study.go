@@ -156,36 +156,6 @@ func (s *Study) Reliability(kind Kind) (*metric.Reliability, error) {
 	return r, r.Add(s.truth, s.class, s.figures[kind])
 }
 
-// Kept counts labelled pixels, those that pass, and of these those that are right.
-type Kept struct {
-	Judged int64 `json:"judged"`
-	Kept   int64 `json:"kept"`
-	Right  int64 `json:"right"`
-}
-
-// Coverage is the share of pixels that pass; 0 without pixels.
-func (k Kept) Coverage() float64 { return share(k.Kept, k.Judged) }
-
-// Accuracy is the share of passing pixels that are right; 0 when none passes.
-func (k Kept) Accuracy() float64 { return share(k.Right, k.Kept) }
-
-func share(a, b int64) float64 {
-	if b == 0 {
-		return 0
-	}
-	return float64(a) / float64(b)
-}
-
-func (k *Kept) add(passes, right bool) {
-	k.Judged++
-	if passes {
-		k.Kept++
-		if right {
-			k.Right++
-		}
-	}
-}
-
 // At tells what thresholds, one for each class, keep: of all pixels, and of those
 // predicted as each class.
 func (s *Study) At(kind Kind, thresholds []float32) (all Kept, classes []Kept) {
@@ -193,8 +163,8 @@ func (s *Study) At(kind Kind, thresholds []float32) (all Kept, classes []Kept) {
 	for i, v := range s.figures[kind] {
 		c := s.class[i]
 		passes, right := v >= thresholds[c], c == s.truth[i]
-		all.add(passes, right)
-		classes[c].add(passes, right)
+		all.count(passes, right)
+		classes[c].count(passes, right)
 	}
 	return all, classes
 }

@@ -86,6 +86,9 @@ func TestCalibrate(t *testing.T) {
 			t.Errorf("%s kept %v, calibration said %v", s.Selector, run.Metrics["kept_share"], s.Choice.Coverage)
 		}
 	}
+	if out := must(t, dir, "evaluate", "--bundle", "model", "--input", "val/labeled/*.tar"); !strings.Contains(out, "fused keeps") || !strings.Contains(out, "promised") {
+		t.Errorf("evaluate:\n%s", out)
+	}
 	fromRun(t, dir, calibrate)
 	retrained(t, dir)
 }

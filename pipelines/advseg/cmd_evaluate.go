@@ -38,6 +38,12 @@ func printEvaluation(w io.Writer, r pipelines.EvaluateReport) {
 	}
 	fmt.Fprintln(t)
 	printTrust(t, r.Thresholds)
+	if len(r.Chosen) > 0 {
+		fmt.Fprintln(t, "\nauto\tpromised\tkeeps\tof that right\t")
+	}
+	for _, c := range r.Chosen {
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t\n", c.Selector, part(c.Precision), part(c.Coverage), rightOf(c.Coverage, c.Accuracy))
+	}
 	_ = t.Flush() // as the other prints
 }
 
