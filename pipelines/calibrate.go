@@ -26,7 +26,7 @@ type CalibrateOptions struct {
 	To        string        `yaml:"to" help:"where the calibrated bundle goes (default: in the place of --bundle)"`
 	DryRun    bool          `yaml:"dry_run" help:"measure and choose, but store nothing in the bundle"`
 	Work      string        `yaml:"work" help:"where samples of pixels go (needed only for workers elsewhere)"`
-	Pixels    int           `yaml:"pixels" help:"most pixels of an image that are looked at"`
+	Pixels    int           `yaml:"pixels" help:"most pixels of an image that are looked at; each takes some 100 bytes of memory"`
 
 	MaxRejects float64 `yaml:"max_rejects" help:"share of rejected examples above which nothing is calibrated"`
 	MaxPixels  int     `yaml:"max_pixels" help:"images above are cut into tiles (default 4 MP)"`

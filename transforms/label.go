@@ -73,7 +73,7 @@ func (o LabelOptions) digest(sel selection) (string, error) {
 		Version        int
 		Selector       selector.Kind
 		Thresholds     []float32
-		Precision      float64
+		Promised       float64
 		Format         shard.Format
 		KeepImage      bool
 		Palette        bool

@@ -201,7 +201,7 @@ type exampleJSON struct {
 	Width          int     `json:"width"`
 	Height         int     `json:"height"`
 	Selector       string  `json:"selector"`
-	Precision      float64 `json:"precision,omitempty"` // that the thresholds were chosen for
+	Promised       float64 `json:"promised,omitempty"` // precision that the thresholds were chosen for
 	KeptShare      float64 `json:"kept_share"`
 	MeanConfidence float64 `json:"mean_confidence"`
 	ClassPixels    []int64 `json:"class_pixels"`  // of the mask, by class id
@@ -259,7 +259,7 @@ func (l *labeller) encode(it *item) (_ any, failed error) {
 	}
 	doc, err := json.Marshal(exampleJSON{
 		Key: it.key, Source: it.object, Width: it.result.W, Height: it.result.H,
-		Selector: string(l.selection.Kind), Precision: l.selection.Precision, KeptShare: share, MeanConfidence: sel.meanConfidence,
+		Selector: string(l.selection.Kind), Promised: l.selection.Precision, KeptShare: share, MeanConfidence: sel.meanConfidence,
 		ClassPixels: sel.classPixels, PseudoPixels: sel.pseudoPixels, Bundle: l.report.Bundle,
 	})
 	add("json", doc, err)

@@ -109,7 +109,7 @@ func TestLabelByCalibration(t *testing.T) {
 					t.Errorf("%s: %d of %d pixels kept: the test shows nothing", kind, kept, len(r.Mask))
 				}
 				var doc exampleJSON
-				if err := json.Unmarshal(members[ex.key+".json"], &doc); err != nil || doc.Precision != 0.9 || doc.Selector != string(kind) {
+				if err := json.Unmarshal(members[ex.key+".json"], &doc); err != nil || doc.Promised != 0.9 || doc.Selector != string(kind) {
 					t.Errorf("%+v, %v", doc, err)
 				}
 			}

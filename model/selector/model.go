@@ -3,7 +3,6 @@ package selector
 import (
 	"fmt"
 	"math"
-	"sort"
 )
 
 // Model gives the probability that a predicted label is right:
@@ -48,33 +47,19 @@ func (m *Model) Probabilities(p Pixels) ([]float32, error) {
 	if len(p.Confidence) != n || len(p.SoftmaxMax) != n || len(p.Margin) != n {
 		return nil, fmt.Errorf("selector %s: %d confidences, %d softmax maxima and %d margins for %d pixels", Fused, len(p.Confidence), len(p.SoftmaxMax), len(p.Margin), n)
 	}
+	curve := newCurve(m.Curve)
 	out := make([]float32, n)
 	for i, c := range p.Class {
 		if int(c) >= len(m.Weights) {
 			return nil, fmt.Errorf("selector %s: pixel %d is of class %d, the model knows %d", Fused, i, c, len(m.Weights))
 		}
-		out[i] = float32(m.probability(score(m.Weights[c], featuresOf(p, i))))
+		out[i] = float32(curve.at(score(m.Weights[c], featuresOf(p, i))))
 	}
 	return out, nil
 }
 
 func featuresOf(p Pixels, i int) [features - 1]float32 {
 	return [features - 1]float32{float32(logit(p.Confidence[i])), float32(logit(p.SoftmaxMax[i])), float32(logit(p.Margin[i]))}
-}
-
-func (m *Model) probability(z float64) float64 {
-	k := m.Curve
-	i := sort.Search(len(k), func(i int) bool { return k[i].Z >= z })
-	switch {
-	case math.IsNaN(z):
-		return z
-	case i == 0:
-		return k[0].P
-	case i == len(k):
-		return k[i-1].P
-	}
-	a, b := k[i-1], k[i]
-	return a.P + (b.P-a.P)*((z-a.Z)/(b.Z-a.Z))
 }
 
 // Validate reports the first thing that is wrong.

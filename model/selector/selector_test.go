@@ -205,6 +205,32 @@ func TestNewtonFindsTheMinimum(t *testing.T) {
 	})
 }
 
+func TestCurveInterpolates(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		zs := rapid.SliceOfNDistinct(rapid.Float64Range(-50, 50), 1, 20, rapid.ID).Draw(t, "z")
+		slices.Sort(zs)
+		knots := make([]Knot, len(zs))
+		for i, z := range zs {
+			knots[i] = Knot{z, float64(i+1) / float64(len(zs)+1)}
+		}
+		c := newCurve(knots)
+		for _, z := range append(rapid.SliceOf(rapid.Float64Range(-60, 60)).Draw(t, "at"), zs...) {
+			want := knots[0].P
+			for i, k := range knots {
+				switch {
+				case z >= k.Z:
+					want = k.P
+				case i > 0 && z > knots[i-1].Z:
+					want += (k.P - want) * (z - knots[i-1].Z) / (k.Z - knots[i-1].Z)
+				}
+			}
+			if got := c.at(z); math.Abs(got-want) > 1e-9 {
+				t.Fatalf("at %v of %v: %v, want %v", z, knots, got, want)
+			}
+		}
+	})
+}
+
 // Pooling adjacent violators gives the least-squares fit, which also is the largest
 // of the least means over intervals (Barlow et al. 1972, theorem 1.2.1).
 func TestIsotonicIsTheLeastSquaresFit(t *testing.T) {

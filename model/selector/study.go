@@ -129,9 +129,10 @@ func (s *Study) fit() error {
 		return err
 	}
 	s.model = &Model{Weights: weights, Curve: isotonic(slices.Clone(outcomes))}
+	curve := newCurve(s.model.Curve)
 	figures := make([]float32, len(rows))
 	for i, o := range outcomes {
-		figures[i] = float32(s.model.probability(o.z))
+		figures[i] = float32(curve.at(o.z))
 	}
 	s.figures[Fused] = figures
 	return nil
