@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"slices"
 	"time"
 
@@ -129,11 +130,15 @@ func Label(ctx context.Context, o LabelOptions, observe Observer) (LabelReport, 
 		return LabelReport{}, err
 	}
 	meta, digest, err := bundle.ReadMeta(ctx, o.Bundle)
-	if err == nil {
-		_, err = meta.Rule(o.Selector, o.Threshold)
-	}
 	if err != nil {
 		return LabelReport{}, fmt.Errorf("label: %w", err)
+	}
+	rule, err := meta.Rule(o.Selector, o.Threshold)
+	if err != nil {
+		return LabelReport{}, fmt.Errorf("label: %w", err)
+	}
+	if rule.KeepsNothing() {
+		slog.WarnContext(ctx, "no threshold promises the precision that was asked when the bundle was calibrated: no pixel will keep its label", "selector", rule.Kind, "precision", rule.Precision)
 	}
 	rec, err := startRun(ctx, o.Output, manifest.KindLabel, o)
 	if err != nil {

@@ -67,6 +67,9 @@ func TestRule(t *testing.T) {
 			if (got.Model != nil) != (got.Kind == selector.Fused) {
 				t.Errorf("model %v of selector %s", got.Model, got.Kind)
 			}
+			if got.KeepsNothing() != (tt.name == "calibrated, in vain") {
+				t.Errorf("keeps nothing: %v", got.KeepsNothing())
+			}
 			got.Model = nil
 			if d := cmp.Diff(tt.want, got); d != "" {
 				t.Error(d)

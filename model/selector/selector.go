@@ -45,6 +45,11 @@ type Rule struct {
 	Precision float64
 }
 
+// KeepsNothing tells whether no pixel can pass.
+func (r Rule) KeepsNothing() bool {
+	return !slices.ContainsFunc(r.Thresholds, func(t float32) bool { return t <= 1 })
+}
+
 // Figures returns the selector's figure of each pixel; they must not be changed.
 func (r Rule) Figures(p Pixels) ([]float32, error) {
 	var figures []float32
