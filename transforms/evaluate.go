@@ -45,6 +45,8 @@ type EvaluateOptions struct {
 	Batch          int // most images in one call of the network; 0: 4
 	Threads        int // of the network; 0: all cores
 
+	Precision string // infer.Float32 (default) or infer.Int8
+
 	Engine string // see RegisterEngine; empty: this project's own
 }
 
@@ -56,7 +58,7 @@ func (o EvaluateOptions) Validate() error {
 	case o.MaxPixels < 0 || o.MaxImagePixels < 0 || o.Batch < 0 || o.Threads < 0 || o.SamplePixels < 0:
 		return fmt.Errorf("a limit is negative: max pixels %d, max image pixels %d, batch %d, threads %d, sample pixels %d", o.MaxPixels, o.MaxImagePixels, o.Batch, o.Threads, o.SamplePixels)
 	}
-	return nil
+	return infer.CheckPrecision(o.Precision)
 }
 
 // maxRejectsKept bounds the rejects that an evaluation lists; it counts all.
@@ -138,7 +140,7 @@ func evaluateShard(ctx context.Context, ref shard.Ref, o EvaluateOptions) (Evalu
 	if err := o.Validate(); err != nil {
 		return Evaluation{}, err
 	}
-	p, err := loadPredictor(ctx, o.Engine, o.Bundle, EngineOptions{Threads: o.Threads, MaxPixels: o.MaxPixels})
+	p, err := loadPredictor(ctx, o.Engine, o.Bundle, EngineOptions{Threads: o.Threads, MaxPixels: o.MaxPixels, Precision: o.Precision})
 	if err != nil {
 		return Evaluation{}, err
 	}

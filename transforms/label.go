@@ -1,6 +1,7 @@
 package transforms
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -9,6 +10,7 @@ import (
 	"reflect"
 
 	"github.com/advseg/advseg/io/shard"
+	"github.com/advseg/advseg/model/infer"
 	"github.com/advseg/advseg/model/selector"
 	"github.com/apache/beam/sdks/v2/go/pkg/beam"
 )
@@ -42,6 +44,10 @@ type LabelOptions struct {
 	Batch          int // most images in one call of the network; 0: 4
 	Threads        int // of the network; 0: all cores
 
+	// Precision is infer.Float32 (default) or infer.Int8, which needs a bundle
+	// whose variant was measured (bundle.Meta.CheckInt8).
+	Precision string
+
 	Engine string // see RegisterEngine; empty: this project's own
 }
 
@@ -63,6 +69,9 @@ func (o LabelOptions) Validate() error {
 			return err
 		}
 	}
+	if err := infer.CheckPrecision(o.Precision); err != nil {
+		return err
+	}
 	return o.Threshold.Validate()
 }
 
@@ -80,7 +89,8 @@ func (o LabelOptions) digest(sel selection) (string, error) {
 		MaxPixels      int
 		MaxImagePixels int
 		Engine         string
-	}{2, sel.Kind, sel.Thresholds, sel.Precision, o.Format, o.KeepImage, o.Palette, o.MaxPixels, o.MaxImagePixels, o.Engine})
+		Precision      string
+	}{3, sel.Kind, sel.Thresholds, sel.Precision, o.Format, o.KeepImage, o.Palette, o.MaxPixels, o.MaxImagePixels, o.Engine, cmp.Or(o.Precision, infer.Float32)})
 	if err != nil {
 		return "", err
 	}

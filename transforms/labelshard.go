@@ -15,6 +15,7 @@ import (
 	"github.com/advseg/advseg/io/manifest"
 	"github.com/advseg/advseg/io/pix"
 	"github.com/advseg/advseg/io/shard"
+	"github.com/advseg/advseg/model/infer"
 	"github.com/advseg/advseg/model/metric"
 	"github.com/advseg/advseg/model/selector"
 )
@@ -57,13 +58,18 @@ func labelShard(ctx context.Context, ref shard.Ref, o LabelOptions) (ShardReport
 	}
 	l := &labeller{ref: ref, options: o}
 	var err error
-	l.predictor, err = loadPredictor(ctx, o.Engine, o.Bundle, EngineOptions{Threads: o.Threads, MaxPixels: o.MaxPixels})
+	l.predictor, err = loadPredictor(ctx, o.Engine, o.Bundle, EngineOptions{Threads: o.Threads, MaxPixels: o.MaxPixels, Precision: o.Precision})
 	if err != nil {
 		return ShardReport{}, err
 	}
 	meta := l.predictor.Meta()
 	if l.selection, err = newSelection(meta, o); err != nil {
 		return ShardReport{}, err
+	}
+	if o.Precision == infer.Int8 {
+		if err := meta.CheckInt8(l.selection.Rule); err != nil {
+			return ShardReport{}, err
+		}
 	}
 	if l.selection.Kind == selector.Fused {
 		if l.predictor, err = withMargin(l.predictor); err != nil {

@@ -51,8 +51,9 @@ func withMargin(p Predictor) (Predictor, error) {
 
 // EngineOptions is what a pipeline may say to the engine on its workers.
 type EngineOptions struct {
-	Threads   int // 0: all cores
-	MaxPixels int // images above are cut into tiles; 0: the engine's default
+	Threads   int    // 0: all cores
+	MaxPixels int    // images above are cut into tiles; 0: the engine's default
+	Precision string // infer.Float32 or infer.Int8; empty: infer.Float32
 }
 
 // Engine loads the bundle at a URL, once per process and not per call.
@@ -87,7 +88,7 @@ func loadPredictor(ctx context.Context, name, bundleURL string, o EngineOptions)
 }
 
 func sharedEngine(ctx context.Context, bundleURL string, o EngineOptions) (Predictor, error) {
-	return infer.Shared(ctx, bundleURL, infer.Options{Threads: o.Threads, MaxPixels: o.MaxPixels})
+	return infer.Shared(ctx, bundleURL, infer.Options{Threads: o.Threads, MaxPixels: o.MaxPixels, Precision: o.Precision})
 }
 
 // oneAtATime guards the network: it has all cores, so a second caller would

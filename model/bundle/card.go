@@ -71,6 +71,18 @@ kept {{percent .Coverage}} of these pixels, {{percent .Accuracy}} of them right.
 | {{.Threshold}} | {{percent .Coverage}} | {{percent .Accuracy}} |
 {{- end}}
 {{- end}}
+{{- with .Int8}}
+
+## In 8-bit integers
+
+Ranges of {{len .Ranges}} activations by {{.Method}} from {{.Images}} images{{with .Data}} ({{cell .}}){{end}}.
+{{- with .Measured}}
+On {{.Images}} labelled images{{with .Data}} ({{cell .}}){{end}} the mean IoU is {{percent .MeanIoU}}, in float32
+{{percent .MeanIoUFloat32}}; {{percent .Agreement}} of the pixels have the same class in both.
+{{- else}}
+What that costs was not measured.
+{{- end}}
+{{- end}}
 {{- with .Lineage.Data}}
 
 ## Training data

@@ -1,6 +1,7 @@
 package infer
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"maps"
@@ -60,13 +61,10 @@ func (o Options) withDefaults() (Options, error) {
 			*f.value = f.usual
 		}
 	}
-	switch o.Precision {
-	case "":
-		o.Precision = Float32
-	case Float32, Int8:
-	default:
-		return o, fmt.Errorf("options: precision %q is not known: use %q or %q", o.Precision, Float32, Int8)
+	if err := CheckPrecision(o.Precision); err != nil {
+		return o, fmt.Errorf("options: %w", err)
 	}
+	o.Precision = cmp.Or(o.Precision, Float32)
 	o.Overlap = roundUp(o.Overlap-1, stride) + 1
 	o.Tile = (o.Tile-1)/stride*stride + 1
 	if o.Tile < 3*o.Overlap {

@@ -17,6 +17,15 @@ const (
 	Int8 = "int8"
 )
 
+// CheckPrecision reports a precision that is not known; "" means Float32.
+func CheckPrecision(precision string) error {
+	switch precision {
+	case "", Float32, Int8:
+		return nil
+	}
+	return fmt.Errorf("precision %q is not known: use %q or %q", precision, Float32, Int8)
+}
+
 // ErrNoInt8 marks a bundle or a CPU that integers cannot be had with.
 var ErrNoInt8 = errors.New("int8 is not available")
 
@@ -30,7 +39,7 @@ func (o Options) ranges(meta bundle.Meta) (map[string]float32, error) {
 		return nil, fmt.Errorf("%w: %w", ErrNoInt8, err)
 	}
 	if meta.Int8 == nil {
-		return nil, fmt.Errorf("%w: the bundle has no int8 variant: calibrate one first", ErrNoInt8)
+		return nil, fmt.Errorf("%w: the bundle has no int8 variant: make one (advseg quantize)", ErrNoInt8)
 	}
 	return meta.Int8.Ranges, nil
 }
