@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"image"
+	"iter"
 	"math/rand/v2"
 	"runtime"
 	"slices"
@@ -21,12 +22,6 @@ import (
 // ErrBenchTooLarge marks a benchmark that the machine's memory does not hold.
 var ErrBenchTooLarge = errors.New("too large for this machine")
 
-// Precisions of the network's arithmetic.
-const (
-	precisionFloat32 = "f32"
-	precisionInt8    = "int8"
-)
-
 // BenchOptions says what is timed.
 type BenchOptions struct {
 	Arch               string `yaml:"arch" help:"resnet18, resnet50 or resnet101"`
@@ -37,7 +32,7 @@ type BenchOptions struct {
 	Batch              int    `yaml:"batch" help:"images in one call of the network; with --train as many labelled and as many unlabelled ones"`
 	Threads            int    `yaml:"threads" help:"of the network (default: all cores)"`
 	Train              bool   `yaml:"train" help:"time whole iterations of training, with all losses, instead of inference"`
-	Precision          string `yaml:"precision" help:"of the network's arithmetic: f32 (int8 is to come)"`
+	Precision          string `yaml:"precision" help:"of the network's arithmetic: f32 or int8"`
 	Runs               int    `yaml:"runs" help:"timed runs, after one that is not"`
 	Layers             bool   `yaml:"layers" help:"time every layer too"`
 	Seed               uint64 `yaml:"seed" help:"of weights and images"`
@@ -45,7 +40,7 @@ type BenchOptions struct {
 
 // DefaultBenchOptions are those of the command.
 func DefaultBenchOptions() BenchOptions {
-	return BenchOptions{Arch: "resnet18", Classes: 21, Width: 64, DiscriminatorWidth: 64, Size: "321", Batch: 1, Precision: precisionFloat32, Runs: 5, Seed: 1}
+	return BenchOptions{Arch: "resnet18", Classes: 21, Width: 64, DiscriminatorWidth: 64, Size: "321", Batch: 1, Precision: infer.Float32, Runs: 5, Seed: 1}
 }
 
 // Bounds that keep products of sizes within an int64; what fits into memory is
@@ -80,19 +75,14 @@ func (o *BenchOptions) Validate() error {
 	if o.Train && o.Layers {
 		errs = append(errs, errors.New("--layers is for inference: leave out --train"))
 	}
-	_, err := kernel.SIMD()
-	return errors.Join(append(errs, validatePrecision(o.Precision), err)...)
-}
-
-// validatePrecision is the one place that knows which precisions there are.
-func validatePrecision(p string) error {
-	switch p {
-	case precisionFloat32:
-		return nil
-	case precisionInt8:
-		return fmt.Errorf("--precision %s: the bundle has no int8 variant yet: use %s", p, precisionFloat32)
+	if o.Precision == infer.Int8 {
+		if o.Train {
+			errs = append(errs, errors.New("--precision int8 is for inference: leave out --train"))
+		}
+		errs = append(errs, kernel.Int8Supported())
 	}
-	return fmt.Errorf("--precision %q: use %s", p, precisionFloat32)
+	_, err := kernel.SIMD()
+	return errors.Join(append(errs, infer.CheckPrecision(o.Precision), err)...)
 }
 
 func (o *BenchOptions) spec() (nn.Spec, error) {
@@ -150,7 +140,7 @@ type BenchReport struct {
 // Bench times inference, or training, of a network of random weights on random
 // images.
 func Bench(ctx context.Context, o BenchOptions) (BenchReport, error) {
-	b, err := NewBenchmark(o)
+	b, err := NewBenchmark(ctx, o)
 	if err != nil {
 		return BenchReport{}, err
 	}
@@ -172,7 +162,7 @@ type Benchmark struct {
 
 // NewBenchmark makes the network, if memory allows: the error wraps
 // ErrBenchTooLarge, before anything is allocated, if it does not. Close it.
-func NewBenchmark(o BenchOptions) (*Benchmark, error) {
+func NewBenchmark(ctx context.Context, o BenchOptions) (*Benchmark, error) {
 	if err := o.Validate(); err != nil {
 		return nil, err
 	}
@@ -201,7 +191,7 @@ func NewBenchmark(o BenchOptions) (*Benchmark, error) {
 	if o.Train {
 		prepare = b.prepareTraining
 	}
-	if err := prepare(o, spec, h, w); err != nil {
+	if err := prepare(ctx, o, spec, h, w); err != nil {
 		return nil, fmt.Errorf("bench: %w", err)
 	}
 	return b, nil
@@ -239,7 +229,7 @@ func (b *Benchmark) fit(needed int64) error {
 
 func gib(bytes int64) float64 { return float64(bytes) / (1 << 30) }
 
-func (b *Benchmark) prepareInference(o BenchOptions, spec nn.Spec, h, w int) error {
+func (b *Benchmark) prepareInference(ctx context.Context, o BenchOptions, spec nn.Spec, h, w int) error {
 	cost, err := infer.Cost(spec, o.Batch, h, w)
 	if err != nil {
 		return err
@@ -253,22 +243,27 @@ func (b *Benchmark) prepareInference(o BenchOptions, spec nn.Spec, h, w int) err
 		return err
 	}
 	start := time.Now()
-	b.engine, err = infer.New(benchBundle(spec, o.Seed), infer.Options{
-		// One call of the networks is what is timed: all images at once, in one piece.
-		Threads: o.Threads, MaxPixels: h * w, BatchPixels: o.Batch * h * w,
-	})
-	if err != nil {
-		return err
-	}
 	rng := benchRandom(o.Seed)
 	for range o.Batch {
 		b.images = append(b.images, randomImage(rng, h, w))
+	}
+	network := benchBundle(spec, o.Seed)
+	// One call of the networks is what is timed: all images at once, in one piece.
+	opts := infer.Options{Threads: o.Threads, MaxPixels: h * w, BatchPixels: o.Batch * h * w, Precision: o.Precision}
+	if o.Precision == infer.Int8 {
+		if network.Meta.Int8, err = infer.Calibrate(ctx, network, opts, some(b.images[:1]), bundle.RangeMSE); err != nil {
+			return err
+		}
+		network.Meta.Int8.Data = "random"
+	}
+	if b.engine, err = infer.New(network, opts); err != nil {
+		return err
 	}
 	b.report.LoadSeconds = time.Since(start).Seconds()
 	return nil
 }
 
-func (b *Benchmark) prepareTraining(o BenchOptions, spec nn.Spec, h, w int) error {
+func (b *Benchmark) prepareTraining(_ context.Context, o BenchOptions, spec nn.Spec, h, w int) error {
 	cfg := train.Scratch()
 	cfg.Seed, cfg.Threads = o.Seed, o.Threads
 	cfg.CropHeight, cfg.CropWidth = h, w
@@ -304,6 +299,17 @@ func (b *Benchmark) prepareTraining(o BenchOptions, spec nn.Spec, h, w int) erro
 	}
 	b.report.LoadSeconds = time.Since(start).Seconds()
 	return nil
+}
+
+// some is what Calibrate takes.
+func some(images []*image.NRGBA) iter.Seq2[*image.NRGBA, error] {
+	return func(yield func(*image.NRGBA, error) bool) {
+		for _, img := range images {
+			if !yield(img, nil) {
+				return
+			}
+		}
+	}
 }
 
 func benchRandom(seed uint64) *rand.Rand { return rand.New(rand.NewPCG(seed, 0)) }

@@ -7,6 +7,9 @@ import (
 	"runtime"
 	"strings"
 	"testing"
+
+	"github.com/advseg/advseg/model/infer"
+	"github.com/advseg/advseg/model/kernel"
 )
 
 // tinyBench takes milliseconds.
@@ -37,7 +40,7 @@ func TestBenchValidate(t *testing.T) {
 		{"negative threads", func(o *BenchOptions) { o.Threads = -1 }, "--threads -1"},
 		{"threads", func(o *BenchOptions) { o.Threads = 1e6 }, "--threads 1000000"},
 		{"runs", func(o *BenchOptions) { o.Runs = 0 }, "--runs 0"},
-		{"no int8 yet", func(o *BenchOptions) { o.Precision = "int8" }, "no int8 variant yet"},
+		{"int8 training", func(o *BenchOptions) { o.Train, o.Precision = true, infer.Int8 }, "leave out --train"},
 		{"precision", func(o *BenchOptions) { o.Precision = "f16" }, `"f16"`},
 		{"layers of training", func(o *BenchOptions) { o.Train, o.Layers = true, true }, "--layers"},
 	}
@@ -53,7 +56,7 @@ func TestBenchValidate(t *testing.T) {
 				t.Errorf("error %v does not say %q", err, c.want)
 			}
 			if c.want != "" {
-				if _, err := NewBenchmark(o); err == nil {
+				if _, err := NewBenchmark(t.Context(), o); err == nil {
 					t.Error("NewBenchmark takes it")
 				}
 			}
@@ -71,6 +74,12 @@ func TestBench(t *testing.T) {
 		{"layers", func(o *BenchOptions) { o.Layers = true }},
 		{"bottleneck", func(o *BenchOptions) { o.Arch = "resnet50" }},
 		{"training", func(o *BenchOptions) { o.Train, o.Batch = true, 2 }},
+	}
+	if kernel.Int8Supported() == nil {
+		cases = append(cases, struct {
+			name   string
+			change func(*BenchOptions)
+		}{"int8", func(o *BenchOptions) { o.Precision, o.Layers = infer.Int8, true }})
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
@@ -160,7 +169,7 @@ func TestBenchTooLarge(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			o := tinyBench()
 			c.change(&o)
-			if _, err := NewBenchmark(o); !errors.Is(err, ErrBenchTooLarge) {
+			if _, err := NewBenchmark(t.Context(), o); !errors.Is(err, ErrBenchTooLarge) {
 				t.Errorf("error %v, want ErrBenchTooLarge", err)
 			}
 		})
@@ -168,7 +177,7 @@ func TestBenchTooLarge(t *testing.T) {
 }
 
 func TestBenchRounds(t *testing.T) {
-	b, err := NewBenchmark(tinyBench())
+	b, err := NewBenchmark(t.Context(), tinyBench())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -137,19 +137,11 @@ func (o CalibrateOptions) target() string {
 	return o.Bundle
 }
 
-// checkTarget keeps versions of a registry as they were published.
 func (o CalibrateOptions) checkTarget(ctx context.Context) error {
 	if o.DryRun {
 		return nil
 	}
-	_, err := blob.Stat(ctx, blob.Join(o.target(), "version.json"))
-	switch {
-	case err == nil:
-		return fmt.Errorf("%s is a version of a registry, which must not change: name another place with --to, and publish that", o.target())
-	case errors.Is(err, blob.ErrNotFound):
-		return nil
-	}
-	return err
+	return checkNotPublished(ctx, o.target())
 }
 
 // samples runs the network.

@@ -13,6 +13,7 @@ import (
 	"github.com/advseg/advseg/io/blob"
 	"github.com/advseg/advseg/io/manifest"
 	"github.com/advseg/advseg/model/bundle"
+	"github.com/advseg/advseg/model/infer"
 	"github.com/advseg/advseg/model/metric"
 	"github.com/advseg/advseg/model/selector"
 	"github.com/advseg/advseg/transforms"
@@ -33,6 +34,7 @@ type EvaluateOptions struct {
 	MaxRejects float64  `yaml:"max_rejects" help:"share of rejected examples above which the run fails in the end"`
 	MaxPixels  int      `yaml:"max_pixels" help:"images above are cut into tiles (default 4 MP)"`
 	Threads    int      `yaml:"threads" help:"of the network (default: all cores)"`
+	Precision  string   `yaml:"precision" help:"of the network's arithmetic: f32 or int8"`
 	Runner     `yaml:",inline"`
 
 	samples      string // see transforms.EvaluateOptions
@@ -40,7 +42,9 @@ type EvaluateOptions struct {
 }
 
 // DefaultEvaluateOptions are those of the command.
-func DefaultEvaluateOptions() EvaluateOptions { return EvaluateOptions{MaxRejects: 0.01} }
+func DefaultEvaluateOptions() EvaluateOptions {
+	return EvaluateOptions{MaxRejects: 0.01, Precision: infer.Float32}
+}
 
 // Validate reports settings that make no sense.
 func (o *EvaluateOptions) Validate() error {
@@ -54,7 +58,7 @@ func (o *EvaluateOptions) Validate() error {
 	if !o.Local() && o.Output == "" {
 		errs = append(errs, fmt.Errorf("--output is needed with --runner %s: the workers leave the result there", o.name()))
 	}
-	return errors.Join(append(errs, o.Runner.Validate())...)
+	return errors.Join(append(errs, infer.CheckPrecision(o.Precision), o.Runner.Validate())...)
 }
 
 // ClassScore is the IoU of one class; nil when the class is in neither map.
@@ -153,7 +157,7 @@ func Evaluate(ctx context.Context, o EvaluateOptions, observe Observer) (Evaluat
 func (o EvaluateOptions) execute(ctx context.Context, meta bundle.Meta, observe Observer) (EvaluateReport, error) {
 	p, s := beam.NewPipelineWithRoot()
 	refs := transforms.Shards(s, o.Input, transforms.MasksURL(o.Masks))
-	e := transforms.Evaluate(s, refs, transforms.EvaluateOptions{Bundle: o.Bundle, PerImage: true, MaxPixels: o.MaxPixels, Threads: o.Threads, Samples: o.samples, SamplePixels: o.samplePixels})
+	e := transforms.Evaluate(s, refs, transforms.EvaluateOptions{Bundle: o.Bundle, PerImage: true, MaxPixels: o.MaxPixels, Threads: o.Threads, Precision: o.Precision, Samples: o.samples, SamplePixels: o.samplePixels})
 	url := blob.Join(o.Output, evaluationFile)
 	beam.ParDo0(s, &saveEvaluationFn{URL: url}, e)
 	stop := watch("evaluate", 0, observe)

@@ -13,6 +13,8 @@ import (
 	"github.com/advseg/advseg/io/manifest"
 	"github.com/advseg/advseg/io/shard"
 	"github.com/advseg/advseg/model/bundle"
+	"github.com/advseg/advseg/model/infer"
+	"github.com/advseg/advseg/model/kernel"
 	"github.com/advseg/advseg/model/selector"
 	"github.com/advseg/advseg/transforms"
 )
@@ -29,10 +31,11 @@ type LabelSettings struct {
 	FilesPerShard int                `yaml:"files_per_shard" help:"images of a folder that make one shard"`
 	Batch         int                `yaml:"batch" help:"most images in one call of the network (default 4)"`
 	Threads       int                `yaml:"threads" help:"of the network (default: all cores)"`
+	Precision     string             `yaml:"precision" help:"of the network's arithmetic: f32, or int8 for a bundle that advseg quantize has measured"`
 }
 
 func defaultLabelSettings() LabelSettings {
-	return LabelSettings{Format: string(shard.FormatWebDataset), MaxRejects: 0.01, FilesPerShard: 64}
+	return LabelSettings{Format: string(shard.FormatWebDataset), MaxRejects: 0.01, FilesPerShard: 64, Precision: infer.Float32}
 }
 
 func (s LabelSettings) validate() error {
@@ -50,7 +53,7 @@ func (s LabelSettings) options(bundleURL, output string) transforms.LabelOptions
 		Bundle: bundleURL, Output: output,
 		Selector: s.Selector, Threshold: s.Threshold, Format: shard.Format(s.Format),
 		KeepImage: s.KeepImages, Palette: s.Palette,
-		MaxPixels: s.MaxPixels, Batch: s.Batch, Threads: s.Threads,
+		MaxPixels: s.MaxPixels, Batch: s.Batch, Threads: s.Threads, Precision: s.Precision,
 	}
 }
 
@@ -97,7 +100,7 @@ func PlanLabel(ctx context.Context, o LabelOptions) (LabelPlan, error) {
 	if err != nil {
 		return LabelPlan{}, err
 	}
-	if _, err := meta.Rule(o.Selector, o.Threshold); err != nil {
+	if _, err := o.rule(meta); err != nil {
 		return LabelPlan{}, fmt.Errorf("label: %w", err)
 	}
 	refs, err := shard.Plan(ctx, o.Input, shard.PlanOptions{FilesPerChunk: o.FilesPerShard})
@@ -114,6 +117,19 @@ func PlanLabel(ctx context.Context, o LabelOptions) (LabelPlan, error) {
 		plan.Writes = append(plan.Writes, o.options(o.Bundle, o.Output).OutputURL(ref))
 	}
 	return plan, nil
+}
+
+// rule is how pseudo-labels are made, if the bundle, and the machine when it is this
+// one, can do what is asked.
+func (o LabelOptions) rule(meta bundle.Meta) (selector.Rule, error) {
+	rule, err := meta.Rule(o.Selector, o.Threshold)
+	if err != nil || o.Precision != infer.Int8 {
+		return rule, err
+	}
+	if err := meta.CheckInt8(rule); err != nil || !o.Local() {
+		return rule, err
+	}
+	return rule, kernel.Int8Supported()
 }
 
 // LabelReport is what came of a label run.
@@ -133,7 +149,7 @@ func Label(ctx context.Context, o LabelOptions, observe Observer) (LabelReport, 
 	if err != nil {
 		return LabelReport{}, fmt.Errorf("label: %w", err)
 	}
-	rule, err := meta.Rule(o.Selector, o.Threshold)
+	rule, err := o.rule(meta)
 	if err != nil {
 		return LabelReport{}, fmt.Errorf("label: %w", err)
 	}

@@ -89,7 +89,8 @@ type RetrainReport struct {
 // holds the candidate against it on human labels that neither was trained on.
 // The candidate goes into the registry either way; it becomes champion only if
 // it is better. If it is not, the error is ErrGateRefused. The successor of a
-// calibrated champion is calibrated for the same precision.
+// calibrated champion is calibrated for the same precision, that of one with an int8
+// variant gets one.
 func Retrain(ctx context.Context, o RetrainOptions, observe Observer) (RetrainReport, error) {
 	if err := o.Validate(); err != nil {
 		return RetrainReport{}, err
@@ -173,6 +174,13 @@ func (o RetrainOptions) candidate(ctx context.Context, reg *registry.Registry, c
 	scored, err := o.recalibrate(ctx, url, start.Meta, &report, observe)
 	if err != nil {
 		return report, fmt.Errorf("retrain: calibrate the candidate: %w", err)
+	}
+	digest, err := o.requantize(ctx, url, start.Meta, observe)
+	if err != nil {
+		return report, fmt.Errorf("retrain: the candidate's int8 variant: %w", err)
+	}
+	if scored != nil {
+		scored.Digest = digest
 	}
 	report.Candidate, err = reg.Publish(ctx, url, map[string]any{"retrained_from": champion.Digest})
 	if err != nil {

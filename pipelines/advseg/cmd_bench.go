@@ -23,7 +23,7 @@ func (a *app) benchCommand() *cobra.Command {
   advseg bench --arch resnet18 --classes 11 --size 360x480 --layers
   advseg bench --arch resnet18 --width 32 --classes 11 --size 192 --batch 4 --train --json`,
 		&o, func(cmd *cobra.Command) error {
-			b, err := pipelines.NewBenchmark(o)
+			b, err := pipelines.NewBenchmark(cmd.Context(), o)
 			if errors.Is(err, pipelines.ErrBenchTooLarge) {
 				return usageError{err}
 			}

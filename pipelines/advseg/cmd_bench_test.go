@@ -16,7 +16,8 @@ func TestBenchUsage(t *testing.T) {
 		args   []string
 		stderr string // part of it
 	}{
-		{"int8", []string{"--precision", "int8"}, "no int8 variant yet"},
+		{"precision", []string{"--precision", "int4"}, `"int4"`},
+		{"int8 training", []string{"--precision", "int8", "--train"}, "leave out --train"},
 		{"size", []string{"--size", "0x64"}, "--size"},
 		{"memory", []string{"--size", "32768", "--batch", "4096"}, "too large for this machine"},
 		{"training's memory", []string{"--size", "32768", "--batch", "4096", "--train"}, "too large for this machine"},

@@ -45,6 +45,13 @@ func printInspection(w io.Writer, in pipelines.Inspection) {
 				fmt.Fprintf(w, "calibrated on %d images: for a precision of %v, selector %s at %s\n", c.Images, v.Precision, c.Selector, v.Thresholds)
 			}
 		}
+		if v := m.Int8; v != nil {
+			cost := "never compared with float32"
+			if q := v.Measured; q != nil {
+				cost = fmt.Sprintf("mean IoU %.2f, %+.2f against float32, on %d images", 100*q.MeanIoU, 100*q.Difference(), q.Images)
+			}
+			fmt.Fprintf(w, "int8 variant: %s\n", cost)
+		}
 		fmt.Fprintf(w, "%d classes:\n", len(m.Classes))
 		for _, c := range m.Classes {
 			fmt.Fprintf(w, "  %3d %s %s\n", c.ID, c.Color, c.Name)

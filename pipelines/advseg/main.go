@@ -82,7 +82,7 @@ func exitCode(err error) int {
 	switch {
 	case err == nil:
 		return exitDone
-	case errors.As(err, &usage), errors.Is(err, bundle.ErrUncalibrated):
+	case errors.As(err, &usage), errors.Is(err, bundle.ErrUncalibrated), errors.Is(err, bundle.ErrInt8):
 		return exitUsage
 	case errors.Is(err, pipelines.ErrGateRefused):
 		return exitGateRefused
@@ -116,6 +116,7 @@ Exit codes: 0 done, 1 failed, 2 wrong usage, 3 the gate refused the retrained mo
 	a.globalFlags(root)
 	root.AddCommand(
 		a.importCommand(), a.trainCommand(), a.labelCommand(), a.evaluateCommand(), a.calibrateCommand(),
+		a.quantizeCommand(),
 		a.retrainCommand(), a.nightlyCommand(), a.registryCommand(),
 		a.importWeightsCommand(), a.exportWeightsCommand(),
 		a.inspectCommand(), a.benchCommand(), a.demoCommand(), a.versionCommand(),

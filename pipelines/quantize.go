@@ -1,0 +1,308 @@
+package pipelines
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"image"
+	"iter"
+	"strings"
+
+	"github.com/advseg/advseg/io/blob"
+	"github.com/advseg/advseg/model/bundle"
+	"github.com/advseg/advseg/model/infer"
+	"github.com/advseg/advseg/model/kernel"
+	"github.com/advseg/advseg/model/metric"
+	"github.com/advseg/advseg/model/selector"
+)
+
+// QuantizeOptions says which bundle gets an int8 variant, from what, and what it is
+// measured on.
+type QuantizeOptions struct {
+	Bundle     string   `yaml:"bundle" help:"the trained network; its variant is stored in it"`
+	Data       []string `yaml:"data" help:"patterns of shards of images like those that will come; they need no labels"`
+	Val        []string `yaml:"val" help:"patterns of labelled shards: what the variant costs in mean IoU is measured on them; without it, label refuses the variant"`
+	Method     string   `yaml:"method" help:"how ranges of activations are chosen: mse or percentile"`
+	Images     int      `yaml:"images" help:"most images of --data that are looked at"`
+	To         string   `yaml:"to" help:"where the bundle with the variant goes (default: in the place of --bundle)"`
+	MaxRejects float64  `yaml:"max_rejects" help:"share of rejected examples above which nothing is stored"`
+	MaxPixels  int      `yaml:"max_pixels" help:"images above are cut into tiles (default 4 MP)"`
+	Threads    int      `yaml:"threads" help:"of the network (default: all cores)"`
+}
+
+// DefaultQuantizeOptions are those of the command. Some hundred images give every
+// layer millions of values; more have changed ranges no further.
+func DefaultQuantizeOptions() QuantizeOptions {
+	return QuantizeOptions{Method: bundle.RangeMSE, Images: 100, MaxRejects: 0.01}
+}
+
+// Validate reports settings that make no sense.
+func (o *QuantizeOptions) Validate() error {
+	var errs []error
+	if o.Bundle == "" || len(o.Data) == 0 {
+		errs = append(errs, errors.New("--bundle and --data are needed"))
+	}
+	if o.Method != bundle.RangeMSE && o.Method != bundle.RangePercentile {
+		errs = append(errs, fmt.Errorf("--method %q: use %s or %s", o.Method, bundle.RangeMSE, bundle.RangePercentile))
+	}
+	if o.Images < 1 {
+		errs = append(errs, fmt.Errorf("--images %d: must be at least 1", o.Images))
+	}
+	if o.MaxRejects < 0 || o.MaxRejects > 1 {
+		errs = append(errs, fmt.Errorf("--max-rejects %v is not a share (0 to 1)", o.MaxRejects))
+	}
+	if o.MaxPixels < 0 || o.Threads < 0 {
+		errs = append(errs, fmt.Errorf("--max-pixels %d, --threads %d: must not be negative", o.MaxPixels, o.Threads))
+	}
+	return errors.Join(errs...)
+}
+
+// QuantizeReport is the variant and what it costs.
+type QuantizeReport struct {
+	bundle.Int8
+	From   string `json:"from"`   // digest of the bundle without the variant
+	Bundle string `json:"bundle"` // and with it
+	Stored string `json:"stored"`
+}
+
+// Quantize gives a bundle a variant whose generator computes in 8-bit integers, and
+// measures what that costs on labelled images when there are any.
+func Quantize(ctx context.Context, o QuantizeOptions, observe Observer) (QuantizeReport, error) {
+	if err := o.Validate(); err != nil {
+		return QuantizeReport{}, err
+	}
+	r, err := o.quantize(ctx, observe)
+	if err != nil {
+		return QuantizeReport{}, fmt.Errorf("quantize: %w", err)
+	}
+	return r, nil
+}
+
+func (o QuantizeOptions) quantize(ctx context.Context, observe Observer) (QuantizeReport, error) {
+	if len(o.Val) > 0 {
+		if err := kernel.Int8Supported(); err != nil {
+			return QuantizeReport{}, err
+		}
+	}
+	to := cmp.Or(o.To, o.Bundle)
+	if err := checkNotPublished(ctx, to); err != nil {
+		return QuantizeReport{}, err
+	}
+	b, err := bundle.Load(ctx, o.Bundle)
+	if err != nil {
+		return QuantizeReport{}, err
+	}
+	r := QuantizeReport{From: b.Digest(), Stored: to}
+	variant, err := o.variant(ctx, b, observe)
+	if err != nil {
+		return QuantizeReport{}, err
+	}
+	b.Meta.Int8, r.Int8 = variant, *variant
+	if err := b.Save(ctx, to); err != nil {
+		return QuantizeReport{}, err
+	}
+	r.Bundle = b.Digest()
+	return r, nil
+}
+
+// checkNotPublished keeps versions of a registry as they were published.
+func checkNotPublished(ctx context.Context, url string) error {
+	_, err := blob.Stat(ctx, blob.Join(url, "version.json"))
+	switch {
+	case err == nil:
+		return fmt.Errorf("%s is a version of a registry, which must not change: name another place with --to, and publish that", url)
+	case errors.Is(err, blob.ErrNotFound):
+		return nil
+	}
+	return err
+}
+
+// variant calibrates and measures. It leaves b as it is.
+func (o QuantizeOptions) variant(ctx context.Context, b *bundle.Bundle, observe Observer) (*bundle.Int8, error) {
+	data, err := o.load(ctx, "--data", o.Data, false, len(b.Meta.Classes))
+	if err != nil {
+		return nil, err
+	}
+	defer data.Close()
+	engine := infer.Options{Threads: o.Threads, MaxPixels: o.MaxPixels}
+	n := min(o.Images, data.Len())
+	variant, err := infer.Calibrate(ctx, b, engine, data.spread(ctx, n, observe), o.Method)
+	if err != nil {
+		return nil, err
+	}
+	variant.Data = strings.Join(o.Data, ", ")
+	if len(o.Val) == 0 {
+		return variant, nil
+	}
+	val, err := o.load(ctx, "--val", o.Val, true, len(b.Meta.Classes))
+	if err != nil {
+		return nil, err
+	}
+	defer val.Close()
+	with := *b
+	with.Meta.Int8 = variant
+	if variant.Measured, err = measureInt8(ctx, &with, engine, val, observe); err != nil {
+		return nil, err
+	}
+	variant.Measured.Data = strings.Join(o.Val, ", ")
+	return variant, nil
+}
+
+func (o QuantizeOptions) load(ctx context.Context, what string, patterns []string, masks bool, classes int) (*dataset, error) {
+	d, err := newDataset(classes)
+	if err != nil {
+		return nil, err
+	}
+	if err = d.load(ctx, patterns, masks); err == nil {
+		err = d.judge(what, o.MaxRejects)
+	}
+	if err != nil {
+		return nil, errors.Join(err, d.Close())
+	}
+	return d, nil
+}
+
+// spread are n images from the whole of the dataset.
+func (d *dataset) spread(ctx context.Context, n int, observe Observer) iter.Seq2[*image.NRGBA, error] {
+	return func(yield func(*image.NRGBA, error) bool) {
+		for i := range n {
+			e, err := d.Get(ctx, i*d.Len()/n)
+			if !yield(e.Image, err) {
+				return
+			}
+			observe.tell(Event{Stage: "calibrate", Done: int64(i + 1), Total: int64(n), Unit: "images", Last: i+1 == n})
+		}
+	}
+}
+
+// measureInt8 runs the networks of both precisions on labelled images.
+func measureInt8(ctx context.Context, b *bundle.Bundle, o infer.Options, val *dataset, observe Observer) (*bundle.Int8Measured, error) {
+	c, err := newComparison(b, o)
+	if err != nil {
+		return nil, err
+	}
+	defer c.close()
+	for i := range val.Len() {
+		e, err := val.Get(ctx, i)
+		if err == nil {
+			err = c.add(ctx, e.Image, e.Mask)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", val.index[i].id, err)
+		}
+		observe.tell(Event{Stage: "measure", Done: int64(i + 1), Total: int64(val.Len()), Unit: "images", Last: i+1 == val.Len()})
+	}
+	return c.measured(), nil
+}
+
+// comparison counts where two precisions of a network are right, and where they say
+// the same.
+type comparison struct {
+	meta         bundle.Meta
+	floats, ints *infer.Engine
+	ofFloats     *metric.Confusion
+	ofInts       *metric.Confusion
+	images       int
+	pixels, same int64
+	rules        []selector.Rule // of the calibrated selectors
+	kept         []selector.Kept // by the integers
+}
+
+func newComparison(b *bundle.Bundle, o infer.Options) (*comparison, error) {
+	meta := b.Meta
+	c := &comparison{
+		meta:     meta,
+		ofFloats: metric.NewConfusion(len(meta.Classes), meta.IgnoreID),
+		ofInts:   metric.NewConfusion(len(meta.Classes), meta.IgnoreID),
+	}
+	for _, kind := range selector.Kinds() {
+		if meta.Choice(kind) == nil {
+			continue
+		}
+		rule, err := meta.Rule(kind, selector.Threshold{Auto: true})
+		if err != nil {
+			return nil, err
+		}
+		c.rules = append(c.rules, rule)
+	}
+	c.kept = make([]selector.Kept, len(c.rules))
+	var err error
+	o.Precision = infer.Float32
+	if c.floats, err = infer.New(b, o); err != nil {
+		return nil, err
+	}
+	o.Precision = infer.Int8
+	if c.ints, err = infer.New(b, o); err != nil {
+		c.close()
+		return nil, err
+	}
+	return c, nil
+}
+
+func (c *comparison) close() {
+	for _, e := range []*infer.Engine{c.floats, c.ints} {
+		if e != nil {
+			e.Close()
+		}
+	}
+}
+
+func (c *comparison) add(ctx context.Context, img *image.NRGBA, truth *image.Gray) error {
+	floats, err := c.floats.Predict(ctx, []*image.NRGBA{img})
+	if err != nil {
+		return err
+	}
+	ints, err := c.ints.PredictMargin(ctx, []*image.NRGBA{img})
+	if err != nil {
+		return err
+	}
+	f, i := floats[0], ints[0]
+	if err := errors.Join(c.ofFloats.Add(truth.Pix, f.Mask), c.ofInts.Add(truth.Pix, i.Mask)); err != nil {
+		return err
+	}
+	for at, class := range i.Mask {
+		if class == f.Mask[at] {
+			c.same++
+		}
+	}
+	c.pixels += int64(len(i.Mask))
+	c.images++
+	for r, rule := range c.rules {
+		classes, err := rule.Count(selector.Pixels{Class: i.Mask, Confidence: i.Confidence, SoftmaxMax: i.SoftmaxMax, Margin: i.Margin}, truth.Pix, c.meta.IgnoreID)
+		if err != nil {
+			return err
+		}
+		for _, k := range classes {
+			c.kept[r].Add(k)
+		}
+	}
+	return nil
+}
+
+func (c *comparison) measured() *bundle.Int8Measured {
+	m := &bundle.Int8Measured{
+		Images: c.images, MeanIoU: c.ofInts.MeanIoU(), MeanIoUFloat32: c.ofFloats.MeanIoU(),
+		Agreement: float64(c.same) / float64(max(c.pixels, 1)),
+	}
+	for r, rule := range c.rules {
+		m.Chosen = append(m.Chosen, bundle.Int8Chosen{
+			Selector: rule.Kind, Precision: rule.Precision, Coverage: c.kept[r].Coverage(), Accuracy: c.kept[r].Accuracy(),
+		})
+	}
+	return m
+}
+
+// requantize gives the candidate at url a variant when the champion has one: training
+// has made the champion's worthless. The images that decide at the gate serve for
+// both, ranges and measurement. It returns the candidate's digest.
+func (o RetrainOptions) requantize(ctx context.Context, url string, champion bundle.Meta, observe Observer) (digest string, err error) {
+	meta, digest, err := bundle.ReadMeta(ctx, url)
+	if err != nil || champion.Int8 == nil || meta.Int8 != nil {
+		return digest, err
+	}
+	q := DefaultQuantizeOptions()
+	q.Bundle, q.Data, q.Val, q.Method, q.MaxRejects = url, o.Val, o.Val, champion.Int8.Method, o.MaxRejects
+	r, err := Quantize(ctx, q, observe)
+	return r.Bundle, err
+}
