@@ -4,7 +4,7 @@
 
 For each line "N" on standard input it does N timed runs and prints one line of
 JSON: the seconds of each, by image or iteration, and the peak of memory. All
-arithmetic is float32: neither bfloat16 nor TF32 stands in for it.
+arithmetic but that of int8 is float32: neither bfloat16 nor TF32 stands in for it.
 """
 
 import json
@@ -55,12 +55,16 @@ def onnxruntime_runner(spec):
     return lambda: session.run(None, {"images": x})
 
 
-def openvino_runner(spec):
+def openvino_runner(spec, quantized=None):
+    """In float32; or quantized to int8: "all" layers, or "most": those that advseg computes in int8."""
     import openvino as ov
 
     core = ov.Core()
+    model = core.read_model(spec["onnx"])
+    if quantized:
+        model = quantize(spec, model, quantized)
     # With the default, CPUs that have AMX or AVX512-BF16 would compute in bfloat16.
-    compiled = core.compile_model(core.read_model(spec["onnx"]), "CPU", {
+    compiled = core.compile_model(model, "CPU", {
         "INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": spec["threads"],
         "NUM_STREAMS": "1", "PERFORMANCE_HINT": "LATENCY",
     })
@@ -69,6 +73,21 @@ def openvino_runner(spec):
         raise RuntimeError(f"OpenVINO computes in {precision}, not f32")
     request, x = compiled.create_infer_request(), images(spec)
     return lambda: request.infer({"images": x}, share_inputs=True, share_outputs=True)
+
+
+def quantize(spec, model, which):
+    """NNCF's post-training quantization with its usual settings."""
+    import nncf
+
+    ignored = []
+    if which == "most":
+        convs = [op.get_friendly_name() for op in model.get_ordered_ops() if op.get_type_name() == "Convolution"]
+        kept = [n for n in convs if n.startswith("/d/") or "/layer5/" in n]
+        if len(kept) != 5 + 4:
+            raise RuntimeError(f"D and the head have 9 convolutions, not {kept}")
+        ignored = [convs[0], *kept]
+    return nncf.quantize(model, nncf.Dataset([{"images": images(spec)}]), subset_size=1,
+                         ignored_scope=nncf.IgnoredScope(names=ignored))
 
 
 def images(spec):
@@ -83,6 +102,8 @@ RUNNERS = {
     "torch-channels-last": lambda spec: torch_runner(spec, "channels_last"),
     "onnxruntime": onnxruntime_runner,
     "openvino": openvino_runner,
+    "openvino-int8": lambda spec: openvino_runner(spec, "all"),
+    "openvino-int8-most": lambda spec: openvino_runner(spec, "most"),
 }
 
 

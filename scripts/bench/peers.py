@@ -25,16 +25,19 @@ HERE = pathlib.Path(__file__).resolve().parent
 ADVSEG = "advseg"
 INFERENCE = ("torch", "torch-channels-last", "onnxruntime", "openvino")
 TRAINING = ("torch-channels-last",)
+INT8 = ("openvino-int8", "openvino-int8-most")
 
 
-def row(arch, classes, size, width=64, batch=1, train=False):
+def row(arch, classes, size, width=64, batch=1, train=False, precision="f32"):
     return {"arch": arch, "classes": classes, "size": size, "width": width, "discriminator_width": 64,
-            "batch": batch, "train": train}
+            "batch": batch, "train": train, "precision": precision}
 
 
 ROWS = {
     "resnet18": row("resnet18", 11, "360x480"),
     "resnet101": row("resnet101", 21, "321x321"),
+    "int8-resnet18": row("resnet18", 11, "360x480", precision="int8"),
+    "int8-resnet101": row("resnet101", 21, "321x321", precision="int8"),
     "train-resnet18-w32": row("resnet18", 11, "192x192", width=32, batch=4, train=True),
     "train-resnet18-w64": row("resnet18", 11, "256x256", batch=2, train=True),
     "train-resnet101": row("resnet101", 21, "321x321", train=True),
@@ -74,7 +77,7 @@ class Contender:
 
 
 def bench_command(args, r, *more):
-    cmd = [args.advseg, "bench", "--json", "--quiet", "--precision", args.precision, "--threads", str(args.threads)]
+    cmd = [args.advseg, "bench", "--json", "--quiet", "--precision", r["precision"], "--threads", str(args.threads)]
     for key in ("arch", "classes", "size", "width", "discriminator_width", "batch"):
         cmd += ["--" + key.replace("_", "-"), str(r[key])]
     return cmd + (["--train"] if r["train"] else []) + list(more)
@@ -89,6 +92,14 @@ def environments(args):
     return ours, theirs
 
 
+def peers(r, only):
+    if r["precision"] == "int8":
+        return [n for n in INT8 if not only or n in only]
+    if r["train"]:
+        return [n for n in only or TRAINING if n.startswith("torch")]
+    return [n for n in INFERENCE if not only or n in only]
+
+
 def measure(name, r, args, folder):
     ours, theirs = environments(args)
     say(f"{name}: checking that the networks are the same")
@@ -98,12 +109,10 @@ def measure(name, r, args, folder):
     subprocess.run(nets, input=report, text=True, check=True)
     report = json.loads(report)
 
-    names = [n for n in (TRAINING if r["train"] and not args.only else INFERENCE) if not args.only or n in args.only]
-    if r["train"]:
-        names = [n for n in names if n.startswith("torch")]
+    names = peers(r, args.only)
     h, w = (int(v) for v in report["size"].split("x"))
     spec = r | {"image_height": h, "image_width": w, "threads": args.threads, "onnx": os.path.join(folder, name + ".onnx")}
-    if {"onnxruntime", "openvino"} & set(names):
+    if any(n.startswith(("onnxruntime", "openvino")) for n in names):
         say(f"{name}: exporting ONNX")
         subprocess.run([*nets, "--export", spec["onnx"]], input=json.dumps(report), text=True, check=True, env=theirs)
 
@@ -136,8 +145,7 @@ def summary(name, r, report, contenders):
             "name": c.name, "seconds_median": median, "seconds_min": min(c.seconds), "runs": len(c.seconds),
             "gflops": report["flops"] / median / 1e9, "ratio": median / base, "peak_rss_bytes": c.peak,
         })
-    return {"row": name, **r, "threads": report["threads"], "simd": report["simd"], "precision": report["precision"],
-            "flops": report["flops"], "results": results}
+    return {"row": name, **r, "threads": report["threads"], "simd": report["simd"], "flops": report["flops"], "results": results}
 
 
 def table(rows):
@@ -161,7 +169,7 @@ def machine():
             cpu = next((line.split(":", 1)[1].strip() for line in f if line.startswith("model name")), cpu)
     except OSError:
         pass
-    versions = {p: importlib.metadata.version(p) for p in ("torch", "onnx", "onnxruntime", "openvino", "numpy")}
+    versions = {p: importlib.metadata.version(p) for p in ("torch", "onnx", "onnxruntime", "openvino", "nncf", "numpy")}
     return {"cpu": cpu, "cores": os.cpu_count(), "system": platform.platform(), "versions": versions}
 
 
@@ -179,18 +187,20 @@ def arguments():
     p.add_argument("--width", type=int, default=64)
     p.add_argument("--batch", type=int, default=1)
     p.add_argument("--train", action="store_true", help="time iterations of training")
-    p.add_argument("--only", action="append", choices=INFERENCE,
+    p.add_argument("--only", action="append", choices=INFERENCE + INT8,
                    help="a peer; repeat for more (default: all, for training PyTorch with channels_last)")
     p.add_argument("--threads", type=int, default=os.cpu_count(), help="of each contender (default: all cores)")
     p.add_argument("--rounds", type=int, default=5)
     p.add_argument("--runs", type=int, default=3, help="in each round")
     p.add_argument("--pause", type=float, default=0.3, help="seconds between contenders")
-    p.add_argument("--precision", default="f32", choices=("f32",), help="of all contenders")
+    p.add_argument("--precision", default="f32", choices=("f32", "int8"), help="of all contenders")
     p.add_argument("--simd", help="instruction set of advseg (ADVSEG_SIMD): avx512, avx2, ...")
     p.add_argument("--json", metavar="FILE", help="write the results as JSON too; - for standard output instead of the table")
     args = p.parse_args()
     if args.rounds < 1 or args.runs < 1:
         p.error("--rounds and --runs must be at least 1")
+    if args.train and args.precision == "int8":
+        p.error("--train is in f32")
     return args
 
 
@@ -198,7 +208,7 @@ def main():
     args = arguments()
     rows = {n: ROWS[n] for n in args.row or ([] if args.arch else ROWS)}
     if args.arch:
-        rows["custom"] = row(args.arch, args.classes, args.size, args.width, args.batch, args.train)
+        rows["custom"] = row(args.arch, args.classes, args.size, args.width, args.batch, args.train, args.precision)
     with tempfile.TemporaryDirectory() as folder:
         try:
             done = [measure(name, r, args, folder) for name, r in rows.items()]
