@@ -10,6 +10,7 @@ import (
 	"path"
 	"strings"
 	"sync"
+	"time"
 )
 
 // backend is one kind of storage. Objects carry their key where the callers of
@@ -17,6 +18,9 @@ import (
 // they apply; operation and URL are added above.
 type backend interface {
 	stat(ctx context.Context, key string) (Object, error)
+	// age is stat, and how long ago the object was written, both times by the
+	// storage's own clock.
+	age(ctx context.Context, key string) (Object, time.Duration, error)
 	// list yields the objects in scope in lexical order of keys. Missing
 	// folders and buckets that exist but hold nothing are empty.
 	list(ctx context.Context, s scope) iter.Seq2[Object, error]
@@ -27,6 +31,35 @@ type backend interface {
 	// remove deletes the object if it has the ETag, or in any case if etag is
 	// empty; then a missing object is no error.
 	remove(ctx context.Context, key, etag string) error
+}
+
+// ageByDate is the age of backends whose answers carry the service's time.
+func ageByDate(ctx context.Context, b backend, key string) (Object, time.Duration, error) {
+	var t trail
+	o, err := b.stat(withTrail(ctx, &t), key)
+	if err == nil && t.clock().IsZero() {
+		err = errors.New("the service does not tell its time (no Date in its answers)")
+	}
+	if err != nil {
+		return Object{}, 0, err
+	}
+	return o, t.clock().Sub(o.ModTime), nil
+}
+
+// removed judges a deletion that found another version than it was to delete,
+// or none. If none is there, and an earlier request for it may have been carried
+// out, then it was.
+func removed(ctx context.Context, b backend, key string, t *trail) error {
+	if t.unclear() {
+		_, err := b.stat(ctx, key)
+		if errors.Is(err, ErrNotFound) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return ErrChanged
 }
 
 // sink takes an object's bytes. Exactly one of commit and abort is called, once.
@@ -60,6 +93,18 @@ func (c condition) lost() error {
 	return ErrChanged
 }
 
+// broken tells whether what a look at the object has found goes against the
+// condition.
+func (c condition) broken(o Object, err error) bool {
+	switch {
+	case c.absent:
+		return err == nil
+	case c.etag != "":
+		return errors.Is(err, ErrNotFound) || err == nil && o.ETag != c.etag
+	}
+	return false
+}
+
 var errRange = errors.New("offset past the end of the object")
 
 // Names with these starts are temp and lock files of the local backend. They
@@ -88,7 +133,7 @@ func CloseClients() error {
 	defer clients.Unlock()
 	var errs []error
 	for _, c := range clients.gs {
-		errs = append(errs, c.Close())
+		errs = append(errs, c.close())
 	}
 	for _, c := range clients.s3 {
 		c.close()
@@ -106,7 +151,7 @@ func dial(l location) (backend, error) {
 	case "gs":
 		clients.Lock()
 		defer clients.Unlock()
-		endpoint := os.Getenv("STORAGE_EMULATOR_HOST")
+		endpoint := os.Getenv(gsEmulator)
 		c := clients.gs[endpoint]
 		if c == nil {
 			var err error

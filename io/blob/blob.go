@@ -30,6 +30,18 @@ func Stat(ctx context.Context, url string) (Object, error) {
 	return l.object(o), fail("stat", url, err)
 }
 
+// Age describes the object at url and tells how long ago it was written. Both
+// moments are by the clock of the storage (the service's, the file server's), to
+// about a second: what clocks here and there show does not matter.
+func Age(ctx context.Context, url string) (Object, time.Duration, error) {
+	b, l, err := resolve(ctx, url)
+	if err != nil {
+		return Object{}, 0, fail("stat", url, err)
+	}
+	o, age, err := b.age(ctx, l.key)
+	return l.object(o), age, fail("stat", url, err)
+}
+
 // Reader streams an object.
 type Reader struct {
 	body   io.ReadCloser
@@ -107,7 +119,8 @@ func Delete(ctx context.Context, url string) error {
 }
 
 // DeleteIf removes the object at url if it still has the ETag, and is
-// ErrChanged if it has another or is gone.
+// ErrChanged if it has another or is gone. If the answer to a request was lost
+// and nothing is there afterwards, that is a success.
 func DeleteIf(ctx context.Context, url, etag string) error {
 	if etag == "" {
 		return fail("delete", url, errNoETag)

@@ -30,6 +30,7 @@ var conformance = []struct {
 	{"Ranges", testRanges},
 	{"ReadFileLimit", testReadFileLimit},
 	{"Missing", testMissing},
+	{"Age", testAge},
 	{"LargeObject", testLargeObject},
 	{"Abort", testAbort},
 	{"AbortLarge", testAbortLarge},
@@ -272,6 +273,17 @@ func testMissing(t *testing.T, base string) {
 	}
 	if got := list(t, base, blob.Join(base, "no/such/folder/**")); len(got) > 0 {
 		t.Errorf("List below a missing folder = %q", got)
+	}
+}
+
+func testAge(t *testing.T, base string) {
+	url := blob.Join(base, "x")
+	_, _, err := blob.Age(t.Context(), url)
+	wantError(t, err, blob.ErrNotFound, url)
+	want := write(t, url, "x")
+	o, age, err := blob.Age(t.Context(), url)
+	if err != nil || o.ETag != want.ETag || age < -2*time.Second || age > time.Minute {
+		t.Errorf("Age of what was written just now: %+v, %v, %v", o, age, err)
 	}
 }
 

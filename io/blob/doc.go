@@ -41,5 +41,14 @@
 // configuration, AWS_ENDPOINT_URL included. Clients are made on first use, kept
 // for the life of the process and closed by CloseClients.
 //
+// # Failures
+//
+// Requests that fail in a way that may pass are sent again, up to 8 times, after
+// random pauses that double (24 s together at most). A request that makes no
+// progress for 30 s (ADVSEG_REQUEST_TIMEOUT) counts as failed: no answer, or
+// less than 64 KiB of a body. Downloads that break go on at the same byte of the
+// same version, and are ErrChanged if that version is gone. A write whose answer
+// was lost is looked for in storage before it is called failed.
+//
 // The package must not know what is stored: no shards, bundles or images.
 package blob

@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strings"
 	"syscall"
+	"time"
 )
 
 // files is the local file system. Keys are slash paths.
@@ -54,6 +55,25 @@ func (files) stat(_ context.Context, key string) (Object, error) {
 		return Object{}, errFolder
 	}
 	return fileObject(key, fi), nil
+}
+
+// age asks the file system for its time by making a file.
+func (f files) age(ctx context.Context, key string) (Object, time.Duration, error) {
+	o, err := f.stat(ctx, key)
+	if err != nil {
+		return Object{}, 0, err
+	}
+	temp, err := newTemp(filepath.Dir(filepath.FromSlash(key)))
+	if err != nil {
+		return Object{}, 0, fileError(err, folderWritePermission)
+	}
+	defer temp.Close()
+	defer os.Remove(temp.Name())
+	now, err := temp.Stat()
+	if err != nil {
+		return Object{}, 0, err
+	}
+	return o, now.ModTime().Sub(o.ModTime), nil
 }
 
 func (files) open(ctx context.Context, key string, offset, length int64) (io.ReadCloser, Object, error) {

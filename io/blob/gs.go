@@ -8,39 +8,69 @@ import (
 	"io"
 	"iter"
 	"net/http"
+	"os"
 	"strconv"
 	"time"
 
 	"cloud.google.com/go/storage"
-	"github.com/googleapis/gax-go/v2"
 	"google.golang.org/api/googleapi"
 	"google.golang.org/api/iterator"
+	"google.golang.org/api/option"
+	htransport "google.golang.org/api/transport/http"
 )
 
+// gsEmulator is the variable that names a service in place of Google's.
+const gsEmulator = "STORAGE_EMULATOR_HOST"
+
 // gsClient is Google Cloud Storage. ETags are generations.
-type gsClient struct{ *storage.Client }
+type gsClient struct {
+	*storage.Client
+	transport *transport
+	policy    retryPolicy
+}
 
 func newGSClient() (*gsClient, error) {
-	// The client outlives the call that happens to need it first, and JSON
-	// reads behave as the other requests do.
-	c, err := storage.NewClient(context.Background(), storage.WithJSONReads())
+	p, err := currentPolicy()
+	if err != nil {
+		return nil, err
+	}
+	auth := option.WithScopes(storage.ScopeFullControl, "https://www.googleapis.com/auth/cloud-platform") // as the library asks for
+	if os.Getenv(gsEmulator) != "" {
+		auth = option.WithoutAuthentication()
+	}
+	// The client outlives the call that happens to need it first.
+	ctx, t := context.Background(), newTransport(p)
+	authorized, err := htransport.NewTransport(ctx, t, auth, option.WithUserAgent("advseg"))
 	if err != nil {
 		return nil, fmt.Errorf("no client for gs://: is there a service account, or was gcloud auth application-default login run? %w", err)
 	}
-	// Every request can be sent again: writes put the same bytes, and those
-	// with a condition recognise their own success (see marker). Attempts are
-	// bounded so that an unreachable service is an error and not a standstill.
+	// JSON reads behave as the other requests do.
+	c, err := storage.NewClient(ctx, storage.WithJSONReads(), option.WithHTTPClient(&http.Client{Transport: authorized}))
+	if err != nil {
+		return nil, fmt.Errorf("no client for gs://: %w", err)
+	}
+	// Every request can be sent again: writes put the same bytes, and recognise
+	// their own success (see marker).
 	c.SetRetry(
 		storage.WithPolicy(storage.RetryAlways),
-		storage.WithMaxAttempts(8),
-		storage.WithBackoff(gax.Backoff{Initial: 300 * time.Millisecond, Max: 20 * time.Second, Multiplier: 2}),
+		storage.WithMaxAttempts(p.attempts),
+		storage.WithBackoff(p.backoff()),
+		storage.WithErrorFunc(transient),
 	)
-	return &gsClient{c}, nil
+	return &gsClient{Client: c, transport: t, policy: p}, nil
 }
 
-func (c *gsClient) bucket(name string) backend { return gsBucket{c.Bucket(name)} }
+func (c *gsClient) close() error {
+	defer c.transport.close()
+	return c.Client.Close()
+}
 
-type gsBucket struct{ *storage.BucketHandle }
+func (c *gsClient) bucket(name string) backend { return gsBucket{c.Bucket(name), c.policy} }
+
+type gsBucket struct {
+	*storage.BucketHandle
+	policy retryPolicy
+}
 
 func gsError(err error, permission string) error {
 	if err == nil {
@@ -86,6 +116,10 @@ func (b gsBucket) stat(ctx context.Context, key string) (Object, error) {
 	return gsObject(a), nil
 }
 
+func (b gsBucket) age(ctx context.Context, key string) (Object, time.Duration, error) {
+	return ageByDate(ctx, b, key)
+}
+
 func (b gsBucket) list(ctx context.Context, s scope) iter.Seq2[Object, error] {
 	return listPages(ctx, s, b.pages)
 }
@@ -120,7 +154,28 @@ func (b gsBucket) pages(ctx context.Context, prefix string, flat bool) iter.Seq2
 }
 
 func (b gsBucket) open(ctx context.Context, key string, offset, length int64) (io.ReadCloser, Object, error) {
-	r, err := b.Object(key).NewRangeReader(ctx, offset, length)
+	body, o, err := b.get(ctx, b.Object(key), offset, length)
+	if err != nil {
+		return nil, Object{}, err
+	}
+	generation, err := gsGeneration(o.ETag)
+	if err != nil {
+		body.Close()
+		return nil, Object{}, err
+	}
+	end := o.Size
+	if length >= 0 {
+		end = min(end, offset+length)
+	}
+	again := func(from int64) (io.ReadCloser, error) {
+		body, _, err := b.get(ctx, b.Object(key).Generation(generation), from, end-from)
+		return body, err
+	}
+	return &resuming{ctx: ctx, policy: b.policy, body: body, pos: offset, end: end, again: again}, o, nil
+}
+
+func (b gsBucket) get(ctx context.Context, h *storage.ObjectHandle, offset, length int64) (io.ReadCloser, Object, error) {
+	r, err := h.NewRangeReader(withTrail(ctx, &trail{once: true}), offset, length)
 	if err != nil {
 		return nil, Object{}, gsError(err, "storage.objects.get")
 	}
@@ -131,17 +186,28 @@ func (b gsBucket) open(ctx context.Context, key string, offset, length int64) (i
 			"clear that (gcloud storage objects update --clear-content-encoding)")
 	}
 	return r, Object{
-		URL: key, Size: r.Attrs.Size, ETag: strconv.FormatInt(r.Attrs.Generation, 10), ModTime: r.Attrs.LastModified,
+		URL: h.ObjectName(), Size: r.Attrs.Size, ETag: strconv.FormatInt(r.Attrs.Generation, 10), ModTime: r.Attrs.LastModified,
 	}, nil
 }
 
-// marker is the metadata key under which a conditional write puts a random
-// value. A request whose answer is lost is sent again, and then fails on its
-// own success; the marker tells that apart from another's.
+// gsGeneration is what an ETag stands for. One that stands for none belongs to
+// no version that is there.
+func gsGeneration(etag string) (int64, error) {
+	generation, err := strconv.ParseInt(etag, 10, 64)
+	if err != nil || generation <= 0 {
+		return 0, fmt.Errorf("%w: %q is no generation of a gs object", ErrChanged, etag)
+	}
+	return generation, nil
+}
+
+// marker is the metadata key under which a write puts a random value. A request
+// whose answer is lost is sent again, and may then fail on its own success; the
+// marker tells that apart from another's.
 const marker = "advseg-write"
 
 type gsSink struct {
 	*storage.Writer
+	trail  *trail
 	bucket gsBucket
 	cond   condition
 	cancel context.CancelFunc
@@ -149,24 +215,26 @@ type gsSink struct {
 }
 
 func (b gsBucket) create(ctx context.Context, key string, cond condition, size int64) (sink, error) {
-	ctx, cancel := context.WithCancel(ctx)
 	o := b.Object(key)
-	s := &gsSink{bucket: b, cond: cond, cancel: cancel}
 	switch {
 	case cond.absent:
 		o = o.If(storage.Conditions{DoesNotExist: true})
 	case cond.etag != "":
-		generation, err := strconv.ParseInt(cond.etag, 10, 64)
-		if err != nil || generation <= 0 {
-			cancel()
-			return nil, fmt.Errorf("%w: %q is no generation of a gs object", ErrChanged, cond.etag)
+		generation, err := gsGeneration(cond.etag)
+		if err != nil {
+			return nil, err
 		}
 		o = o.If(storage.Conditions{GenerationMatch: generation})
 	}
-	s.Writer = o.NewWriter(ctx)
-	if cond != (condition{}) {
-		s.Metadata = map[string]string{marker: rand.Text()}
-	}
+	// The library goes on trying to upload for as long as the context lasts, or
+	// for a time that knows nothing of ours.
+	attempts := &tries{limit: b.policy.attempts}
+	s := &gsSink{bucket: b, cond: cond, trail: &trail{}}
+	ctx, s.cancel = context.WithCancel(withTrail(ctx, s.trail))
+	s.Writer = o.Retryer(storage.WithErrorFunc(attempts.again)).NewWriter(ctx)
+	s.ProgressFunc = func(int64) { attempts.progress() }
+	s.ChunkRetryDeadline = time.Hour
+	s.Metadata = map[string]string{marker: rand.Text()}
 	s.ChunkSize = 8 << 20
 	if size >= 0 {
 		s.ChunkSize = int(min(size, 8<<20-1) + 1) // the library's buffer
@@ -195,9 +263,17 @@ func (s *gsSink) commit(ctx context.Context) (Object, error) {
 	if err == nil {
 		return gsObject(s.Attrs()), nil
 	}
-	if gsCode(err) == http.StatusPreconditionFailed {
-		if a, err := s.bucket.Object(s.Name).Attrs(ctx); err == nil && a.Metadata[marker] == s.Metadata[marker] {
-			return gsObject(a), nil
+	if gsCode(err) == http.StatusPreconditionFailed || s.trail.unclear() && !unsent(err) {
+		a, lookErr := s.bucket.Object(s.Name).Attrs(ctx)
+		lookErr = gsError(lookErr, "storage.objects.get")
+		var there Object
+		if lookErr == nil {
+			if there = gsObject(a); a.Metadata[marker] == s.Metadata[marker] {
+				return there, nil
+			}
+		}
+		if s.cond.broken(there, lookErr) {
+			return Object{}, s.cond.lost()
 		}
 	}
 	return Object{}, s.fault(err)
@@ -213,16 +289,17 @@ func (s *gsSink) abort() {
 func (b gsBucket) remove(ctx context.Context, key, etag string) error {
 	o := b.Object(key)
 	if etag != "" {
-		generation, err := strconv.ParseInt(etag, 10, 64)
-		if err != nil || generation <= 0 {
-			return fmt.Errorf("%w: %q is no generation of a gs object", ErrChanged, etag)
+		generation, err := gsGeneration(etag)
+		if err != nil {
+			return err
 		}
 		o = o.If(storage.Conditions{GenerationMatch: generation})
 	}
-	err := gsError(o.Delete(ctx), "storage.objects.delete")
+	var t trail
+	err := gsError(o.Delete(withTrail(ctx, &t)), "storage.objects.delete")
 	switch {
 	case gsCode(err) == http.StatusPreconditionFailed, etag != "" && errors.Is(err, ErrNotFound):
-		return ErrChanged
+		return removed(ctx, b, key, &t)
 	case errors.Is(err, ErrNotFound):
 		return nil
 	}

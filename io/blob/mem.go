@@ -60,6 +60,11 @@ func (b *memBucket) stat(ctx context.Context, key string) (Object, error) {
 	return o.info, err
 }
 
+func (b *memBucket) age(ctx context.Context, key string) (Object, time.Duration, error) {
+	o, err := b.stat(ctx, key)
+	return o, time.Since(o.ModTime), err
+}
+
 func (b *memBucket) list(ctx context.Context, s scope) iter.Seq2[Object, error] {
 	b.store.mu.Lock()
 	names := slices.Sorted(maps.Keys(b.objects))

@@ -13,15 +13,19 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/aws/ratelimit"
+	"github.com/aws/aws-sdk-go-v2/aws/retry"
 	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
 	"github.com/aws/aws-sdk-go-v2/config"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/aws/smithy-go/logging"
 )
 
 // s3Client is Amazon S3, or a service that speaks its protocol. ETags are S3's.
 type s3Client struct {
 	*s3.Client
-	transport *http.Transport
+	transport *transport
+	policy    retryPolicy
 }
 
 // s3Endpoint is the service in place of Amazon's, if any.
@@ -33,6 +37,10 @@ func s3Endpoint() string {
 }
 
 func newS3Client(endpoint string) (*s3Client, error) {
+	p, err := currentPolicy()
+	if err != nil {
+		return nil, err
+	}
 	cfg, err := config.LoadDefaultConfig(context.Background())
 	if err != nil {
 		return nil, fmt.Errorf("no client for s3://: look at the AWS_* variables and ~/.aws: %w", err)
@@ -40,13 +48,32 @@ func newS3Client(endpoint string) (*s3Client, error) {
 	if cfg.Region == "" && endpoint != "" {
 		cfg.Region = "us-east-1" // signatures need some region, other services have none
 	}
-	transport := awshttp.NewBuildableClient().GetTransport()
-	cfg.HTTPClient = &http.Client{Transport: transport, CheckRedirect: keepMethod}
-	return &s3Client{transport: transport, Client: s3.NewFromConfig(cfg, func(o *s3.Options) {
+	t := newTransport(p)
+	cfg.HTTPClient = &http.Client{Transport: t, CheckRedirect: keepMethod}
+	return &s3Client{transport: t, policy: p, Client: s3.NewFromConfig(cfg, func(o *s3.Options) {
 		o.UsePathStyle = endpoint != "" // bucket.host names exist only at Amazon
-		o.RetryMaxAttempts = 8
-		o.DisableLogOutputChecksumValidationSkipped = true
+		o.Retryer = s3Retryer(p)
+		o.Logger = logging.Nop{} // errors are returned; a library does not print
 	})}, nil
+}
+
+// s3Retryer is the SDK's with the package's policy.
+func s3Retryer(p retryPolicy) aws.Retryer {
+	return retry.NewStandard(func(o *retry.StandardOptions) {
+		o.MaxAttempts = p.attempts
+		o.RateLimiter = ratelimit.None
+		o.Backoff = retry.BackoffDelayerFunc(func(n int, _ error) (time.Duration, error) { return p.pause(n), nil })
+		verdict := retry.IsErrorRetryableFunc(func(err error) aws.Ternary {
+			switch {
+			case permanent(err):
+				return aws.FalseTernary
+			case transient(err), transientCodes[s3Code(err)]:
+				return aws.TrueTernary
+			}
+			return aws.UnknownTernary
+		})
+		o.Retryables = append([]retry.IsErrorRetryable{retry.NoRetryCanceledError{}, verdict}, o.Retryables...)
+	})
 }
 
 // keepMethod follows the redirects that repeat the request, as the SDK's own
@@ -58,7 +85,7 @@ func keepMethod(r *http.Request, _ []*http.Request) error {
 	return nil
 }
 
-func (c *s3Client) close() { c.transport.CloseIdleConnections() }
+func (c *s3Client) close() { c.transport.close() }
 
 func (c *s3Client) bucket(name string) backend { return s3Bucket{c, name} }
 
@@ -107,6 +134,10 @@ func (b s3Bucket) stat(ctx context.Context, key string) (Object, error) {
 	return o, err
 }
 
+func (b s3Bucket) age(ctx context.Context, key string) (Object, time.Duration, error) {
+	return ageByDate(ctx, b, key)
+}
+
 func (b s3Bucket) list(ctx context.Context, s scope) iter.Seq2[Object, error] {
 	return listPages(ctx, s, b.pages)
 }
@@ -140,7 +171,6 @@ func (b s3Bucket) pages(ctx context.Context, prefix string, flat bool) iter.Seq2
 	}
 }
 
-// open reads on at the same byte of the same version when a connection breaks.
 func (b s3Bucket) open(ctx context.Context, key string, offset, length int64) (io.ReadCloser, Object, error) {
 	body, o, err := b.get(ctx, key, offset, length, "")
 	if err != nil {
@@ -154,7 +184,7 @@ func (b s3Bucket) open(ctx context.Context, key string, offset, length int64) (i
 		body, _, err := b.get(ctx, key, from, end-from, o.ETag)
 		return body, err
 	}
-	return &resuming{ctx: ctx, body: body, pos: offset, end: end, again: again}, o, nil
+	return &resuming{ctx: ctx, policy: b.policy, body: body, pos: offset, end: end, again: again}, o, nil
 }
 
 func (b s3Bucket) get(ctx context.Context, key string, offset, length int64, etag string) (io.ReadCloser, Object, error) {
@@ -198,60 +228,13 @@ func (b s3Bucket) remove(ctx context.Context, key, etag string) error {
 		}
 		in.IfMatch = &etag
 	}
-	_, err := b.DeleteObject(ctx, in)
+	var t trail
+	_, err := b.DeleteObject(withTrail(ctx, &t), in)
 	switch code := s3Code(err); {
 	case etag != "" && (code == http.StatusNotFound || code == http.StatusPreconditionFailed || code == http.StatusConflict):
-		return ErrChanged
+		return removed(ctx, b, key, &t)
 	case code == http.StatusNotFound:
 		return nil
 	}
 	return s3Error(err, "s3:DeleteObject")
 }
-
-// resuming is a reader that opens its object again where a connection broke.
-type resuming struct {
-	ctx      context.Context
-	body     io.ReadCloser
-	pos, end int64
-	failures int // since the last byte
-	again    func(from int64) (io.ReadCloser, error)
-}
-
-const maxResumes = 4
-
-func (r *resuming) Read(p []byte) (int, error) {
-	for {
-		n, err := r.body.Read(p)
-		r.pos += int64(n)
-		if n > 0 {
-			r.failures = 0
-		}
-		if err == io.EOF && r.pos < r.end {
-			err = io.ErrUnexpectedEOF
-		}
-		if err == nil || err == io.EOF || r.pos >= r.end || r.ctx.Err() != nil {
-			return n, err
-		}
-		if r.failures++; r.failures > maxResumes {
-			return n, err
-		}
-		select {
-		case <-r.ctx.Done():
-			return n, r.ctx.Err()
-		case <-time.After(50 * time.Millisecond << r.failures):
-		}
-		body, again := r.again(r.pos)
-		if errors.Is(again, ErrChanged) || errors.Is(again, ErrNotFound) {
-			return n, fmt.Errorf("%w, while it was being read: %w", again, err)
-		}
-		if again == nil {
-			r.body.Close()
-			r.body = body
-		}
-		if n > 0 {
-			return n, nil
-		}
-	}
-}
-
-func (r *resuming) Close() error { return r.body.Close() }

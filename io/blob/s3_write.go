@@ -23,6 +23,7 @@ const s3Put = "s3:PutObject"
 
 type s3Sink struct {
 	ctx    context.Context
+	trail  *trail
 	bucket s3Bucket
 	key    string
 	cond   condition
@@ -35,7 +36,8 @@ type s3Sink struct {
 
 func (b s3Bucket) create(ctx context.Context, key string, cond condition, _ int64) (sink, error) {
 	meta := map[string]string{marker: rand.Text()}
-	return &s3Sink{ctx: ctx, bucket: b, key: key, cond: cond, meta: meta}, nil
+	t := &trail{}
+	return &s3Sink{ctx: withTrail(ctx, t), trail: t, bucket: b, key: key, cond: cond, meta: meta}, nil
 }
 
 func (s *s3Sink) Write(p []byte) (n int, err error) {
@@ -81,20 +83,22 @@ func (s *s3Sink) uploadPart() error {
 // commit publishes by one request, either way. The modification time is this
 // machine's: S3 tells its own only when asked again.
 func (s *s3Sink) commit(ctx context.Context) (Object, error) {
-	etag, err := s.publish(ctx)
+	etag, err := s.publish(withTrail(ctx, s.trail))
 	if err == nil {
 		return Object{URL: s.key, Size: s.size, ETag: etag, ModTime: time.Now()}, nil
 	}
 	s.abort()
 	var api smithy.APIError
-	switch code := s3Code(err); {
-	case errors.As(err, &api) && api.ErrorCode() == "NoSuchBucket":
-	case code == http.StatusPreconditionFailed, code == http.StatusConflict, code == http.StatusNotFound:
-		// Also what a request gets that is sent again after it has succeeded.
-		if o, meta, err := s.bucket.head(ctx, s.key); err == nil && meta[marker] == s.meta[marker] {
-			return o, nil
+	noBucket := errors.As(err, &api) && api.ErrorCode() == "NoSuchBucket"
+	code := s3Code(err)
+	stands := !noBucket && (code == http.StatusPreconditionFailed || code == http.StatusConflict || code == http.StatusNotFound)
+	if stands || s.trail.unclear() && !unsent(err) {
+		// Perhaps its own work: the answer to an earlier request was lost.
+		there, meta, lookErr := s.bucket.head(ctx, s.key)
+		if lookErr == nil && meta[marker] == s.meta[marker] {
+			return there, nil
 		}
-		if s.cond != (condition{}) {
+		if stands && s.cond != (condition{}) || s.cond.broken(there, lookErr) {
 			return Object{}, s.cond.lost()
 		}
 	}
@@ -110,25 +114,14 @@ func (s *s3Sink) publish(ctx context.Context) (etag string, err error) {
 		ifMatch = &s.cond.etag
 	}
 	if s.upload == nil {
-		for wait := 50 * time.Millisecond; ; wait *= 2 {
-			out, err := s.bucket.PutObject(ctx, &s3.PutObjectInput{
-				Bucket: &s.bucket.name, Key: &s.key, Metadata: s.meta, IfMatch: ifMatch, IfNoneMatch: ifNoneMatch,
-				Body: bytes.NewReader(s.buf.Bytes()),
-			})
-			if err == nil {
-				return aws.ToString(out.ETag), nil
-			}
-			// 409: another request on the object was under way, whose outcome
-			// decides about ours. Amazon asks to try again.
-			if s3Code(err) != http.StatusConflict || wait > time.Second {
-				return "", err
-			}
-			select {
-			case <-ctx.Done():
-				return "", ctx.Err()
-			case <-time.After(wait):
-			}
+		out, err := s.bucket.PutObject(ctx, &s3.PutObjectInput{
+			Bucket: &s.bucket.name, Key: &s.key, Metadata: s.meta, IfMatch: ifMatch, IfNoneMatch: ifNoneMatch,
+			Body: bytes.NewReader(s.buf.Bytes()),
+		})
+		if err != nil {
+			return "", err
 		}
+		return aws.ToString(out.ETag), nil
 	}
 	if s.buf.Len() > 0 {
 		if err := s.uploadPart(); err != nil {

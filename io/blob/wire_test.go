@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"github.com/advseg/advseg/io/blob"
+	"github.com/advseg/advseg/io/blob/blobtest"
 )
 
 var services = []string{"gs", "s3"}
@@ -20,10 +21,10 @@ var services = []string{"gs", "s3"}
 func TestForbidden(t *testing.T) {
 	forbid := map[string]hook{
 		"gs": func(w http.ResponseWriter, _ *http.Request, _ http.Handler) {
-			gsFail(w, http.StatusForbidden, "user@example.com does not have access")
+			blobtest.GSError(w, http.StatusForbidden, "user@example.com does not have access")
 		},
 		"s3": func(w http.ResponseWriter, _ *http.Request, _ http.Handler) {
-			s3Fail(w, http.StatusForbidden, "AccessDenied")
+			blobtest.S3Error(w, http.StatusForbidden, "AccessDenied")
 		},
 	}
 	for _, scheme := range services {
@@ -173,44 +174,40 @@ func (w *cutWriter) Write(p []byte) (int, error) {
 // TestChangedWhileReading: a download that breaks is not continued with the
 // bytes of another version.
 func TestChangedWhileReading(t *testing.T) {
-	var cut atomic.Bool
-	base := newBucket(t, "s3", func(w http.ResponseWriter, r *http.Request, next http.Handler) {
-		if r.Method == http.MethodGet && cut.CompareAndSwap(true, false) {
-			w = &cutWriter{ResponseWriter: w, left: 100_000}
-		}
-		if match := r.Header.Get("If-Match"); r.Method == http.MethodGet && match != "" {
-			head := httptest.NewRecorder()
-			next.ServeHTTP(head, httptest.NewRequest(http.MethodHead, "http://"+r.Host+r.URL.EscapedPath(), nil))
-			if head.Header().Get("ETag") != match {
-				s3Fail(w, http.StatusPreconditionFailed, "PreconditionFailed")
-				return
+	for _, scheme := range services {
+		t.Run(scheme, func(t *testing.T) {
+			var cut atomic.Bool
+			base := newBucket(t, scheme, func(w http.ResponseWriter, r *http.Request, next http.Handler) {
+				if r.Method == http.MethodGet && cut.CompareAndSwap(true, false) {
+					w = &cutWriter{ResponseWriter: w, left: 100_000}
+				}
+				next.ServeHTTP(w, r)
+			})
+			url := base + "/x"
+			if _, err := blob.WriteFile(t.Context(), url, large()[:300_000]); err != nil {
+				t.Fatal(err)
 			}
-		}
-		next.ServeHTTP(w, r)
-	})
-	url := base + "/x"
-	if _, err := blob.WriteFile(t.Context(), url, large()[:300_000]); err != nil {
-		t.Fatal(err)
-	}
-	cut.Store(true)
-	r, err := blob.Open(t.Context(), url)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer r.Close()
-	if _, err := blob.WriteFile(t.Context(), url, large()[1:300_001]); err != nil {
-		t.Fatal(err)
-	}
-	buf := make([]byte, 300_000)
-	n := 0
-	for err == nil {
-		var k int
-		k, err = r.Read(buf[n:])
-		n += k
-	}
-	wantError(t, err, blob.ErrChanged, url)
-	if n != 100_000 {
-		t.Errorf("read %d bytes before the error", n)
+			cut.Store(true)
+			r, err := blob.Open(t.Context(), url)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer r.Close()
+			if _, err := blob.WriteFile(t.Context(), url, large()[1:300_001]); err != nil {
+				t.Fatal(err)
+			}
+			buf := make([]byte, 300_000)
+			n := 0
+			for err == nil {
+				var k int
+				k, err = r.Read(buf[n:])
+				n += k
+			}
+			wantError(t, err, blob.ErrChanged, url)
+			if n != 100_000 {
+				t.Errorf("read %d bytes before the error", n)
+			}
+		})
 	}
 }
 

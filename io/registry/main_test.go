@@ -2,26 +2,20 @@ package registry
 
 import (
 	"fmt"
-	"io"
-	"net/http"
 	"net/http/httptest"
-	"net/url"
 	"os"
 	"path/filepath"
-	"strconv"
-	"strings"
-	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
-	"github.com/fsouza/fake-gcs-server/fakestorage"
 	"go.uber.org/goleak"
 
 	"github.com/advseg/advseg/io/blob"
+	"github.com/advseg/advseg/io/blob/blobtest"
 )
 
-var gsFake *fakestorage.Server
+var gsFake *blobtest.Fake
 
 func TestMain(m *testing.M) {
 	os.Exit(run(m))
@@ -29,12 +23,12 @@ func TestMain(m *testing.M) {
 
 func run(m *testing.M) int {
 	var err error
-	gsFake, err = fakestorage.NewServerWithOptions(fakestorage.Options{NoListener: true, Writer: io.Discard})
+	gsFake, err = blobtest.NewGS("")
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
-	server := httptest.NewServer(conditions(gsFake))
+	server := httptest.NewServer(gsFake)
 	os.Setenv("STORAGE_EMULATOR_HOST", server.URL)
 	code := m.Run()
 	if err := blob.CloseClients(); err != nil {
@@ -42,7 +36,7 @@ func run(m *testing.M) int {
 		code = 1
 	}
 	server.Close()
-	gsFake.Stop()
+	gsFake.Close()
 	if code == 0 {
 		if err := goleak.Find(goleak.IgnoreTopFunction("go.opencensus.io/stats/view.(*worker).start")); err != nil {
 			fmt.Fprintln(os.Stderr, err)
@@ -50,32 +44,6 @@ func run(m *testing.M) int {
 		}
 	}
 	return code
-}
-
-// conditions adds what the fake leaves out of the protocol: deletions under a
-// generation precondition.
-func conditions(fake *fakestorage.Server) http.Handler {
-	var mu sync.Mutex
-	next := fake.HTTPHandler()
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.Method != http.MethodGet {
-			mu.Lock()
-			defer mu.Unlock()
-		}
-		if want := r.URL.Query().Get("ifGenerationMatch"); r.Method == http.MethodDelete && want != "" {
-			bucket, object, _ := strings.Cut(strings.TrimPrefix(r.URL.EscapedPath(), "/storage/v1/b/"), "/o/")
-			name, err := url.PathUnescape(object)
-			if err != nil {
-				http.Error(w, err.Error(), http.StatusBadRequest)
-				return
-			}
-			if o, err := fake.GetObject(bucket, name); err == nil && strconv.FormatInt(o.Generation, 10) != want {
-				http.Error(w, "conditionNotMet", http.StatusPreconditionFailed)
-				return
-			}
-		}
-		next.ServeHTTP(w, r)
-	})
 }
 
 var places atomic.Int64
@@ -86,7 +54,9 @@ func onEach(t *testing.T, test func(t *testing.T, base string)) {
 	t.Run("file", func(t *testing.T) { test(t, filepath.ToSlash(t.TempDir())) })
 	t.Run("gs", func(t *testing.T) {
 		name := fmt.Sprint("bucket-", places.Add(1))
-		gsFake.CreateBucketWithOpts(fakestorage.CreateBucketOpts{Name: name})
+		if err := gsFake.CreateBucket(name); err != nil {
+			t.Fatal(err)
+		}
 		test(t, "gs://"+name+"/deep")
 	})
 }
