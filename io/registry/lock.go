@@ -12,25 +12,36 @@ import (
 	"github.com/advseg/advseg/io/blob"
 )
 
-// ClockSkew is by how much the clocks of machines that share a registry may
-// differ. A holder stops when its lock expires by its own clock; others wait
-// this much longer by theirs. Clocks further apart could let two work at a time;
-// PromoteOver still keeps the champion consistent then.
-const ClockSkew = 30 * time.Second
+// Grace is how long after its end a lock is left alone, for the seconds to which
+// storage tells the time.
+//
+// No clock is compared with another machine's. How old a lock is, is told by the
+// storage's clock alone; its holder stops when the lock's time has passed since
+// before the last renewal was sent, on its own clock.
+const Grace = 5 * time.Second
 
-// lockRecord is locks/NAME.json.
+// lockRecord is locks/NAME.json. The times are by the holder's clock, for people
+// to read; what counts is for how long the lock was taken.
 type lockRecord struct {
-	Holder   string    `json:"holder"`
-	Token    string    `json:"token"` // random, one per Lock
-	Acquired time.Time `json:"acquired"`
-	Expires  time.Time `json:"expires"`
+	Holder     string    `json:"holder"`
+	Token      string    `json:"token"` // random, one per Lock
+	Acquired   time.Time `json:"acquired"`
+	Expires    time.Time `json:"expires"`
+	TTLSeconds float64   `json:"ttl_seconds"` // from the last renewal
+}
+
+func (r lockRecord) ttl() time.Duration {
+	if r.TTLSeconds == 0 { // written by an earlier release
+		return r.Expires.Sub(r.Acquired)
+	}
+	return time.Duration(r.TTLSeconds * float64(time.Second))
 }
 
 // LockedError says who has the lock. It is ErrLocked.
 type LockedError struct {
 	Name, Holder string
 	Acquired     time.Time
-	Expires      time.Time // unless renewed; others get the lock ClockSkew later
+	Expires      time.Time // unless renewed, by this machine's clock; others get the lock Grace later
 	token        string
 }
 
@@ -52,6 +63,7 @@ type Lock struct {
 	mu      sync.Mutex // one request on the lock at a time
 	record  lockRecord
 	etag    string
+	until   time.Time          // when to stop
 	stop    context.CancelFunc // of Keep
 	stopped chan struct{}
 }
@@ -64,7 +76,7 @@ func (r *Registry) lockURL(name string) (string, error) {
 }
 
 // Lock takes the named lock for ttl, or returns an error that is ErrLocked and a
-// *LockedError. A lock whose holder has let it expire (and ClockSkew on top) is
+// *LockedError. A lock whose holder has let it expire (and Grace on top) is
 // taken over; of several who try, one gets it.
 func (r *Registry) Lock(ctx context.Context, name, holder string, ttl time.Duration) (*Lock, error) {
 	url, err := r.lockURL(name)
@@ -76,35 +88,63 @@ func (r *Registry) Lock(ctx context.Context, name, holder string, ttl time.Durat
 	}
 	l := &Lock{registry: r, name: name, url: url, ttl: ttl}
 	for {
-		now := r.now().UTC()
-		l.record = lockRecord{Holder: holder, Token: rand.Text(), Acquired: now, Expires: now.Add(ttl)}
+		now := r.now()
+		l.until = now.Add(ttl)
+		l.record = lockRecord{
+			Holder: holder, Token: rand.Text(), Acquired: now.UTC(), Expires: l.until.UTC(), TTLSeconds: ttl.Seconds(),
+		}
 		data, err := encodeJSON(l.record)
 		if err != nil {
 			return nil, err
 		}
 		o, err := blob.Create(ctx, url, data)
 		if errors.Is(err, blob.ErrExists) {
-			var held lockRecord
-			if o, err = readJSON(ctx, url, &held); errors.Is(err, blob.ErrNotFound) {
+			held, etag, left, err := r.readLock(ctx, url)
+			if errors.Is(err, blob.ErrNotFound) {
 				continue // released meanwhile
 			}
 			if err != nil {
 				return nil, err
 			}
-			if !now.After(held.Expires.Add(ClockSkew)) {
-				return nil, &LockedError{
-					Name: name, Holder: held.Holder, Acquired: held.Acquired, Expires: held.Expires, token: held.Token,
-				}
+			if left+Grace >= 0 {
+				return nil, r.lockedError(name, held, left)
 			}
-			if o, err = blob.Replace(ctx, url, data, o.ETag); errors.Is(err, blob.ErrChanged) {
+			if o, err = blob.Replace(ctx, url, data, etag); errors.Is(err, blob.ErrChanged) {
 				continue // another took it over
 			}
-		}
-		if err != nil {
+			if err != nil {
+				return nil, err
+			}
+		} else if err != nil {
 			return nil, err
 		}
 		l.etag = o.ETag
 		return l, nil
+	}
+}
+
+// readLock reads a lock's record, the version it was read from, and how much of
+// its time is left.
+func (r *Registry) readLock(ctx context.Context, url string) (held lockRecord, etag string, left time.Duration, err error) {
+	for {
+		held = lockRecord{}
+		read, err := readJSON(ctx, url, &held)
+		if err != nil {
+			return held, "", 0, err
+		}
+		o, age, err := r.age(ctx, url)
+		if err != nil {
+			return held, "", 0, err
+		}
+		if o.ETag == read.ETag {
+			return held, o.ETag, held.ttl() - age, nil
+		}
+	}
+}
+
+func (r *Registry) lockedError(name string, held lockRecord, left time.Duration) *LockedError {
+	return &LockedError{
+		Name: name, Holder: held.Holder, Acquired: held.Acquired, Expires: r.now().Add(left).UTC(), token: held.Token,
 	}
 }
 
@@ -117,8 +157,7 @@ func (r *Registry) Break(ctx context.Context, held *LockedError) error {
 		return err
 	}
 	for {
-		var now lockRecord
-		o, err := readJSON(ctx, url, &now)
+		now, etag, left, err := r.readLock(ctx, url)
 		if errors.Is(err, blob.ErrNotFound) {
 			return nil
 		}
@@ -126,9 +165,9 @@ func (r *Registry) Break(ctx context.Context, held *LockedError) error {
 			return err
 		}
 		if now.Token != held.token {
-			return &LockedError{Name: held.Name, Holder: now.Holder, Acquired: now.Acquired, Expires: now.Expires, token: now.Token}
+			return r.lockedError(held.Name, now, left)
 		}
-		if err := blob.DeleteIf(ctx, url, o.ETag); !errors.Is(err, blob.ErrChanged) {
+		if err := blob.DeleteIf(ctx, url, etag); !errors.Is(err, blob.ErrChanged) {
 			return err
 		}
 	}
@@ -140,20 +179,28 @@ func (r *Registry) Holder(ctx context.Context, name string) (*LockedError, error
 	if err != nil {
 		return nil, err
 	}
-	var now lockRecord
-	if _, err := readJSON(ctx, url, &now); errors.Is(err, blob.ErrNotFound) {
+	held, _, left, err := r.readLock(ctx, url)
+	if errors.Is(err, blob.ErrNotFound) {
 		return nil, nil
-	} else if err != nil {
+	}
+	if err != nil {
 		return nil, err
 	}
-	return &LockedError{Name: name, Holder: now.Holder, Acquired: now.Acquired, Expires: now.Expires, token: now.Token}, nil
+	return r.lockedError(name, held, left), nil
 }
 
 // Expires is when the lock ends unless it is renewed.
 func (l *Lock) Expires() time.Time {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.record.Expires
+	return l.until
+}
+
+// expired compares wall clocks too: the monotonic one stands still while a
+// machine is suspended.
+func (l *Lock) expired() bool {
+	now := l.registry.now()
+	return now.After(l.until) || now.Round(0).After(l.until.Round(0))
 }
 
 func (l *Lock) lost(why string) error {
@@ -166,19 +213,19 @@ func (l *Lock) Refresh(ctx context.Context) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for {
-		now := l.registry.now().UTC()
-		if now.After(l.record.Expires) {
+		if l.expired() {
 			return l.lost("it has expired")
 		}
+		until := l.registry.now().Add(l.ttl)
 		next := l.record
-		next.Expires = now.Add(l.ttl)
+		next.Expires, next.TTLSeconds = until.UTC(), l.ttl.Seconds()
 		data, err := encodeJSON(next)
 		if err != nil {
 			return err
 		}
 		o, err := blob.Replace(ctx, l.url, data, l.etag)
 		if err == nil {
-			l.record, l.etag = next, o.ETag
+			l.record, l.etag, l.until = next, o.ETag, until
 			return nil
 		}
 		if !errors.Is(err, blob.ErrChanged) {
@@ -275,7 +322,7 @@ func (l *Lock) renew(ctx context.Context) error {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.registry.now().Before(l.record.Expires) {
+	if !l.expired() {
 		return err
 	}
 	return fmt.Errorf("%w; the last try: %w", l.lost("it could not be renewed in time"), err)

@@ -20,7 +20,16 @@ func lock(t *testing.T, r *Registry, holder string) *Lock {
 	if err != nil {
 		t.Fatal(err)
 	}
+	look(t, r)
 	return l
+}
+
+// look lets the storage's clock take note of the lock's version.
+func look(t *testing.T, r *Registry) {
+	t.Helper()
+	if _, err := r.Holder(t.Context(), "nightly"); err != nil {
+		t.Fatal(err)
+	}
 }
 
 func TestLock(t *testing.T) {
@@ -71,16 +80,15 @@ func TestLock(t *testing.T) {
 	})
 }
 
-// TestExpiry walks the clock over the end of a lock, the margin for clocks that
-// differ included.
+// TestExpiry walks the clock over the end of a lock, Grace included.
 func TestExpiry(t *testing.T) {
 	onEach(t, func(t *testing.T, base string) {
 		ctx, c := t.Context(), newClock()
 		r := at(base, c)
 		old := lock(t, r, "alice:1")
-		c.advance(ttl + ClockSkew)
+		c.advance(ttl + Grace)
 		if _, err := r.Lock(ctx, "nightly", "bob:2", ttl); !errors.Is(err, ErrLocked) {
-			t.Errorf("within the margin: %v, want ErrLocked", err)
+			t.Errorf("within the grace: %v, want ErrLocked", err)
 		}
 		c.advance(time.Nanosecond)
 		next := lock(t, r, "bob:2")
@@ -99,24 +107,37 @@ func TestExpiry(t *testing.T) {
 	})
 }
 
-// TestSkewedClocks: as long as clocks differ by no more than ClockSkew, a lock
-// that its holder may still refresh is not taken over.
+// TestSkewedClocks: however wrong the clocks of two machines and of the storage
+// are, a lock that its holder may still refresh is not taken over, and one that
+// has expired is.
 func TestSkewedClocks(t *testing.T) {
-	for _, skew := range []time.Duration{-ClockSkew, 0, ClockSkew} {
+	for _, skew := range []time.Duration{-1000 * time.Hour, -time.Minute, 0, time.Minute, 1000 * time.Hour} {
 		base := newMem()
-		mine, theirs := newClock(), newClock()
-		theirs.advance(skew)
-		r := at(base, mine)
+		alices, bobs, storages := newClock(), newClock(), newClock()
+		bobs.advance(skew)
+		storages.advance(3 * skew)
+		r, other := seen(base, alices, storages), seen(base, bobs, storages)
 		l := lock(t, r, "alice:1")
-		for range 40 {
-			mine.advance(ttl / 20)
-			theirs.advance(ttl / 20)
-			_, err := at(base, theirs).Lock(t.Context(), "nightly", "bob:2", ttl)
-			if mine.now().After(l.Expires()) {
-				break // alice knows
+		for step := range 40 {
+			for _, c := range []*clock{alices, bobs, storages} {
+				c.advance(ttl / 20)
 			}
-			if !errors.Is(err, ErrLocked) {
-				t.Errorf("clocks %v apart: %v, though the lock lasts until %v by its holder's clock, %v", skew, err, l.Expires(), mine.now())
+			taken, err := other.Lock(t.Context(), "nightly", "bob:2", ttl)
+			alive := !alices.now().After(l.Expires())
+			if alive && !errors.Is(err, ErrLocked) {
+				t.Errorf("clocks %v apart: %v, though the lock lasts until %v by its holder's clock, %v", skew, err, l.Expires(), alices.now())
+			}
+			if err == nil {
+				if step != 20 {
+					t.Errorf("clocks %v apart: taken over in step %d", skew, step)
+				}
+				if err := taken.Release(t.Context()); err != nil {
+					t.Error(err)
+				}
+				break
+			}
+			if step == 39 {
+				t.Errorf("clocks %v apart: never taken over: %v", skew, err)
 			}
 		}
 		if err := l.Refresh(t.Context()); !errors.Is(err, ErrLockLost) {
@@ -125,13 +146,31 @@ func TestSkewedClocks(t *testing.T) {
 	}
 }
 
+// TestRealAge: the age that storage tells, without any clock of the test.
+func TestRealAge(t *testing.T) {
+	onEach(t, func(t *testing.T, base string) {
+		ctx, c := t.Context(), newClock()
+		r := Open(blob.Join(base, "registry"))
+		r.now = c.now // years off
+		if _, err := r.Lock(ctx, "nightly", "alice:1", ttl); err != nil {
+			t.Fatal(err)
+		}
+		c.advance(1000 * time.Hour)
+		_, err := r.Lock(ctx, "nightly", "bob:2", ttl)
+		var held *LockedError
+		if !errors.As(err, &held) || held.Expires.Sub(c.now()) > ttl+time.Minute || held.Expires.Before(c.now()) {
+			t.Errorf("a fresh lock: %v, want ErrLocked with an end by our clock, %v", err, c.now())
+		}
+	})
+}
+
 func TestTakeoverRace(t *testing.T) {
 	onEach(t, func(t *testing.T, base string) {
 		c := newClock()
 		r := at(base, c)
 		lock(t, r, "dead:1")
 		for round := range 5 {
-			c.advance(ttl + 2*ClockSkew)
+			c.advance(ttl + 2*Grace)
 			var wg sync.WaitGroup
 			start, winners := make(chan struct{}), make(chan *Lock, 16)
 			for i := range 16 {

@@ -1,10 +1,12 @@
 package registry
 
 import (
+	"context"
 	"fmt"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -64,7 +66,10 @@ func onEach(t *testing.T, test func(t *testing.T, base string)) {
 func newMem() string { return fmt.Sprint("mem://place-", places.Add(1)) }
 
 // clock is a time that tests set.
-type clock struct{ nanos atomic.Int64 }
+type clock struct {
+	nanos   atomic.Int64
+	written sync.Map // a storage's: when it first showed a version
+}
 
 func newClock() *clock {
 	c := &clock{}
@@ -75,10 +80,20 @@ func newClock() *clock {
 func (c *clock) now() time.Time          { return time.Unix(0, c.nanos.Load()).UTC() }
 func (c *clock) advance(d time.Duration) { c.nanos.Add(int64(d)) }
 
-// at opens the registry in base as a machine with this clock sees it.
-func at(base string, c *clock) *Registry {
+// at opens the registry in base as a machine with this clock sees it, which the
+// storage's clock agrees with.
+func at(base string, c *clock) *Registry { return seen(base, c, c) }
+
+// seen opens the registry in base as a machine with the clock mine sees it, while
+// the storage's clock is theirs.
+func seen(base string, mine, theirs *clock) *Registry {
 	r := Open(blob.Join(base, "registry"))
-	r.now = c.now
+	r.now = mine.now
+	r.age = func(ctx context.Context, url string) (blob.Object, time.Duration, error) {
+		o, err := blob.Stat(ctx, url)
+		written, _ := theirs.written.LoadOrStore(o.ETag, theirs.now())
+		return o, theirs.now().Sub(written.(time.Time)), err
+	}
 	return r
 }
 

@@ -24,11 +24,12 @@ var (
 type Registry struct {
 	url string
 	now func() time.Time
+	age func(ctx context.Context, url string) (blob.Object, time.Duration, error)
 }
 
 // Open returns the registry at url, which need not exist yet.
 func Open(url string) *Registry {
-	return &Registry{url: url, now: time.Now}
+	return &Registry{url: url, now: time.Now, age: blob.Age}
 }
 
 // URL is the folder of the registry.
