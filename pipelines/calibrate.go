@@ -60,7 +60,7 @@ func (o *CalibrateOptions) Validate() error {
 	if !o.Local() && o.Work == "" && o.Run == "" {
 		errs = append(errs, fmt.Errorf("--work is needed with --runner %s: the workers leave samples there", o.name()))
 	}
-	return errors.Join(append(errs, o.Runner.Validate())...)
+	return errors.Join(append(errs, o.Runner.Validate(), o.reachable(o.Data...), o.reachable(o.Masks, o.Bundle, o.Work))...)
 }
 
 // Calibrate measures what the selectors of a bundle are worth on labelled images

@@ -58,7 +58,7 @@ func (o *EvaluateOptions) Validate() error {
 	if !o.Local() && o.Output == "" {
 		errs = append(errs, fmt.Errorf("--output is needed with --runner %s: the workers leave the result there", o.name()))
 	}
-	return errors.Join(append(errs, infer.CheckPrecision(o.Precision), o.Runner.Validate())...)
+	return errors.Join(append(errs, infer.CheckPrecision(o.Precision), o.Runner.Validate(), o.reachable(o.Input...), o.reachable(o.Masks, o.Bundle, o.Output))...)
 }
 
 // ClassScore is the IoU of one class; nil when the class is in neither map.
@@ -161,7 +161,7 @@ func (o EvaluateOptions) execute(ctx context.Context, meta bundle.Meta, observe 
 	url := blob.Join(o.Output, evaluationFile)
 	beam.ParDo0(s, &saveEvaluationFn{URL: url}, e)
 	stop := watch("evaluate", 0, observe)
-	err := o.run(ctx, "evaluate", p)
+	_, err := o.run(ctx, "evaluate", p)
 	stop()
 	if err != nil {
 		return EvaluateReport{}, err

@@ -77,7 +77,8 @@ func (o *LabelOptions) Validate() error {
 	if len(o.Input) == 0 || o.Bundle == "" || o.Output == "" {
 		errs = append(errs, errors.New("--input, --bundle and --output are needed"))
 	}
-	return errors.Join(append(errs, o.LabelSettings.validate(), o.Runner.Validate())...)
+	errs = append(errs, o.LabelSettings.validate(), o.Runner.Validate(), o.reachable(o.Input...), o.reachable(o.Bundle, o.Output))
+	return errors.Join(errs...)
 }
 
 // LabelPlan is what a label run would do.
@@ -136,11 +137,14 @@ func (o LabelOptions) rule(meta bundle.Meta) (selector.Rule, error) {
 type LabelReport struct {
 	manifest.RunRecord
 	Summary transforms.Summary `json:"summary"`
+	// Submission is set when the job was not waited for.
+	Submission *Submission `json:"submission,omitempty"`
 }
 
 // Label makes masks, confidences and pseudo-labels for all images of the input.
 // It can be started again after any interruption: what is done is skipped.
-// Too many rejects fail the run after everything has been written.
+// Too many rejects fail the run after everything has been written. A job that
+// Beam is told not to wait for leaves a run record that says running.
 func Label(ctx context.Context, o LabelOptions, observe Observer) (LabelReport, error) {
 	if err := o.Validate(); err != nil {
 		return LabelReport{}, err
@@ -156,11 +160,24 @@ func Label(ctx context.Context, o LabelOptions, observe Observer) (LabelReport, 
 	if rule.KeepsNothing() {
 		slog.WarnContext(ctx, "no threshold promises the precision that was asked when the bundle was calibrated: no pixel will keep its label", "selector", rule.Kind, "precision", rule.Precision)
 	}
+	if o.template() != "" {
+		// It runs when somebody launches it: there is no run to record.
+		s, err := o.run(ctx, "label", o.pipeline())
+		return LabelReport{Submission: &s}, err
+	}
 	rec, err := startRun(ctx, o.Output, manifest.KindLabel, o)
 	if err != nil {
 		return LabelReport{}, fmt.Errorf("label: %w", err)
 	}
 	rec.Bundle, rec.BundleDigest = o.Bundle, digest
+	if o.detached() {
+		s, err := o.run(ctx, "label", o.pipeline())
+		if err != nil {
+			return LabelReport{RunRecord: rec.RunRecord}, rec.end(ctx, err)
+		}
+		rec.Job = s.Job
+		return LabelReport{RunRecord: rec.RunRecord, Submission: &s}, rec.write(ctx)
+	}
 	before := transforms.Processed()
 	summary, err := o.execute(ctx, observe)
 	// What was skipped is of this run, not of its results, and is known for
@@ -175,14 +192,17 @@ func Label(ctx context.Context, o LabelOptions, observe Observer) (LabelReport, 
 	return LabelReport{RunRecord: rec.RunRecord, Summary: summary}, err
 }
 
-// execute runs the pipeline and reads what it wrote about itself.
-func (o LabelOptions) execute(ctx context.Context, observe Observer) (transforms.Summary, error) {
+func (o LabelOptions) pipeline() *beam.Pipeline {
 	p, s := beam.NewPipelineWithRoot()
 	refs := transforms.Shards(s, o.Input, transforms.FilesPerChunk(o.FilesPerShard))
 	opts := o.options(o.Bundle, o.Output)
 	opts.Overwrite = o.Overwrite
 	transforms.WriteManifest(s, transforms.Label(s, refs, opts), o.Output)
+	return p
+}
 
+// execute runs the pipeline and reads what it wrote about itself.
+func (o LabelOptions) execute(ctx context.Context, observe Observer) (transforms.Summary, error) {
 	shards := 0
 	if observe != nil && o.Local() {
 		refs, err := shard.Plan(ctx, o.Input, shard.PlanOptions{FilesPerChunk: o.FilesPerShard})
@@ -192,7 +212,7 @@ func (o LabelOptions) execute(ctx context.Context, observe Observer) (transforms
 		shards = len(refs)
 	}
 	stop := watch("label", shards, observe)
-	err := o.run(ctx, "label", p)
+	_, err := o.run(ctx, "label", o.pipeline())
 	stop()
 	if err != nil {
 		return transforms.Summary{}, err

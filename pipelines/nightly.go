@@ -53,7 +53,8 @@ func (o *NightlyOptions) Validate() error {
 	if err := o.Retrain.validate(); err != nil {
 		errs = append(errs, fmt.Errorf("retrain: %w", err))
 	}
-	return errors.Join(append(errs, o.Runner.Validate())...)
+	errs = append(errs, o.Runner.Validate(), o.reachable(o.Input...), o.reachable(o.Val...), o.reachable(o.Registry, o.Output))
+	return errors.Join(errs...)
 }
 
 // NightlyReport says what a night did.

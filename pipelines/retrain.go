@@ -70,7 +70,7 @@ func (o *RetrainOptions) Validate() error {
 	if len(o.Labeled) == 0 || len(o.Pseudo) == 0 || len(o.Val) == 0 || o.Registry == "" {
 		errs = append(errs, errors.New("--labeled, --pseudo, --val and --registry are needed"))
 	}
-	return errors.Join(append(errs, o.RetrainSettings.validate(), o.Runner.Validate())...)
+	return errors.Join(append(errs, o.RetrainSettings.validate(), o.Runner.Validate(), o.reachable(o.Val...), o.reachable(o.Registry, o.Work))...)
 }
 
 // RetrainReport is what came of a retraining.

@@ -2,6 +2,8 @@ package pipelines
 
 import (
 	"context"
+	"errors"
+	"flag"
 	"fmt"
 	"os"
 	"slices"
@@ -38,21 +40,81 @@ func (r Runner) name() string {
 // Local tells whether the workers live in this process.
 func (r Runner) Local() bool { return r.name() == "prism" || r.name() == "direct" }
 
-// run executes a pipeline and waits for it, unless Beam was told not to wait.
-func (r Runner) run(ctx context.Context, job string, p *beam.Pipeline) error {
+// detached tells whether Beam was told not to wait for the job's end.
+func (r Runner) detached() bool { return !r.Local() && (*jobopts.Async || r.template() != "") }
+
+// template is where the job is to be stored instead of being started.
+func (r Runner) template() string {
+	if f := flag.Lookup("template_location"); f != nil && r.name() == "dataflow" {
+		return f.Value.String()
+	}
+	return ""
+}
+
+// reachable names the URLs that workers in the cloud cannot open.
+func (r Runner) reachable(urls ...string) error {
+	if r.name() != "dataflow" {
+		return nil
+	}
+	var errs []error
+	for _, u := range urls {
+		if u != "" && !strings.HasPrefix(u, "gs://") && !strings.HasPrefix(u, "s3://") {
+			errs = append(errs, fmt.Errorf("%s is not in object storage: Dataflow's workers reach gs:// and s3:// only", u))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// Submission is a job that was handed to its runner and not waited for.
+type Submission struct {
+	Job      string `json:"job,omitempty"`      // the runner's id of it, where it tells one
+	Template string `json:"template,omitempty"` // where it was stored instead of being started
+}
+
+// run executes a pipeline and waits for it, unless the runner is detached.
+func (r Runner) run(ctx context.Context, job string, p *beam.Pipeline) (Submission, error) {
 	if *jobopts.JobName == "" {
 		*jobopts.JobName = "advseg-" + job
+		defer func() { *jobopts.JobName = "" }() // the next job has another
 	}
 	if *jobopts.WorkerBinary == "" && !r.Local() {
 		// This binary is the worker; without the hint Beam compiles one for minutes.
 		self, err := os.Executable()
 		if err != nil {
-			return fmt.Errorf("%s: find the worker binary: %w", job, err)
+			return Submission{}, fmt.Errorf("%s: find the worker binary: %w", job, err)
 		}
 		*jobopts.WorkerBinary = self
 	}
-	if _, err := beam.Run(ctx, r.name(), p); err != nil {
-		return fmt.Errorf("%s on %s: %w", job, r.name(), err)
+	result, err := r.await(ctx, p)
+	if err != nil {
+		return Submission{}, fmt.Errorf("%s on %s: %w", job, r.name(), err)
 	}
-	return ctx.Err()
+	s := Submission{Template: r.template()}
+	if r.detached() && s.Template == "" { // of a template, Beam's result is none
+		s.Job = result.JobID()
+	}
+	return s, ctx.Err()
+}
+
+// await is beam.Run that ends with its context. The runners of this process see
+// to that themselves; others wait for a job that goes on without us.
+func (r Runner) await(ctx context.Context, p *beam.Pipeline) (beam.PipelineResult, error) {
+	if r.Local() {
+		return beam.Run(ctx, r.name(), p)
+	}
+	type outcome struct {
+		result beam.PipelineResult
+		err    error
+	}
+	done, name := make(chan outcome, 1), *jobopts.JobName
+	go func() {
+		result, err := beam.Run(ctx, r.name(), p)
+		done <- outcome{result, err}
+	}()
+	select {
+	case o := <-done:
+		return o.result, o.err
+	case <-ctx.Done():
+		return nil, fmt.Errorf("%w while waiting: if job %s was submitted it goes on, and only its runner can cancel it", context.Cause(ctx), name)
+	}
 }

@@ -50,6 +50,7 @@ type RunRecord struct {
 	Bundle        string    `json:"bundle,omitempty"`
 	BundleDigest  string    `json:"bundle_digest,omitempty"`
 	Options       any       `json:"options,omitempty"` // as given; a map[string]any when read back
+	Job           string    `json:"job,omitempty"`     // the runner's id, of a job that is not waited for
 	Counts        Counts    `json:"counts"`
 	Metrics       Metrics   `json:"metrics,omitempty"`
 	Decision      *Decision `json:"decision,omitempty"` // of the gate

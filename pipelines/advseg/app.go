@@ -12,9 +12,8 @@ import (
 	"github.com/apache/beam/sdks/v2/go/pkg/beam"
 	"github.com/apache/beam/sdks/v2/go/pkg/beam/log"
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 	"golang.org/x/term"
-
-	"github.com/advseg/advseg/pipelines"
 )
 
 // app is what all commands share: where they print and how they log.
@@ -66,6 +65,9 @@ func (a *app) close() {
 // command builds a subcommand whose settings are opts.
 func (a *app) command(use, short, example string, opts validator, run func(cmd *cobra.Command) error) *cobra.Command {
 	cmd := &cobra.Command{Use: use, Short: short, Example: example}
+	cmd.Flags().SetNormalizeFunc(func(_ *pflag.FlagSet, name string) pflag.NormalizedName {
+		return pflag.NormalizedName(strings.ReplaceAll(name, "_", "-")) // as Beam's flags and files of settings have it
+	})
 	load := bind(cmd, opts)
 	cmd.Args = noArgs
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
@@ -91,25 +93,35 @@ func (a *app) beamCommand(use, short, example string, opts validator, run func(c
 		if err := flag.CommandLine.Parse(nil); err != nil { // Beam wants its flags marked as parsed
 			return err
 		}
+		if err := checkRunner(cmd); err != nil {
+			return usageError{err}
+		}
 		beam.Init()
 		return run(cmd)
 	})
-	own := map[string]bool{"help": true}
 	flag.CommandLine.VisitAll(func(f *flag.Flag) {
-		if own[f.Name] || cmd.Flags().Lookup(f.Name) != nil || isTestFlag(f.Name) {
+		if f.Name == "help" || cmd.Flags().Lookup(f.Name) != nil || isTestFlag(f.Name) {
 			return
 		}
-		cmd.Flags().AddGoFlag(f)
-		if pf := cmd.Flags().Lookup(f.Name); f.Name == "runner" {
-			pf.Usage = "where the pipeline runs: " + strings.Join(pipelines.Runners, ", ")
-			pf.DefValue = pipelines.Runners[0]
-		} else {
-			pf.Hidden = true
+		pf := cmd.Flags().VarPF(&beamFlag{f}, f.Name, "", f.Usage)
+		pf.Hidden = true
+		if b, ok := f.Value.(interface{ IsBoolFlag() bool }); ok && b.IsBoolFlag() {
+			pf.NoOptDefVal = "true"
 		}
 	})
+	streaming := cmd.Flags().VarPF(notStreaming{}, "streaming", "", "")
+	streaming.Hidden, streaming.NoOptDefVal = true, "true"
 	cmd.Long = short + ".\n\nBeam's own flags (--runner, --endpoint, --parallelism, --project, --region, --temp_location, ...) are passed on."
 	return cmd
 }
+
+// beamFlag is one of Beam's flags. It is set through the flag package, where
+// Beam looks for which ones were given and tells its workers of them.
+type beamFlag struct{ *flag.Flag }
+
+func (f *beamFlag) Set(s string) error { return flag.CommandLine.Set(f.Name, s) }
+func (f *beamFlag) String() string     { return f.Value.String() }
+func (f *beamFlag) Type() string       { return "string" }
 
 func isTestFlag(name string) bool {
 	return strings.HasPrefix(name, "test.") || strings.HasPrefix(name, "rapid.")

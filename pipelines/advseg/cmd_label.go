@@ -7,6 +7,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/advseg/advseg/pipelines"
+	"github.com/advseg/advseg/transforms"
 )
 
 func (a *app) labelCommand() *cobra.Command {
@@ -25,6 +26,9 @@ func (a *app) labelCommand() *cobra.Command {
 				return a.report(asJSON, plan, func(w io.Writer) { printLabelPlan(w, plan) })
 			}
 			r, err := pipelines.Label(cmd.Context(), o, a.progress.Show)
+			if r.Submission != nil && err == nil {
+				return a.report(asJSON, r, func(w io.Writer) { printSubmission(w, o.Output, *r.Submission) })
+			}
 			if r.State != "" && (err == nil || r.Summary.In > 0) {
 				if perr := a.report(asJSON, r, func(w io.Writer) { printLabelReport(w, o.Output, r) }); perr != nil {
 					return perr
@@ -48,6 +52,17 @@ func printLabelPlan(w io.Writer, p pipelines.LabelPlan) {
 		fmt.Fprintf(w, ", %d images", p.Images)
 	}
 	fmt.Fprintf(w, ", %d classes, bundle %s\n", p.Classes, p.Bundle)
+}
+
+func printSubmission(w io.Writer, output string, s pipelines.Submission) {
+	switch {
+	case s.Template != "":
+		fmt.Fprintf(w, "the job is stored in %s; when it is launched, results go to %s\n", s.Template, output)
+	case s.Job != "":
+		fmt.Fprintf(w, "submitted as job %s; it has ended well when there is %s in %s\n", s.Job, transforms.SuccessFile, output)
+	default:
+		fmt.Fprintf(w, "submitted; the job has ended well when there is %s in %s\n", transforms.SuccessFile, output)
+	}
 }
 
 func printLabelReport(w io.Writer, output string, r pipelines.LabelReport) {

@@ -43,7 +43,7 @@ func main() {
 		os.Exit(exitDone)
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	code := run(ctx, os.Args[1:])
+	code := run(ctx, templateArgs(os.Args[1:]))
 	stop()
 	os.Exit(code)
 }
@@ -55,6 +55,23 @@ func isWorker(args []string) bool {
 		name, value, _ := strings.Cut(strings.TrimLeft(a, "-"), "=")
 		return strings.HasPrefix(a, "-") && name == "worker" && value != "false"
 	})
+}
+
+// templateArgs makes a label command of how the launcher of a Dataflow template
+// starts the binary: in an environment that names it, and with the template's
+// parameters and Beam's flags without a subcommand.
+func templateArgs(args []string) []string {
+	if os.Getenv("FLEX_TEMPLATE_GO_BINARY") == "" || len(args) == 0 || !strings.HasPrefix(args[0], "-") {
+		return args
+	}
+	label := []string{"label"}
+	for _, a := range args {
+		if name, found := strings.CutPrefix(a, "-"); found {
+			a = "--" + strings.TrimPrefix(name, "-")
+		}
+		label = append(label, strings.Replace(a, "--runner=DataflowRunner", "--runner=dataflow", 1))
+	}
+	return label
 }
 
 // run executes one command line and returns the exit code.
