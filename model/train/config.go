@@ -39,6 +39,13 @@ type Config struct {
 	// there and hurts on human labels (ST++, Yang et al. 2022).
 	PseudoAugment Augment `json:"pseudo_augment"`
 
+	// Accumulate is how many batches an iteration sums gradients over, for large
+	// batches in little memory; 0 and 1: one. Batch norm sees each by itself.
+	Accumulate int `json:"accumulate,omitempty"`
+	// EMA is the decay of the moving average of G's weights that is evaluated and
+	// kept instead of the weights themselves; 0: none. 0.999 is usual.
+	EMA float64 `json:"ema,omitempty"`
+
 	EvaluateEvery int `json:"evaluate_every"` // iterations; 0: only at the end
 	// Patience ends the run after that many evaluations in a row that did not
 	// beat the best; 0: never.
@@ -165,7 +172,8 @@ func (c Config) Validate() error {
 	bad(c.Semi.Lambda >= 0, "semi lambda %v is negative", c.Semi.Lambda)
 	bad(c.Semi.Threshold >= 0 && c.Semi.Threshold <= 1, "threshold %v is not in 0..1", c.Semi.Threshold)
 	bad(c.EvaluateEvery >= 0 && c.Patience >= 0 && c.CheckpointEvery >= 0 && c.KeepCheckpoints >= 0 && c.Prefetch >= 0 && c.Threads >= 0, "evaluate_every, patience, checkpoint_every, keep_checkpoints, prefetch, threads: none may be negative")
-	errs = append(errs, c.Augment.validate("augment"), c.PseudoAugment.validate("pseudo_augment"))
+	bad(c.Accumulate >= 0, "accumulate %d is negative", c.Accumulate)
+	errs = append(errs, checkDecay(c.EMA), c.Augment.validate("augment"), c.PseudoAugment.validate("pseudo_augment"))
 	if err := errors.Join(errs...); err != nil {
 		return fmt.Errorf("training config: %w", err)
 	}
@@ -174,6 +182,9 @@ func (c Config) Validate() error {
 
 // minCrop is the smallest side whose softmax map survives D's five strides of 2.
 const minCrop = 32
+
+// accumulate is the number of batches of an iteration.
+func (c Config) accumulate() int { return max(c.Accumulate, 1) }
 
 func (c Config) keep() int { return orDefault(c.KeepCheckpoints, 2) }
 

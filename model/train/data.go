@@ -122,8 +122,8 @@ type pick struct {
 	index  int // in the stream's source
 }
 
-// picker chooses the examples of each iteration, as a function of the seed and
-// the iteration alone.
+// picker chooses the examples of each batch, as a function of the seed and the
+// batch's number alone.
 type picker struct {
 	cfg    Config
 	data   Data
@@ -150,12 +150,12 @@ func (p *picker) source(s stream) Source {
 
 func (p *picker) hasUnlabelled() bool { return length(p.data.Unlabelled) > 0 }
 
-// pseudoBefore is how many pseudo-labelled images the iterations before i took.
+// pseudoBefore is how many pseudo-labelled images the batches before i took.
 func (p *picker) pseudoBefore(i int) int {
 	return int(math.Floor(float64(i*p.cfg.Batch) * p.cfg.PseudoShare))
 }
 
-// picks lists the slots that iteration i needs.
+// picks lists the slots that batch i needs.
 func (p *picker) picks(i int, need phase) []pick {
 	b := p.cfg.Batch
 	pseudo := p.pseudoBefore(i)

@@ -7,6 +7,8 @@ import (
 	"math"
 
 	"gorgonia.org/gorgonia"
+
+	"github.com/advseg/advseg/model/nn"
 )
 
 // ErrDiverged says that a loss or a gradient is not finite. Nothing was updated;
@@ -85,6 +87,24 @@ func (t *Trainer) checkFinite(ctx context.Context, b *batch, l Losses) (float64,
 		err = errors.New("the gradients overflow when squared")
 	}
 	return 0, fmt.Errorf("%w (loss %v): %w: lower the learning rate, or resume from the last checkpoint with other settings", ErrDiverged, l.Seg, err)
+}
+
+// variance is the largest running variance of G; which of them is not finite, the
+// error says.
+func (t *Trainer) variance() (float64, error) {
+	most := float32(0)
+	for _, s := range t.meta.Arch.GeneratorTensors() {
+		if s.Kind != nn.KindRunningVar {
+			continue
+		}
+		for i, v := range t.g[s.Name].Data {
+			if v-v != 0 {
+				return 0, fmt.Errorf("%w: value %d of %s is %v: lower the learning rate, or resume from the last checkpoint with other settings", ErrDiverged, i, s.Name, v)
+			}
+			most = max(most, v)
+		}
+	}
+	return float64(most), nil
 }
 
 // squares is the sum of the squared gradients, added up in an order that does

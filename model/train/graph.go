@@ -25,6 +25,17 @@ type Losses struct {
 	KeptShare float64 `json:"kept_share"`
 }
 
+// add adds other's terms, times a factor.
+func (l *Losses) add(other Losses, by float64) {
+	l.Seg += by * other.Seg
+	l.Adv += by * other.Adv
+	l.Semi += by * other.Semi
+	l.SemiAdv += by * other.SemiAdv
+	l.DFake += by * other.DFake
+	l.DReal += by * other.DReal
+	l.KeptShare += by * other.KeptShare
+}
+
 // D is L_D, half of each side's loss.
 func (l Losses) D() float64 { return (l.DFake + l.DReal) / 2 }
 

@@ -72,7 +72,7 @@ type loader struct {
 	done   sync.WaitGroup
 }
 
-// startLoader begins at iteration first. Close it.
+// startLoader begins with batch number first. Close it.
 func startLoader(c Config, meta bundle.Meta, data Data, first int) *loader {
 	ctx, cancel := context.WithCancel(context.Background())
 	l := &loader{
@@ -109,14 +109,15 @@ func newBatch(c Config, hasUnlabelled bool) *batch {
 // dispatch starts the making of each batch when a buffer is free and the queue
 // has room.
 func (l *loader) dispatch(ctx context.Context, first int) {
-	for i := first; i < l.cfg.Iterations; i++ {
+	each := l.cfg.accumulate()
+	for i := first; i < l.cfg.Iterations*each; i++ {
 		var b *batch
 		select {
 		case b = <-l.free:
 		case <-ctx.Done():
 			return
 		}
-		picks := l.picker.picks(i, l.cfg.phase(i, l.picker.hasUnlabelled()))
+		picks := l.picker.picks(i, l.cfg.phase(i/each, l.picker.hasUnlabelled()))
 		out := make(chan made, 1)
 		select {
 		case l.queue <- out:
@@ -127,7 +128,7 @@ func (l *loader) dispatch(ctx context.Context, first int) {
 	}
 }
 
-// next waits for the batch of the following iteration. Give it back with
+// next waits for the following batch. Give it back with
 // recycle. After an error the loader has lost its place: close it.
 func (l *loader) next(ctx context.Context) (*batch, error) {
 	select {
@@ -150,7 +151,7 @@ func (l *loader) close() {
 	l.done.Wait()
 }
 
-func (l *loader) fillBatch(ctx context.Context, b *batch, iteration int, picks []pick) error {
+func (l *loader) fillBatch(ctx context.Context, b *batch, number int, picks []pick) error {
 	b.pseudo = 0
 	for _, p := range picks {
 		if err := ctx.Err(); err != nil {
@@ -160,7 +161,7 @@ func (l *loader) fillBatch(ctx context.Context, b *batch, iteration int, picks [
 		if err != nil {
 			return fmt.Errorf("read %s example %d: %w", p.stream, p.index, err)
 		}
-		if err := l.place(b, iteration, p, e); err != nil {
+		if err := l.place(b, number, p, e); err != nil {
 			return fmt.Errorf("%s data: %w", p.stream, err)
 		}
 	}
@@ -169,7 +170,7 @@ func (l *loader) fillBatch(ctx context.Context, b *batch, iteration int, picks [
 }
 
 // place augments one example into its slot.
-func (l *loader) place(b *batch, iteration int, p pick, e Example) error {
+func (l *loader) place(b *batch, number int, p pick, e Example) error {
 	if err := checkImage(e); err != nil {
 		return err
 	}
@@ -185,7 +186,7 @@ func (l *loader) place(b *batch, iteration int, p pick, e Example) error {
 		b.pseudo++
 	}
 	w, h := l.cfg.CropWidth, l.cfg.CropHeight
-	rng := random(l.cfg.Seed, p.stream, 1, uint64(iteration), uint64(p.slot))
+	rng := random(l.cfg.Seed, p.stream, 1, uint64(number), uint64(p.slot))
 	img, mask := augment.apply(rng, e.Image, mask, w, h, l.fill)
 	area := w * h
 	switch p.stream {

@@ -59,7 +59,16 @@ func TestDeterminism(t *testing.T) {
 // Stopped after any iteration and resumed by another process, a run ends with
 // the same bits, best model and evaluations included.
 func TestResume(t *testing.T) {
-	c := quick()
+	t.Run("plain", func(t *testing.T) { checkResume(t, quick()) })
+	t.Run("moving average of two batches", func(t *testing.T) {
+		c := quick()
+		c.EMA, c.Accumulate = 0.9, 2
+		checkResume(t, c)
+	})
+}
+
+func checkResume(t *testing.T, c Config) {
+	t.Helper()
 	c.Iterations = 5
 	c.Patience = 9
 	want := run(t, newTrainer(t, c, quickData()))

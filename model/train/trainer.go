@@ -25,7 +25,9 @@ type Progress struct {
 	DiscriminatorRate float64 `json:"discriminator_rate"`
 	Losses
 	GradientNorm float64 `json:"gradient_norm"` // of G, all parameters together, without weight decay
-	Images       int     `json:"images"`        // that passed through G
+	// Variance is the largest running variance of G's batch norms.
+	Variance float64 `json:"variance"`
+	Images   int     `json:"images"` // that passed through G
 	// Took is the wall time of the iteration, Waited the part of it in which
 	// no batch was ready.
 	Took   time.Duration `json:"took"`
@@ -44,6 +46,8 @@ type Trainer struct {
 	g, d weights.Dict
 	sgd  *sgd
 	adam *adam
+	ema  *ema  // nil for none
+	sums *sums // of the gradients of several batches, nil for one
 
 	at     progress
 	best   *bundle.Bundle // nil before the first evaluation
@@ -79,6 +83,12 @@ func New(c Config, init *bundle.Bundle, data Data) (*Trainer, error) {
 	t.sgd = newSGD(t.params(t.meta.Arch.GeneratorTensors(), t.g, c.Generator.TrainBN), c.Generator.Momentum, c.Generator.WeightDecay)
 	dc := c.Discriminator
 	t.adam = newAdam(t.params(t.meta.Arch.DiscriminatorTensors(), t.d, true), dc.Beta1, dc.Beta2, dc.Epsilon)
+	if c.EMA > 0 {
+		t.ema = newEMA(c.EMA, t.g)
+	}
+	if n := c.accumulate(); n > 1 {
+		t.sums = newSums(n, t.sgd.params, t.adam.params)
+	}
 	t.pool = kernel.Default()
 	if c.Threads > 0 {
 		t.pool, t.own = kernel.NewPool(c.Threads), true
@@ -139,20 +149,19 @@ func (t *Trainer) Step(ctx context.Context) (Progress, error) {
 	}
 	start := time.Now()
 	if t.loader == nil {
-		t.loader = startLoader(t.cfg, t.meta, t.data, t.at.Iteration)
+		t.loader = startLoader(t.cfg, t.meta, t.data, t.at.Iteration*t.cfg.accumulate())
 	}
-	b, err := t.loader.next(ctx)
+	var waited time.Duration
+	p, err := t.step(ctx, func() (*batch, error) {
+		asked := time.Now()
+		b, err := t.loader.next(ctx)
+		waited += time.Since(asked)
+		return b, err
+	}, t.loader.recycle)
 	if err != nil {
 		t.stopLoader()
 		return Progress{}, t.failed(err)
 	}
-	waited := time.Since(start)
-	p, err := t.step(ctx, b)
-	if err != nil {
-		t.stopLoader()
-		return Progress{}, t.failed(err)
-	}
-	t.loader.recycle(b)
 	p.Waited, p.Took = waited, time.Since(start)
 	return p, nil
 }
@@ -170,43 +179,72 @@ func (t *Trainer) stopLoader() {
 	}
 }
 
-// step is one iteration on a given batch.
-func (t *Trainer) step(ctx context.Context, b *batch) (Progress, error) {
+// step is one iteration on the batches that next gives and recycle takes back.
+func (t *Trainer) step(ctx context.Context, next func() (*batch, error), recycle func(*batch)) (Progress, error) {
 	i, c := t.at.Iteration, t.cfg
-	ph := c.phase(i, b.unlabelled != nil)
-	if t.graph == nil || t.graph.phase != ph {
-		if err := t.enter(ph); err != nil {
+	p := Progress{Iteration: i + 1}
+	var ph phase
+	var err error
+	for range c.accumulate() {
+		var b *batch
+		if b, err = next(); err != nil {
 			return Progress{}, err
 		}
+		if ph, err = t.gradients(ctx, b, &p); err != nil {
+			return Progress{}, err
+		}
+		recycle(b)
 	}
-	losses, err := t.graph.run(ctx, b)
-	if err != nil {
-		return Progress{}, err
+	if t.sums != nil {
+		t.sums.finish()
+		p.GradientNorm = math.Sqrt(t.squares(t.sgd.params))
 	}
-	if err := t.gather(losses); err != nil {
-		return Progress{}, err
-	}
-	norm, err := t.checkFinite(ctx, b, losses)
-	if err != nil {
-		t.broken = t.failed(err)
-		return Progress{}, err
-	}
-	p := Progress{
-		Iteration:    i + 1,
-		LearningRate: Poly(c.Generator.LearningRate, i, c.Iterations, c.Generator.Power, c.Generator.WarmUp),
-		Losses:       losses, GradientNorm: norm, Images: c.Batch,
-	}
+	p.LearningRate = Poly(c.Generator.LearningRate, i, c.Iterations, c.Generator.Power, c.Generator.WarmUp)
 	t.sgd.step(t.pool, p.LearningRate)
 	if ph.discriminator {
 		p.DiscriminatorRate = Poly(c.Discriminator.LearningRate, i, c.Iterations, c.Discriminator.Power, 0)
 		t.adam.step(t.pool, p.DiscriminatorRate)
 		t.at.AdamSteps = t.adam.taken
 	}
-	if ph.unlabelled {
-		p.Images += c.UnlabelledBatch
-	}
 	t.at.Iteration++
-	return p, nil
+	if t.ema != nil {
+		t.ema.update(t.pool, t.at.Iteration)
+	}
+	if p.Variance, err = t.variance(); err != nil {
+		t.broken = t.failed(err)
+	}
+	return p, err
+}
+
+// gradients adds the losses of one batch to p, and its gradients to the sums, or
+// leaves them with the parameters when there is but one batch.
+func (t *Trainer) gradients(ctx context.Context, b *batch, p *Progress) (phase, error) {
+	ph := t.cfg.phase(t.at.Iteration, b.unlabelled != nil)
+	if t.graph == nil || t.graph.phase != ph {
+		if err := t.enter(ph); err != nil {
+			return ph, err
+		}
+	}
+	losses, err := t.graph.run(ctx, b)
+	if err != nil {
+		return ph, err
+	}
+	if err := t.gather(losses); err != nil {
+		return ph, err
+	}
+	if p.GradientNorm, err = t.checkFinite(ctx, b, losses); err != nil {
+		t.broken = t.failed(err)
+		return ph, err
+	}
+	if t.sums != nil {
+		t.sums.add(t.pool)
+	}
+	p.Losses.add(losses, 1/float64(t.cfg.accumulate()))
+	p.Images += t.cfg.Batch
+	if ph.unlabelled {
+		p.Images += t.cfg.UnlabelledBatch
+	}
+	return ph, nil
 }
 
 // enter builds the graph of another phase, after the memory of the last one was
@@ -229,9 +267,14 @@ func (t *Trainer) closeGraph() error {
 	return m.Close()
 }
 
-// Bundle returns the model as it is now, sharing nothing with the trainer.
+// Bundle returns the model as it is now, sharing nothing with the trainer: with
+// Config.EMA the moving average of G.
 func (t *Trainer) Bundle() *bundle.Bundle {
-	b := &bundle.Bundle{Meta: t.meta, G: t.g.Clone(), D: t.d.Clone()}
+	g := t.g
+	if t.ema != nil {
+		g = t.ema.average
+	}
+	b := &bundle.Bundle{Meta: t.meta, G: g.Clone(), D: t.d.Clone()}
 	b.Meta.ForgetMeasurements()
 	b.Meta.Lineage.Seed = t.cfg.Seed
 	b.Meta.Lineage.Metrics = map[string]float64{"iterations": float64(t.at.Iteration)}
@@ -284,7 +327,11 @@ func (t *Trainer) Resume(ctx context.Context, dir string) (passed, err error) {
 // tensors are all that a checkpoint holds, sharing the run's memory.
 func (t *Trainer) tensors() weights.Dict {
 	all := weights.Dict{}
-	for prefix, d := range map[string]weights.Dict{"G/": t.g, "D/": t.d, "optim/G/": t.sgd.state(), "optim/D/": t.adam.state()} {
+	parts := map[string]weights.Dict{"G/": t.g, "D/": t.d, "optim/G/": t.sgd.state(), "optim/D/": t.adam.state()}
+	if t.ema != nil {
+		parts["ema/G/"] = t.ema.average
+	}
+	for prefix, d := range parts {
 		for name, v := range d {
 			all[prefix+name] = v
 		}
