@@ -8,6 +8,7 @@ import (
 	"io"
 	"math"
 	"path"
+	"slices"
 )
 
 // The framing of TFRecord files (tensorflow/core/lib/io/record_writer.h):
@@ -120,6 +121,15 @@ func nextRecord(src *source, limit int64, wanted bool) (data []byte, recordErr, 
 	return data, nil, nil
 }
 
+// AppendTFRecord appends data as one record of a TFRecord file.
+func AppendTFRecord(file, data []byte) []byte {
+	file = slices.Grow(file, recordHeader+len(data)+recordFooter)
+	file = binary.LittleEndian.AppendUint64(file, uint64(len(data)))
+	file = binary.LittleEndian.AppendUint32(file, maskedCRC(file[len(file)-8:]))
+	file = append(file, data...)
+	return binary.LittleEndian.AppendUint32(file, maskedCRC(data))
+}
+
 // TFRecordWriter writes a TFRecord file of tf.train.Example records. The same
 // calls give the same bytes.
 type TFRecordWriter struct {
@@ -147,12 +157,7 @@ func (t *TFRecordWriter) WriteExample(ex TFExample) error {
 		return fmt.Errorf("shard: write example %q: %w", ex.Key, err)
 	}
 	t.keys[ex.Key] = true
-	record := make([]byte, 0, recordHeader+len(data)+recordFooter)
-	record = binary.LittleEndian.AppendUint64(record, uint64(len(data)))
-	record = binary.LittleEndian.AppendUint32(record, maskedCRC(record))
-	record = append(record, data...)
-	record = binary.LittleEndian.AppendUint32(record, maskedCRC(data))
-	if _, err := t.w.Write(record); err != nil {
+	if _, err := t.w.Write(AppendTFRecord(nil, data)); err != nil {
 		t.err = fmt.Errorf("shard: write example %q: %w", ex.Key, err)
 	}
 	return t.err
