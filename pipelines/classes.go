@@ -98,6 +98,8 @@ func paint(classes []bundle.Class) []bundle.Class {
 	return classes
 }
 
+var errUnknownClasses = errors.New("the classes are not known")
+
 // datasetClasses finds the classes of an imported data set from one of its
 // shard patterns: classes.json lies beside the folder of the shards.
 func datasetClasses(ctx context.Context, patterns []string) ([]bundle.Class, error) {
@@ -115,7 +117,7 @@ func datasetClasses(ctx context.Context, patterns []string) ([]bundle.Class, err
 			}
 		}
 	}
-	return nil, fmt.Errorf("the classes of %s are not known: there is no %s beside its folder; name them with --classes", strings.Join(patterns, ", "), classesFile)
+	return nil, fmt.Errorf("%w: there is no %s beside the folder of %s; name them with --classes", errUnknownClasses, classesFile, strings.Join(patterns, ", "))
 }
 
 func encodeClasses(classes []bundle.Class) ([]byte, error) {

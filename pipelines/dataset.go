@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"image"
 	"io"
+	"log/slog"
 	"os"
 
 	"github.com/advseg/advseg/io/manifest"
@@ -24,6 +25,7 @@ type dataset struct {
 	index   []stored
 	classes int
 	rejects []manifest.Reject
+	seen    [256]bool // ids that are in a mask
 }
 
 // stored is where an example lies in the file; no mask has length 0.
@@ -114,6 +116,9 @@ func (d *dataset) check(img, mask []byte) error {
 				return fmt.Errorf("the mask has id %d, the network has %d classes (0..%d, 255 for ignored)", id, d.classes, d.classes-1)
 			}
 		}
+		for _, id := range m.Pix {
+			d.seen[id] = true
+		}
 	}
 	return nil
 }
@@ -152,6 +157,24 @@ func (d *dataset) Get(ctx context.Context, i int) (train.Example, error) {
 		return train.Example{}, fmt.Errorf("%s: %w", s.id, err)
 	}
 	return train.Example{ID: s.id, Image: img, Mask: mask}, nil
+}
+
+// judgeClasses refuses masks in which no pixel has a class, and with warn says which
+// classes are in none: nobody learns these.
+func (d *dataset) judgeClasses(ctx context.Context, what string, warn bool) error {
+	var missing []int
+	for id := range d.classes {
+		if !d.seen[id] {
+			missing = append(missing, id)
+		}
+	}
+	if len(missing) == d.classes {
+		return fmt.Errorf("%s: no pixel of the %d masks has a class, all are ignored: is that how they were imported?", what, d.Len())
+	}
+	if warn && len(missing) > 0 {
+		slog.WarnContext(ctx, "some classes are in no mask, so that they cannot be learned", "data", what, "ids", missing)
+	}
+	return nil
 }
 
 // judge refuses data of which too much is unusable, or all.

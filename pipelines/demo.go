@@ -172,6 +172,7 @@ func (d *demo) example(ctx context.Context, index int, dirs []string, out []*sha
 
 func (d *demo) recipe(iterations int) Recipe {
 	r := DefaultRecipe()
+	r.Preset = presetScratch
 	r.Iterations, r.Crop, r.Seed = iterations, fmt.Sprint(d.o.Size), d.o.Seed
 	never := 0
 	r.EvaluateEvery, r.Checkpoint = &never, iterations

@@ -1,6 +1,7 @@
 package pipelines
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"strconv"
@@ -9,13 +10,21 @@ import (
 	"github.com/advseg/advseg/model/train"
 )
 
+// Presets of a recipe.
+const (
+	presetPaper   = "paper"
+	presetScratch = "scratch"
+)
+
 // Recipe is how a network is trained: a preset and what differs from it.
 type Recipe struct {
-	Preset         string   `yaml:"preset" help:"paper (fine-tune a pretrained or earlier network) or scratch"`
-	Iterations     int      `yaml:"iterations" help:"length of the training; the preset's starts move along"`
-	Crop           string   `yaml:"crop" help:"size of the training crops, N or HxW pixels"`
-	Batch          int      `yaml:"batch" help:"labelled images an iteration"`
-	UnlabeledBatch int      `yaml:"unlabeled_batch" help:"unlabelled images an iteration"`
+	Preset         string   `yaml:"preset" help:"paper (fine-tune a pretrained or earlier network, --init) or scratch (from random weights)"`
+	Iterations     int      `yaml:"iterations" help:"length of the training; the preset's starts move along (default: the preset's, 20000 or 8000)"`
+	Crop           string   `yaml:"crop" help:"size of the training crops, N or HxW pixels (default: the preset's, 321 or 192)"`
+	Batch          int      `yaml:"batch" help:"labelled images an iteration (default: the preset's, 10 or 4)"`
+	UnlabeledBatch int      `yaml:"unlabeled_batch" help:"unlabelled images an iteration (default: as many as labelled)"`
+	Accumulate     int      `yaml:"accumulate" help:"batches whose gradients an iteration adds up: a large batch in the memory of a small one"`
+	EMA            float64  `yaml:"ema" help:"decay of the moving average of the weights, which is then evaluated and kept; 0.999 is usual, 0: none"`
 	LearningRate   *float64 `yaml:"lr" help:"learning rate of the generator (default: the preset's)"`
 	DLearningRate  *float64 `yaml:"lr_d" help:"learning rate of the discriminator (default: the preset's)"`
 	NoAdversarial  bool     `yaml:"no_adversarial" help:"leave out the adversarial loss"`
@@ -32,36 +41,40 @@ type Recipe struct {
 	Checkpoint     int      `yaml:"checkpoint_every" help:"iterations between checkpoints"`
 }
 
-// DefaultRecipe trains from random weights, on crops and batches that two cores
-// manage.
+// DefaultRecipe is the paper's.
 func DefaultRecipe() Recipe {
-	return Recipe{Preset: "scratch", Iterations: 8000, Crop: "192", Batch: 4, UnlabeledBatch: 4, Encoding: train.EncodingOneHot, Seed: 1, Checkpoint: 500}
+	return Recipe{Preset: presetPaper, Encoding: train.EncodingOneHot, Seed: 1, Checkpoint: 500}
 }
 
 // config is the recipe as the trainer takes it.
 func (r Recipe) config() (train.Config, error) {
 	var c train.Config
 	switch r.Preset {
-	case "paper":
+	case presetPaper:
 		c = train.Paper()
-	case "scratch":
+	case presetScratch:
 		c = train.Scratch()
 	default:
 		return c, fmt.Errorf("--preset %q: use paper or scratch", r.Preset)
 	}
-	if r.Iterations < 1 {
-		return c, fmt.Errorf("--iterations %d: must be at least 1", r.Iterations)
+	if r.Iterations < 0 || r.Batch < 0 || r.UnlabeledBatch < 0 {
+		return c, fmt.Errorf("--iterations %d, --batch %d, --unlabeled-batch %d: none may be negative", r.Iterations, r.Batch, r.UnlabeledBatch)
 	}
+	r.Iterations = cmp.Or(r.Iterations, c.Iterations)
 	for _, start := range []*int{&c.Semi.Start, &c.Adversarial.Start, &c.Discriminator.Start, &c.EvaluateEvery} {
 		*start = *start * r.Iterations / c.Iterations
 	}
 	c.Iterations = r.Iterations
 	c.Generator.WarmUp = min(c.Generator.WarmUp, r.Iterations/10)
-	var err error
-	if c.CropHeight, c.CropWidth, err = parseSize(r.Crop); err != nil {
-		return c, fmt.Errorf("--crop: %w", err)
+	if r.Crop != "" {
+		var err error
+		if c.CropHeight, c.CropWidth, err = parseSize(r.Crop); err != nil {
+			return c, fmt.Errorf("--crop: %w", err)
+		}
 	}
-	c.Seed, c.Batch, c.UnlabelledBatch = r.Seed, r.Batch, r.UnlabeledBatch
+	c.Batch = cmp.Or(r.Batch, c.Batch)
+	c.UnlabelledBatch = cmp.Or(r.UnlabeledBatch, c.Batch)
+	c.Seed, c.Accumulate, c.EMA = r.Seed, r.Accumulate, r.EMA
 	c.Patience, c.CheckpointEvery = r.Patience, r.Checkpoint
 	c.Adversarial.Off = r.NoAdversarial
 	c.Semi.Off = r.NoSemi

@@ -25,7 +25,7 @@ type RetrainSettings struct {
 // DefaultRetrainSettings fine-tunes, half of each batch with pseudo-labels.
 func DefaultRetrainSettings() RetrainSettings {
 	r := DefaultRecipe()
-	r.Iterations = 4000
+	r.Preset, r.Iterations = presetScratch, 4000
 	rate := 0.005 // half of what training from random weights starts with
 	r.LearningRate = &rate
 	return RetrainSettings{PseudoShare: 0.5, MaxRejects: 0.01, Recipe: r}
@@ -202,12 +202,11 @@ func (o RetrainOptions) trainTo(ctx context.Context, url string, start *bundle.B
 		return err
 	}
 	cfg.PseudoShare = o.PseudoShare
-	cfg.Dir = blob.Join(o.Work, "checkpoints")
 	start.Meta.Lineage = bundle.Lineage{
 		Parent: parent, Seed: o.Seed, CodeVersion: Version,
 		Data: append(append([]string{}, o.Labeled...), o.Pseudo...),
 	}
-	trained, err := s.train(ctx, cfg, start, observe)
+	trained, err := s.train(ctx, cfg, o.Work, start, observe)
 	if err != nil {
 		return err
 	}

@@ -95,10 +95,12 @@ func Train(ctx context.Context, o TrainOptions, observe Observer) (TrainReport, 
 	}
 	cfg, err := o.Recipe.config()
 	if err == nil {
-		cfg.Dir = blob.Join(o.Out, "checkpoints")
+		if o.Preset == presetPaper && o.Init == "" {
+			slog.WarnContext(ctx, "the paper's recipe is for a pretrained network (--init, advseg import-weights) and learns little from random weights: --preset scratch is for these")
+		}
 		start.Meta.Lineage.Data = append(append([]string{}, o.Labeled...), o.Unlabeled...)
 		var trained *bundle.Bundle
-		if trained, err = sets.train(ctx, cfg, start, observe); err == nil {
+		if trained, err = sets.train(ctx, cfg, o.Out, start, observe); err == nil {
 			rec.BundleDigest, rec.Metrics = trained.Digest(), trained.Meta.Lineage.Metrics
 			err = trained.Save(ctx, o.Out)
 		}
@@ -113,6 +115,9 @@ func (o *TrainOptions) start(ctx context.Context) (*bundle.Bundle, error) {
 	if o.Init != "" {
 		b, err := bundle.Load(ctx, o.Init)
 		if err != nil {
+			return nil, err
+		}
+		if err := o.sameClasses(ctx, b.Meta.Classes); err != nil {
 			return nil, err
 		}
 		b.Meta.Lineage = bundle.Lineage{Parent: b.Digest(), Seed: o.Seed, CodeVersion: Version}
@@ -135,6 +140,26 @@ func (o *TrainOptions) start(ctx context.Context) (*bundle.Bundle, error) {
 	b := train.Init(bundle.NewMeta(spec, classes), o.Seed)
 	b.Meta.Lineage = bundle.Lineage{Seed: o.Seed, CodeVersion: Version}
 	return b, nil
+}
+
+// sameClasses refuses data that says it has other classes than the bundle to start
+// from.
+func (o *TrainOptions) sameClasses(ctx context.Context, classes []bundle.Class) error {
+	of, err := datasetClasses(ctx, o.Labeled)
+	switch {
+	case errors.Is(err, errUnknownClasses):
+		return nil
+	case err != nil:
+		return err
+	case len(of) != len(classes):
+		return fmt.Errorf("the bundle %s has %d classes (%s, ...), the data %d (%s, ...): import the data, or the weights, with the other's", o.Init, len(classes), classes[0].Name, len(of), of[0].Name)
+	}
+	for i := range of {
+		if of[i].Name != classes[i].Name {
+			slog.WarnContext(ctx, "bundle and data name a class differently", "id", i, "bundle", classes[i].Name, "data", of[i].Name)
+		}
+	}
+	return nil
 }
 
 // sets are the examples of one training.
@@ -186,6 +211,9 @@ func loadSets(ctx context.Context, classes int, maxRejects float64, spec setSpec
 		if err == nil {
 			err = d.judge(set.name, maxRejects)
 		}
+		if err == nil && set.masks {
+			err = d.judgeClasses(ctx, set.name, set.to == &s.labelled)
+		}
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", set.name, err)
 		}
@@ -203,9 +231,9 @@ func (s *sets) close() {
 	}
 }
 
-// train runs the trainer, from its last checkpoint if there is one, and returns
-// the best weights.
-func (s *sets) train(ctx context.Context, cfg train.Config, start *bundle.Bundle, observe Observer) (*bundle.Bundle, error) {
+// train runs the trainer, from its last checkpoint below dir if there is one, and
+// returns the best weights. The course of the training goes there too.
+func (s *sets) train(ctx context.Context, cfg train.Config, dir string, start *bundle.Bundle, observe Observer) (*bundle.Bundle, error) {
 	data := train.Data{Labelled: s.labelled}
 	if s.unlabelled.Len() > 0 {
 		data.Unlabelled = s.unlabelled
@@ -218,9 +246,14 @@ func (s *sets) train(ctx context.Context, cfg train.Config, start *bundle.Bundle
 	if s.val.Len() > 0 {
 		data.Val = s.val
 	}
-	if observe != nil {
-		cfg.Progress = tellTraining(cfg.Iterations, observe)
+	cfg.Dir = blob.Join(dir, "checkpoints")
+	course := newTrainLog(dir, cfg.CheckpointEvery)
+	tell := tellTraining(cfg.Iterations, course, observe)
+	cfg.Progress = func(p train.Progress) {
+		course.iteration(ctx, p)
+		tell(p)
 	}
+	cfg.Evaluated = func(e train.Evaluated) { course.evaluation(ctx, e) }
 	t, err := train.New(cfg, start, data)
 	if err != nil {
 		return nil, err
@@ -233,15 +266,19 @@ func (s *sets) train(ctx context.Context, cfg train.Config, start *bundle.Bundle
 	if damaged != nil {
 		slog.WarnContext(ctx, "damaged checkpoints were passed over", "error", damaged)
 	}
-	result, err := t.Run(ctx)
-	if err != nil {
+	if err := course.open(ctx, t.Iteration()); err != nil {
 		return nil, err
 	}
-	return result.Best, nil
+	result, err := t.Run(ctx)
+	course.flush(ctx)
+	if err != nil && ctx.Err() != nil {
+		return nil, fmt.Errorf("stopped after iteration %d, which is saved: the same command goes on from there: %w", t.Iteration(), err)
+	}
+	return result.Best, err
 }
 
 // tellTraining turns the trainer's progress into events.
-func tellTraining(iterations int, observe Observer) func(train.Progress) {
+func tellTraining(iterations int, course *trainLog, observe Observer) func(train.Progress) {
 	start, first, images := time.Now(), -1, 0
 	return func(p train.Progress) {
 		if first < 0 {
@@ -249,10 +286,20 @@ func tellTraining(iterations int, observe Observer) func(train.Progress) {
 		}
 		images += p.Images
 		elapsed := time.Since(start)
+		detail := fmt.Sprintf("loss %.3f", p.Seg)
+		if p.DiscriminatorRate > 0 {
+			detail += fmt.Sprintf(", D %.3f", p.D())
+		}
+		if course.last >= 0 {
+			detail += fmt.Sprintf(", mean IoU %.1f (best %.1f)", 100*course.last, 100*course.best)
+		}
+		detail += fmt.Sprintf(", %.1f images/s", float64(images)/elapsed.Seconds())
+		if rss := peakRSS(); rss > 0 {
+			detail += fmt.Sprintf(", %d MB", rss/1e6)
+		}
 		observe.tell(Event{
 			Stage: "train", Done: int64(p.Iteration), Total: int64(iterations), Unit: "iterations", Elapsed: elapsed, Resumed: int64(first),
-			Detail: fmt.Sprintf("loss %.3f, D %.3f, %.1f images/s", p.Seg, p.D(), float64(images)/elapsed.Seconds()),
-			Last:   p.Iteration == iterations,
+			Detail: detail, Last: p.Iteration == iterations,
 		})
 	}
 }

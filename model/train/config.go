@@ -130,15 +130,20 @@ func Paper() Config {
 
 // Scratch is the recipe for weights that were not pretrained: batch norm is
 // trained, the rate is higher and rises slowly at first, the adversarial game
-// starts when the generator knows something.
+// starts when the generator knows something. Crops and batches are such that two
+// cores manage.
 func Scratch() Config {
 	c := Paper()
+	c.Iterations = 8000
+	c.CropHeight, c.CropWidth = 192, 192
+	c.Batch, c.UnlabelledBatch = 4, 4
 	c.Generator.LearningRate = 0.01
 	c.Generator.HeadFactor = 1
 	c.Generator.TrainBN = true
 	c.Generator.WarmUp = 200
 	c.Discriminator.Start = c.Iterations / 10
 	c.Adversarial.Start = c.Iterations / 5
+	c.Semi.Start = c.Iterations / 4
 	return c
 }
 

@@ -14,7 +14,9 @@ func (a *app) trainCommand() *cobra.Command {
 	asJSON := false
 	cmd := a.command("train", "Train a model on labelled and unlabelled images",
 		`  advseg train --labeled 'data/train/labeled/*.tar' --unlabeled 'data/train/unlabeled/*.tar' \
-               --val 'data/val/labeled/*.tar' --arch resnet18 --width 32 --iterations 4000 --out models/first`,
+               --val 'data/val/labeled/*.tar' --preset scratch --arch resnet18 --width 32 --out models/first
+  advseg train --labeled 'data/train/labeled/*.tar' --unlabeled 'data/train/unlabeled/*.tar' \
+               --init models/pretrained --batch 2 --accumulate 5 --out models/paper`,
 		&o, func(cmd *cobra.Command) error {
 			r, err := pipelines.Train(cmd.Context(), o, a.progress.Show)
 			if err != nil {

@@ -68,7 +68,7 @@ func TestWholeLoop(t *testing.T) {
 	must(t, dir, "import", "--images", "photos", "--masks", "photos-masks", "--classes", classes, "--labeled-every", "3", "--shard-size", "4", "--out", "data")
 	must(t, dir, "import", "--images", "photos", "--masks", "photos-masks", "--classes", classes, "--out", "val")
 
-	must(t, dir, "train", "--labeled", "data/labeled/*.tar", "--unlabeled", "data/unlabeled/*.tar", "--val", "val/labeled/*.tar",
+	must(t, dir, "train", "--preset", "scratch", "--labeled", "data/labeled/*.tar", "--unlabeled", "data/unlabeled/*.tar", "--val", "val/labeled/*.tar",
 		"--width", "4", "--discriminator-width", "4", "--crop", "48", "--batch", "2", "--unlabeled-batch", "2", "--iterations", "6", "--out", "first")
 	if out := must(t, dir, "inspect", "first"); !strings.Contains(out, "basic units [2 2 2 2], width 4") {
 		t.Errorf("inspect a bundle:\n%s", out)
