@@ -182,7 +182,7 @@ func (o RetrainOptions) candidate(ctx context.Context, reg *registry.Registry, c
 	if scored != nil {
 		scored.Digest = digest
 	}
-	report.Candidate, err = reg.Publish(ctx, url, map[string]any{"retrained_from": champion.Digest})
+	report.Candidate, err = reg.Publish(ctx, url, map[string]any{"retrained_from": champion.Digest}, bundle.Files()...)
 	if err != nil {
 		return report, fmt.Errorf("retrain: %w", err)
 	}
@@ -261,7 +261,7 @@ func Publish(ctx context.Context, registryURL, bundleURL string, promote bool, r
 		return registry.Version{}, fmt.Errorf("publish: %w", err)
 	}
 	reg := registry.Open(registryURL)
-	v, err := reg.Publish(ctx, bundleURL, nil)
+	v, err := reg.Publish(ctx, bundleURL, nil, bundle.Files()...)
 	if err == nil && promote {
 		err = reg.Promote(ctx, v, reason)
 	}

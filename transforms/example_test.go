@@ -191,6 +191,7 @@ func ExampleWriteManifest() {
 	// _SUCCESS true
 	// manifest.parquet true
 	// rejects.jsonl true
+	// reports.txt true
 	// reports/a.json true
 	// shards/a.tar true
 	// summary.json true

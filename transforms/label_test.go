@@ -85,7 +85,7 @@ func TestLabelWritesShards(t *testing.T) {
 			shards++
 		}
 	}
-	if shards != 7 || len(names) != 2*7+4 {
+	if shards != 7 || len(names) != 2*7+5 {
 		t.Fatalf("%d shards in %v", shards, names)
 	}
 	for _, e := range examples(20, 50, false) {

@@ -24,6 +24,7 @@ import (
 const (
 	shardsDir    = "shards"
 	reportsDir   = "reports"
+	reportsFile  = "reports.txt"
 	manifestFile = "manifest.parquet"
 	rejectsFile  = "rejects.jsonl"
 	summaryFile  = "summary.json"

@@ -1,11 +1,12 @@
 package transforms
 
 import (
+	"bufio"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"iter"
-	"strings"
 	"sync/atomic"
 
 	"golang.org/x/sync/errgroup"
@@ -29,21 +30,30 @@ func ReadSummary(ctx context.Context, run string) (Summary, error) {
 	return s, s.check()
 }
 
-// Reports yields the report objects of a label run by name. An error ends the
-// sequence.
+// Reports yields the report objects of a complete label run by name. An error
+// ends the sequence. Which they are is read from the run and not listed:
+// listings may lag behind a run that has just ended, and show what is left of
+// input that is gone.
 func Reports(ctx context.Context, run string) iter.Seq2[*ReportObject, error] {
 	return func(yield func(*ReportObject, error) bool) {
-		for obj, err := range blob.List(ctx, blob.Join(run, reportsDir)+"/") {
-			var report *ReportObject
-			if err == nil && !strings.HasSuffix(obj.URL, ".json") {
-				continue
-			}
-			if err == nil {
-				report, err = ReadReport(ctx, obj.URL)
-			}
+		names, err := blob.Open(ctx, blob.Join(run, reportsFile))
+		if errors.Is(err, blob.ErrNotFound) {
+			err = fmt.Errorf("label run %s is not complete, or was made by an earlier release: label again to finish it: %w", run, err)
+		}
+		if err != nil {
+			yield(nil, err)
+			return
+		}
+		defer names.Close()
+		lines := bufio.NewScanner(names)
+		for lines.Scan() {
+			report, err := ReadReport(ctx, blob.Join(run, reportsDir, lines.Text()+".json"))
 			if !yield(report, err) || err != nil {
 				return
 			}
+		}
+		if err := lines.Err(); err != nil {
+			yield(nil, err)
 		}
 	}
 }

@@ -31,6 +31,7 @@ func init() {
 //	manifest.parquet  one row for each labelled example, see manifest.Row
 //	rejects.jsonl     one line for each reject
 //	summary.json      the Summary
+//	reports.txt       the names of the shards' reports, one a line
 //	timings.json      what this run took; all else is equal for equal inputs
 //	_SUCCESS          the run is complete
 //
@@ -115,6 +116,13 @@ func writeManifest(ctx context.Context, url string, sum Summary, refs []reportRe
 			return err
 		}
 	}
+	var names bytes.Buffer
+	for _, ref := range refs {
+		names.WriteString(ref.Name + "\n")
+	}
+	if err := writeObject(ctx, blob.Join(url, reportsFile), names.Bytes()); err != nil {
+		return err
+	}
 	return writeObject(ctx, blob.Join(url, SuccessFile), success)
 }
 
@@ -123,7 +131,7 @@ func complete(ctx context.Context, url string, success []byte, sum Summary) (boo
 	if sum.SkippedShards != sum.Shards {
 		return false, nil
 	}
-	for _, name := range []string{SuccessFile, manifestFile, rejectsFile, summaryFile} {
+	for _, name := range []string{SuccessFile, manifestFile, rejectsFile, reportsFile, summaryFile} {
 		var err error
 		if name == SuccessFile {
 			var data []byte

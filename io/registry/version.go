@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"path"
 	"regexp"
 	"slices"
@@ -62,7 +63,7 @@ func (r *Registry) versionURL(number int, digest string) string {
 // version.json at the top is not counted, so that a version and the bundle it
 // was made from have the same digest.
 func Digest(ctx context.Context, url string) (string, error) {
-	files, err := digestFiles(ctx, url)
+	files, err := digestFiles(ctx, url, nil)
 	if err != nil {
 		return "", err
 	}
@@ -77,8 +78,13 @@ func digestOf(files []file) string {
 	return hex.EncodeToString(h.Sum(nil))
 }
 
-func digestFiles(ctx context.Context, url string) ([]file, error) {
-	var files []file
+// digestFiles reads what is listed below url, and the files that must be there
+// whether listed or not: listings may lag behind what has just been written.
+func digestFiles(ctx context.Context, url string, must []string) ([]file, error) {
+	names := map[string]bool{}
+	for _, name := range must {
+		names[name] = true
+	}
 	for o, err := range blob.List(ctx, blob.Quote(blob.Join(url))+"/") {
 		if err != nil {
 			return nil, err
@@ -87,19 +93,20 @@ func digestFiles(ctx context.Context, url string) ([]file, error) {
 		if !ok {
 			return nil, fmt.Errorf("registry: %s: a bundle cannot have a file of this name", o.URL)
 		}
-		if name == recordName {
-			continue
-		}
-		f := file{Name: name}
-		if f.Size, f.SHA256, err = copyObject(ctx, io.Discard, o.URL); err != nil {
+		names[name] = true
+	}
+	delete(names, recordName)
+	var files []file
+	for _, name := range slices.Sorted(maps.Keys(names)) {
+		size, sum, err := copyObject(ctx, io.Discard, blob.Join(url, name))
+		if err != nil {
 			return nil, err
 		}
-		files = append(files, f)
+		files = append(files, file{Name: name, Size: size, SHA256: sum})
 	}
 	if len(files) == 0 {
 		return nil, fmt.Errorf("registry: %w: no bundle at %s", blob.ErrNotFound, url)
 	}
-	slices.SortFunc(files, func(a, b file) int { return strings.Compare(a.Name, b.Name) })
 	return files, nil
 }
 
@@ -118,9 +125,9 @@ func copyObject(ctx context.Context, w io.Writer, url string) (int64, string, er
 // Publish copies the files of the bundle into the registry as a new version. If
 // its content is published already, that version is returned and nothing is
 // written. A publication that was cut off leaves no version; publishing the same
-// content again completes it.
-func (r *Registry) Publish(ctx context.Context, bundleURL string, note map[string]any) (Version, error) {
-	files, err := digestFiles(ctx, bundleURL)
+// content again completes it. The files of the names given must be among them.
+func (r *Registry) Publish(ctx context.Context, bundleURL string, note map[string]any, must ...string) (Version, error) {
+	files, err := digestFiles(ctx, bundleURL, must)
 	if err != nil {
 		return Version{}, err
 	}
@@ -179,51 +186,73 @@ func copyFile(ctx context.Context, to, from string, want file) error {
 // number finds the number of the content: that of its version (done), that
 // claimed for it by a publication cut off or under way, or a new one.
 func (r *Registry) number(ctx context.Context, digest string) (number int, done bool, err error) {
-	for {
-		folders, err := r.folders(ctx)
-		if err != nil {
-			return 0, false, err
+	folders, err := r.folders(ctx)
+	if err != nil {
+		return 0, false, err
+	}
+	published := map[int]bool{}
+	for _, f := range folders {
+		published[f.number] = true
+		if f.digest12 == digest[:12] {
+			return f.number, true, nil
 		}
-		published := map[int]bool{}
-		for _, f := range folders {
-			published[f.number] = true
-			if f.digest12 == digest[:12] {
-				return f.number, true, nil
-			}
-		}
-		last := 0
-		for o, err := range blob.List(ctx, blob.Quote(blob.Join(r.url, "claims"))+"/[0-9]*.json") {
-			if err != nil {
-				return 0, false, err
-			}
-			n, err := strconv.Atoi(strings.TrimSuffix(path.Base(o.URL), ".json"))
-			if err != nil {
-				continue
-			}
-			last = max(last, n)
-			if published[n] {
-				continue
-			}
-			var c claim
-			if _, err := readJSON(ctx, o.URL, &c); err != nil {
-				return 0, false, err
-			}
-			if c.Digest == digest {
-				return n, false, nil
-			}
-		}
-		data, err := encodeJSON(claim{Digest: digest})
-		if err != nil {
-			return 0, false, err
-		}
-		_, err = blob.Create(ctx, r.claimURL(last+1), data)
+	}
+	n, ours, err := r.claimed(ctx, digest, published)
+	if err != nil || ours {
+		return n, false, err
+	}
+	data, err := encodeJSON(claim{Digest: digest})
+	if err != nil {
+		return 0, false, err
+	}
+	for n++; ; n++ {
+		_, err := blob.Create(ctx, r.claimURL(n), data)
 		if err == nil {
-			return last + 1, false, nil
+			return n, false, nil
 		}
 		if !errors.Is(err, blob.ErrExists) {
 			return 0, false, err
 		}
+		// Taken meanwhile, or long ago and the listing lags.
+		var c claim
+		if _, err := readJSON(ctx, r.claimURL(n), &c); err != nil {
+			return 0, false, err
+		}
+		if c.Digest == digest {
+			_, err := blob.Stat(ctx, blob.Join(r.versionURL(n, digest), recordName))
+			if errors.Is(err, blob.ErrNotFound) {
+				return n, false, nil
+			}
+			return n, err == nil, err
+		}
 	}
+}
+
+// claimed looks for the claim of a content among those without a version, and
+// else returns the last number claimed.
+func (r *Registry) claimed(ctx context.Context, digest string, published map[int]bool) (n int, ours bool, err error) {
+	last := 0
+	for o, err := range blob.List(ctx, blob.Quote(blob.Join(r.url, "claims"))+"/[0-9]*.json") {
+		if err != nil {
+			return 0, false, err
+		}
+		n, err := strconv.Atoi(strings.TrimSuffix(path.Base(o.URL), ".json"))
+		if err != nil {
+			continue
+		}
+		last = max(last, n)
+		if published[n] {
+			continue
+		}
+		var c claim
+		if _, err := readJSON(ctx, o.URL, &c); err != nil {
+			return 0, false, err
+		}
+		if c.Digest == digest {
+			return n, true, nil
+		}
+	}
+	return last, false, nil
 }
 
 type folder struct {

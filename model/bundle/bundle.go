@@ -14,6 +14,9 @@ const (
 	CardFile          = "README.md"
 )
 
+// Files are the names of all of them.
+func Files() []string { return []string{MetaFile, GeneratorFile, DiscriminatorFile, CardFile} }
+
 // Bundle is a trained model in memory.
 type Bundle struct {
 	Meta Meta
