@@ -14,10 +14,10 @@ PEERS         :=
 QEMU          := $(shell command -v qemu-aarch64-static || command -v qemu-aarch64)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-race test-arm64 fuzz build cross lint fmt generate bench bench-peers clean
+.PHONY: help demo test test-integration test-race test-arm64 fuzz build cross lint fmt generate bench bench-peers clean
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: build ## Run the whole loop on made-up images: train, label, retrain, gate, evaluate
 	$(BIN) demo --out build/demo
@@ -25,6 +25,9 @@ demo: build ## Run the whole loop on made-up images: train, label, retrain, gate
 test: ## Run all tests
 	$(GO) vet ./...
 	$(GO) test -timeout 10m ./...
+
+test-integration: ## Run the loop in buckets: storage as processes of their own, faults between, random kills (Linux)
+	$(GO) test -tags integration -timeout 10m -run '^TestBucket' ./pipelines/advseg
 
 test-race: ## Run the tests of the packages with goroutines of their own under the race detector (needs cgo)
 	CGO_ENABLED=1 $(GO) test -race -short -timeout 30m ./io/... ./model/... ./transforms/...
