@@ -39,8 +39,8 @@ type Validation struct {
 	Best          bool    `json:"best"` // so far
 }
 
-// trainLog collects the measures of a training and writes them, whenever those of a
-// checkpoint or of an evaluation are complete: as JSON lines, as TensorBoard's events
+// trainLog collects the measures of a training and writes them before each checkpoint
+// and after each evaluation: as JSON lines, as TensorBoard's events
 // and as curves. Storage cannot append, so the first and the last are written as a
 // whole, and events get a file for each time. What cannot be written is a warning: it
 // is no reason to stop a training.
@@ -82,7 +82,8 @@ func (l *trainLog) open(ctx context.Context, iteration int) error {
 		if err != nil {
 			return err
 		}
-		first, err := strconv.Atoi(strings.TrimPrefix(path.Base(o.URL), tensorboard.FilePrefix))
+		number, _, _ := strings.Cut(strings.TrimPrefix(path.Base(o.URL), tensorboard.FilePrefix), ".")
+		first, err := strconv.Atoi(number)
 		if err != nil || first <= iteration {
 			continue // not of this program, or to stay
 		}
@@ -95,12 +96,12 @@ func (l *trainLog) open(ctx context.Context, iteration int) error {
 
 // iteration takes in what the trainer says after each.
 func (l *trainLog) iteration(ctx context.Context, p train.Progress) {
-	if l.every > 0 && p.Iteration%l.every == 1 && p.Iteration > 1 {
-		l.flush(ctx) // what the last checkpoint covers
-	}
 	l.add(measure{Iteration: p.Iteration, Time: time.Now().UTC(), Progress: &p})
 	if warning := l.health.Observe(p); warning != "" {
 		slog.WarnContext(ctx, warning)
+	}
+	if l.every > 0 && p.Iteration%l.every == 0 {
+		l.flush(ctx) // before the checkpoint, which a killed training goes on from
 	}
 }
 
@@ -151,6 +152,9 @@ func (l *trainLog) write(ctx context.Context, fresh []measure) error {
 		events[i] = tensorboard.Event{Time: m.Time, Step: int64(m.Iteration), Scalars: m.scalars()}
 	}
 	name := fmt.Sprintf("%s%09d", tensorboard.FilePrefix, fresh[0].Iteration)
+	if fresh[0].Validation != nil {
+		name += ".val" // the iteration itself may have a file
+	}
 	if _, err := blob.WriteFile(ctx, blob.Join(l.dir, tensorboardDir, name), tensorboard.Encode(events)); err != nil {
 		return err
 	}

@@ -64,7 +64,10 @@ func TestTrainLogGoesOn(t *testing.T) {
 	for i := range events {
 		events[i] = filepath.Base(events[i])
 	}
-	want := []string{"events.out.tfevents.000000001", "events.out.tfevents.000000005", "events.out.tfevents.000000009"}
+	want := []string{
+		"events.out.tfevents.000000001", "events.out.tfevents.000000004.val", "events.out.tfevents.000000005",
+		"events.out.tfevents.000000008.val", "events.out.tfevents.000000009", "events.out.tfevents.000000012.val",
+	}
 	if diff := cmp.Diff(want, events); diff != "" {
 		t.Error(diff)
 	}

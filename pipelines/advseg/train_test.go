@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"image"
 	"math/rand/v2"
@@ -63,10 +64,11 @@ func TestKilledTraining(t *testing.T) {
 		wait := time.AfterFunc(time.Duration(rand.Float64()*0.5*float64(took)), func() { _ = cmd.Process.Kill() })
 		err := cmd.Wait()
 		wait.Stop()
-		if exit, ok := err.(*exec.ExitError); ok && !exit.Exited() {
-			killed++
-		} else if err == nil {
+		if err == nil {
 			break // it was through
+		}
+		if exit := (*exec.ExitError)(nil); errors.As(err, &exit) && !exit.Exited() {
+			killed++
 		}
 	}
 	must(t, dir, tinyTraining("killed")...)
