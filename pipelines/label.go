@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"slices"
 	"time"
 
 	"github.com/apache/beam/sdks/v2/go/pkg/beam"
@@ -112,7 +111,7 @@ func PlanLabel(ctx context.Context, o LabelOptions) (LabelPlan, error) {
 	for _, ref := range refs {
 		plan.Images += len(ref.Files)
 		plan.Bytes += ref.Size
-		if !slices.Contains(plan.Reads, ref.URL) {
+		if n := len(plan.Reads); n == 0 || plan.Reads[n-1] != ref.URL { // refs are sorted by URL
 			plan.Reads = append(plan.Reads, ref.URL)
 		}
 		plan.Writes = append(plan.Writes, o.options(o.Bundle, o.Output).OutputURL(ref))

@@ -134,17 +134,17 @@ func digest(s string) string {
 // uniqueNames gives each unit its stem, and adds a digest of its identity where
 // several share one. All of them get it, so that the order does not matter.
 // Names that differ only in case count as equal: some file systems think so.
-func uniqueNames(stems, ids []string) []string {
+func uniqueNames(stems []string, id func(i int) string) []string {
 	names := append([]string(nil), stems...)
 	for _, n := range []int{0, 12, 64} {
-		count := map[string]int{}
+		count := make(map[string]int, len(names))
 		for _, name := range names {
 			count[strings.ToLower(name)]++
 		}
 		again := false
 		for i, name := range names {
 			if count[strings.ToLower(name)] > 1 && n > 0 {
-				names[i] = stems[i] + "-" + digest(ids[i])[:n]
+				names[i] = stems[i] + "-" + digest(id(i))[:n]
 			}
 			again = again || count[strings.ToLower(name)] > 1
 		}

@@ -107,6 +107,7 @@ func plan(ctx context.Context, patterns []string, opts PlanOptions, list lister)
 	}
 	common := commonFolder(folders)
 	units := p.cutShards(common, opts.MaxShardBytes)
+	p.shards, p.seen = nil, nil // a million of them count
 	matched := 0
 	for folder, files := range p.images {
 		files = sortFiles(files)
@@ -250,7 +251,7 @@ type unit struct {
 const maxRanges = 16
 
 func (p *planner) cutShards(common []string, maxBytes int64) []unit {
-	var units []unit
+	units := make([]unit, 0, len(p.shards))
 	for _, o := range p.shards {
 		dir, base := path.Split(o.URL)
 		u := unit{
@@ -299,12 +300,13 @@ func finish(units []unit) []Ref {
 	slices.SortStableFunc(units, func(a, b unit) int {
 		return cmp.Or(cmp.Compare(a.ref.URL, b.ref.URL), cmp.Compare(a.ref.Format, b.ref.Format))
 	})
-	stems, ids := make([]string, len(units)), make([]string, len(units))
+	stems := make([]string, len(units))
 	for i, u := range units {
-		stems[i], ids[i] = u.stem+u.suffix, string(u.ref.Format)+" "+u.ref.URL+u.suffix
+		stems[i] = u.stem + u.suffix
 	}
+	id := func(i int) string { return string(units[i].ref.Format) + " " + units[i].ref.URL + units[i].suffix }
 	refs := make([]Ref, len(units))
-	for i, name := range uniqueNames(stems, ids) {
+	for i, name := range uniqueNames(stems, id) {
 		refs[i] = units[i].ref
 		refs[i].Name = name
 	}

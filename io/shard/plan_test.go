@@ -292,7 +292,7 @@ func TestPlanOfAMillionFiles(t *testing.T) {
 }
 
 func TestNamesNeedNoDigestWithoutCollision(t *testing.T) {
-	got := uniqueNames([]string{"a", "b", "B", "b-" + digest("2")[:12]}, []string{"1", "2", "3", "4"})
+	got := uniqueNames([]string{"a", "b", "B", "b-" + digest("2")[:12]}, func(i int) string { return []string{"1", "2", "3", "4"}[i] })
 	want := []string{"a", "b-" + digest("2"), "B-" + digest("3")[:12], "b-" + digest("2")[:12] + "-" + digest("4")}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("(-want +got)\n%s", diff)
