@@ -9,12 +9,13 @@ GOFUMPT       := mvdan.cc/gofumpt@v0.12.0
 GOLANGCI_LINT := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 VERSION       := $(shell git describe --always --dirty 2>/dev/null || echo unknown)
 FUZZTIME      := 30s
+CYCLONEDX     := github.com/CycloneDX/cyclonedx-gomod/cmd/cyclonedx-gomod@v1.10.0
 PLATFORMS     := linux/arm64 darwin/arm64 windows/amd64
 PEERS         :=
 QEMU          := $(shell command -v qemu-aarch64-static || command -v qemu-aarch64)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-integration test-race test-arm64 fuzz build cross lint fmt generate bench bench-peers clean
+.PHONY: help demo test test-integration test-race test-arm64 fuzz build cross lint lint-deploy sbom image fmt generate bench bench-peers clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -52,6 +53,17 @@ cross: ## Compile for the other platforms
 lint: ## Check formatting and run golangci-lint (with the import direction)
 	@out=$$($(GO) run $(GOFUMPT) -l .); if [ -n "$$out" ]; then echo "not gofumpt-ed:"; echo "$$out"; exit 1; fi
 	$(GO) run $(GOLANGCI_LINT) run ./...
+
+lint-deploy: ## Check Dockerfiles, schedules and scripts; skips what it has no tool for
+	scripts/lint-deploy.sh build/lint-deploy
+
+sbom: build ## Write build/sbom.cdx.json: what the binary is made of, in CycloneDX
+	@mkdir -p build
+	$(GO) run $(CYCLONEDX) bin -json -noserial -notimestamp -version $(VERSION) -output build/sbom.cdx.json $(BIN)
+
+image: ## Build the images advseg and advseg-worker (needs a container engine)
+	docker build -f scripts/container/Dockerfile --target advseg --build-arg VERSION=$(VERSION) -t advseg .
+	docker build -f scripts/container/Dockerfile --target worker --build-arg VERSION=$(VERSION) -t advseg-worker .
 
 fmt: ## Format the code
 	$(GO) run $(GOFUMPT) -w .

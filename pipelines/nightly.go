@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"slices"
 	"time"
 
@@ -81,7 +80,7 @@ func Nightly(ctx context.Context, o NightlyOptions, observe Observer) (NightlyRe
 		return NightlyReport{}, err
 	}
 	reg := registry.Open(o.Registry)
-	lock, err := reg.Lock(ctx, "nightly", holder(), o.LockTTL)
+	lock, err := reg.Lock(ctx, nightLock, holder(), o.LockTTL)
 	if err != nil {
 		return NightlyReport{}, fmt.Errorf("nightly: %w", err)
 	}
@@ -93,14 +92,6 @@ func Nightly(ctx context.Context, o NightlyOptions, observe Observer) (NightlyRe
 	release, cancel := context.WithTimeout(context.WithoutCancel(ctx), 30*time.Second)
 	defer cancel()
 	return report, errors.Join(err, lock.Release(release))
-}
-
-func holder() string {
-	host, err := os.Hostname()
-	if err != nil {
-		host = "unknown host"
-	}
-	return fmt.Sprintf("%s, process %d", host, os.Getpid())
 }
 
 func nightly(ctx context.Context, o NightlyOptions, reg *registry.Registry, observe Observer) (NightlyReport, error) {

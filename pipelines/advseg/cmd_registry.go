@@ -18,6 +18,7 @@ type registryOptions struct {
 	Promote  bool   `yaml:"promote" help:"publish: make it champion at once"`
 	Version  string `yaml:"version" help:"promote: number or digest of the version"`
 	Reason   string `yaml:"reason" help:"promote, rollback: kept in the history"`
+	HeldHere bool   `yaml:"held_here" help:"lock: fail unless a process of this host holds it, for probes of a night at work"`
 }
 
 func (o *registryOptions) Validate() error {
@@ -30,7 +31,7 @@ func (o *registryOptions) Validate() error {
 func (a *app) registryCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "registry",
-		Short:   "List, publish, promote and roll back models",
+		Short:   "List, publish, promote and roll back models, and see whose night it is",
 		Example: "  advseg registry publish --registry models/registry --bundle models/first --promote\n  advseg registry list --registry models/registry",
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) > 0 {
@@ -39,14 +40,14 @@ func (a *app) registryCommand() *cobra.Command {
 			return nil
 		},
 		RunE: func(*cobra.Command, []string) error {
-			return usagef("name one of: list, publish, promote, rollback")
+			return usagef("name one of: list, publish, promote, rollback, lock")
 		},
 	}
 	add := func(use, short, example string, keep []string, run func(cmd *cobra.Command, o registryOptions, asJSON bool) error) {
 		o, asJSON := registryOptions{}, false
 		c := a.command(use, short, example, &o, func(cmd *cobra.Command) error { return run(cmd, o, asJSON) })
 		jsonFlag(c, &asJSON)
-		for _, name := range []string{"bundle", "promote", "version", "reason"} {
+		for _, name := range []string{"bundle", "promote", "version", "reason", "held-here"} {
 			_ = c.Flags().MarkHidden(name) // the flag exists
 		}
 		for _, name := range keep {
@@ -58,7 +59,19 @@ func (a *app) registryCommand() *cobra.Command {
 	add("publish", "Copy a bundle into the registry", "  advseg registry publish --registry models/registry --bundle models/first --promote", []string{"bundle", "promote", "reason"}, a.registryPublish)
 	add("promote", "Make a version champion", "  advseg registry promote --registry models/registry --version 3 --reason 'checked by hand'", []string{"version", "reason"}, a.registryPromote)
 	add("rollback", "Make the champion before this one champion again", "  advseg registry rollback --registry models/registry --reason 'too many false cars'", []string{"reason"}, a.registryRollback)
+	add("lock", "Tell which process holds the lock of the nights", "  advseg registry lock --registry models/registry", []string{"held-here"}, a.registryLock)
 	return cmd
+}
+
+func (a *app) registryLock(cmd *cobra.Command, o registryOptions, asJSON bool) error {
+	held, err := pipelines.NightLock(cmd.Context(), o.Registry)
+	if err != nil {
+		return err
+	}
+	if o.HeldHere && !held.Here {
+		return fmt.Errorf("no process of this host holds the lock of %s: %s", o.Registry, held)
+	}
+	return a.report(asJSON, held, func(w io.Writer) { fmt.Fprintln(w, held) })
 }
 
 func (a *app) registryList(cmd *cobra.Command, o registryOptions, asJSON bool) error {

@@ -121,7 +121,7 @@ func TestUsage(t *testing.T) {
 
 func TestFlagsWinOverFile(t *testing.T) {
 	dir := t.TempDir()
-	if err := os.WriteFile(filepath.Join(dir, "import.yaml"), []byte("images: ${ADVSEG_TEST_DIR}/in\nout: wrong\nshard_size: 7\n"), 0o600); err != nil {
+	if err := os.WriteFile(filepath.Join(dir, "import.yaml"), []byte("# ${NAME} is replaced\nimages: ${ADVSEG_TEST_DIR}/in\nout: wrong\nshard_size: 7\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	t.Setenv("ADVSEG_TEST_DIR", ".")

@@ -222,7 +222,7 @@ func decodeFile(path string, opts any) error {
 
 var envRef = regexp.MustCompile(`\$\$|\$\{[^}]*\}`)
 
-// expandEnv replaces ${NAME}; $$ stands for a dollar sign. A variable that is
+// expandEnv replaces ${NAME} outside of comments; $$ stands for a dollar sign. A variable that is
 // not set is an error: an empty bucket name is nobody's wish.
 func expandEnv(path string, data []byte) ([]byte, error) {
 	var errs []error
@@ -230,6 +230,9 @@ func expandEnv(path string, data []byte) ([]byte, error) {
 	out, last := []byte{}, 0
 	for _, m := range envRef.FindAllIndex(data, -1) {
 		ref := string(data[m[0]:m[1]])
+		if inComment(data, m[0]) {
+			continue
+		}
 		out = append(out, data[last:m[0]]...)
 		last = m[1]
 		if ref == "$$" {
@@ -243,6 +246,12 @@ func expandEnv(path string, data []byte) ([]byte, error) {
 		out = append(out, value...)
 	}
 	return append(out, data[last:]...), errors.Join(errs...)
+}
+
+// inComment tells whether a place is on a line that is a comment.
+func inComment(data []byte, at int) bool {
+	line := data[bytes.LastIndexByte(data[:at], '\n')+1 : at]
+	return bytes.HasPrefix(bytes.TrimLeft(line, " \t"), []byte("#"))
 }
 
 var _ pflag.Value = (*fieldFlag)(nil)
