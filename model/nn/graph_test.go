@@ -211,6 +211,7 @@ func TestGraphErrors(t *testing.T) {
 		"a target":                {only(BCEWithLogits(node(Input(g, "d", 2, 1, 8, 8)), nil, 2)), []string{"target 2"}},
 		"D of another size":       {only(PseudoLabels(x, y, 0.2)), []string{"(2, 1, 8, 8)"}},
 		"a threshold":             {only(PseudoLabels(x, node(Input(g, "d2", 2, 1, 8, 8)), 1.5)), []string{"threshold 1.5"}},
+		"a threshold of maps":     {only(ConfidentLabels(x, -0.1)), []string{"threshold -0.1"}},
 		"a share of floats":       {only(KeptShare(x)), []string{"uint8"}},
 		"one hot of floats":       {only(OneHot(x, 3)), []string{"uint8"}},
 		"one hot of 256":          {only(OneHot(l, 256)), []string{"256 classes"}},

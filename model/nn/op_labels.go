@@ -64,6 +64,54 @@ func (o *PseudoLabelsOp) run(p *kernel.Pool, out view, in []view) error {
 	return nil
 }
 
+// ConfidentLabelsOp is the class of the largest probability where that is at least
+// Threshold, and IgnoreID elsewhere. Its input is a softmax map (N,C,H,W). It has no
+// derivative.
+type ConfidentLabelsOp struct {
+	constant
+	Threshold float32
+
+	top []float32
+}
+
+// ConfidentLabels is the uint8 labels (N,H,W) that softmax maps (N,C,H,W) give where
+// the largest probability is at least threshold, 255 elsewhere: pseudo-labels without
+// a discriminator. The lowest class wins a tie.
+func ConfidentLabels(maps *gorgonia.Node, threshold float32) (*gorgonia.Node, error) {
+	return apply(&ConfidentLabelsOp{Threshold: threshold}, nameOf(maps)+".confident_labels", maps)
+}
+
+func (*ConfidentLabelsOp) kind() string { return "confident labels" }
+
+func (*ConfidentLabelsOp) yieldsBytes() {}
+
+func (o *ConfidentLabelsOp) infer(in []operand) (tensor.Shape, error) {
+	x, err := in[0].image()
+	if err != nil {
+		return nil, err
+	}
+	if !(o.Threshold >= 0 && o.Threshold <= 1) {
+		return nil, fmt.Errorf("threshold %v must be in 0..1", o.Threshold)
+	}
+	return tensor.Shape{x[0], x[2], x[3]}, nil
+}
+
+func (o *ConfidentLabelsOp) run(p *kernel.Pool, out view, in []view) error {
+	if o.top == nil {
+		o.top = make([]float32, len(out.u8))
+	}
+	x := in[0].shape
+	if err := kernel.Argmax(p, out.u8, o.top, in[0].f32, x[0], x[1], x[2]*x[3]); err != nil {
+		return err
+	}
+	for i, v := range o.top {
+		if !(v >= o.Threshold) {
+			out.u8[i] = IgnoreID
+		}
+	}
+	return nil
+}
+
 // KeptShareOp is the share of labels, uint8, that are not IgnoreID.
 type KeptShareOp struct{ constant }
 

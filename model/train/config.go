@@ -38,6 +38,9 @@ type Config struct {
 	// PseudoAugment is for images of Data.Pseudo: strong augmentation helps
 	// there and hurts on human labels (ST++, Yang et al. 2022).
 	PseudoAugment Augment `json:"pseudo_augment"`
+	// CutMix is the probability that a rectangle of a pseudo-labelled image, with its
+	// labels, comes from the next one of the batch (French et al. 2020).
+	CutMix float64 `json:"cutmix,omitempty"`
 
 	// Accumulate is how many batches an iteration sums gradients over, for large
 	// batches in little memory; 0 and 1: one. Batch norm sees each by itself.
@@ -105,8 +108,17 @@ type SemiConfig struct {
 	Off       bool    `json:"off"`
 	Start     int     `json:"start"`
 	Lambda    float64 `json:"lambda"`
-	Threshold float64 `json:"threshold"` // T: pixels with sigmoid(D) >= T count
+	Threshold float64 `json:"threshold"` // T: pixels whose confidence is at least T count
+	// Selector says whose confidence: SemiDiscriminator (the paper; the empty value
+	// too) or SemiSoftmax.
+	Selector string `json:"selector,omitempty"`
 }
+
+// Selectors of SemiConfig.
+const (
+	SemiDiscriminator = "discriminator" // sigmoid(D)
+	SemiSoftmax       = "softmax"       // the largest class probability
+)
 
 // Paper is the recipe of the paper's section 4.2 for a pretrained backbone.
 func Paper() Config {
@@ -175,6 +187,8 @@ func (c Config) Validate() error {
 	}
 	bad(c.Adversarial.Lambda >= 0 && c.Adversarial.LambdaUnlabelled >= 0, "adversarial lambdas %v and %v: none may be negative", c.Adversarial.Lambda, c.Adversarial.LambdaUnlabelled)
 	bad(c.Semi.Lambda >= 0, "semi lambda %v is negative", c.Semi.Lambda)
+	bad(c.Semi.Selector == "" || c.Semi.Selector == SemiDiscriminator || c.Semi.Selector == SemiSoftmax, "semi selector %q: use %q or %q", c.Semi.Selector, SemiDiscriminator, SemiSoftmax)
+	bad(c.CutMix >= 0 && c.CutMix <= 1, "cutmix %v is not in 0..1", c.CutMix)
 	bad(c.Semi.Threshold >= 0 && c.Semi.Threshold <= 1, "threshold %v is not in 0..1", c.Semi.Threshold)
 	bad(c.EvaluateEvery >= 0 && c.Patience >= 0 && c.CheckpointEvery >= 0 && c.KeepCheckpoints >= 0 && c.Prefetch >= 0 && c.Threads >= 0, "evaluate_every, patience, checkpoint_every, keep_checkpoints, prefetch, threads: none may be negative")
 	bad(c.Accumulate >= 0, "accumulate %d is negative", c.Accumulate)

@@ -168,9 +168,11 @@ func (b *builder) unlabelledPass() (out prediction) {
 	var lambdas []float32
 	var losses []*gorgonia.Node
 	if b.phase.semi || b.phase.unlabelledAdv {
-		out.judged = b.judge(out.maps)
+		if b.phase.unlabelledAdv || b.cfg.Semi.Selector != SemiSoftmax {
+			out.judged = b.judge(out.maps)
+		}
 		if b.phase.semi {
-			pseudo := b.node(nn.PseudoLabels(logits, out.judged, float32(b.cfg.Semi.Threshold)))
+			pseudo := b.pseudoLabels(logits, out)
 			b.read(b.node(nn.KeptShare(pseudo)), func(l *Losses) *float64 { return &l.KeptShare })
 			losses = append(losses, b.read(b.node(nn.CrossEntropy(logits, pseudo)), func(l *Losses) *float64 { return &l.Semi }))
 			lambdas = append(lambdas, float32(b.cfg.Semi.Lambda))
@@ -182,6 +184,15 @@ func (b *builder) unlabelledPass() (out prediction) {
 		_, b.gradU = b.backward(b.total("lambda_unlabelled", lambdas, losses...), b.pg.Trainable(!b.cfg.Generator.TrainBN))
 	}
 	return out
+}
+
+// pseudoLabels are the targets of L_semi.
+func (b *builder) pseudoLabels(logits *gorgonia.Node, p prediction) *gorgonia.Node {
+	t := float32(b.cfg.Semi.Threshold)
+	if b.cfg.Semi.Selector == SemiSoftmax {
+		return b.node(nn.ConfidentLabels(p.maps, t))
+	}
+	return b.node(nn.PseudoLabels(logits, p.judged, t))
 }
 
 // labelledPass adds L_ce and L_adv on labelled images and the sum of G's

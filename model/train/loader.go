@@ -165,6 +165,9 @@ func (l *loader) fillBatch(ctx context.Context, b *batch, number int, picks []pi
 			return fmt.Errorf("%s data: %w", p.stream, err)
 		}
 	}
+	if l.cfg.CutMix > 0 && b.pseudo > 1 {
+		l.cutMix(b, number)
+	}
 	b.finish(l.cfg.Discriminator.Encoding == EncodingScale)
 	return nil
 }
