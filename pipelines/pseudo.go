@@ -4,25 +4,37 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"image"
 	"iter"
 
 	"github.com/advseg/advseg/io/blob"
 	"github.com/advseg/advseg/io/manifest"
+	"github.com/advseg/advseg/io/pix"
 	"github.com/advseg/advseg/io/shard"
 	"github.com/advseg/advseg/transforms"
 )
 
 // loadPseudo adds the pseudo-labelled images of a label run: the images are
 // read again from where the run read them, the labels from the run.
-func (d *dataset) loadPseudo(ctx context.Context, run string) error {
+//
+// With a classShare above 0 the run's own thresholds do not count: of the pixels of
+// each class, that share keeps its label whose confidence is highest, so that rare and
+// hard classes are not left out.
+func (d *dataset) loadPseudo(ctx context.Context, run string, classShare float64) error {
 	if _, err := blob.Stat(ctx, blob.Join(run, transforms.SuccessFile)); err != nil {
 		return fmt.Errorf("label run %s is not complete, label again to finish it: %w", run, err)
+	}
+	labels := &pseudoLabels{run: run}
+	if classShare > 0 {
+		if err := labels.balance(ctx, d.classes, classShare); err != nil {
+			return fmt.Errorf("thresholds of the classes of %s: %w", run, err)
+		}
 	}
 	for report, err := range transforms.Reports(ctx, run) {
 		if err != nil {
 			return err
 		}
-		if err := d.joinShard(ctx, run, report); err != nil {
+		if err := d.joinShard(ctx, labels, report); err != nil {
 			return fmt.Errorf("pseudo-labels of %s in %s: %w", report.Source, run, err)
 		}
 	}
@@ -31,8 +43,8 @@ func (d *dataset) loadPseudo(ctx context.Context, run string) error {
 
 // joinShard walks a shard's images and its labels side by side; both are in the
 // same order, and images that were rejected have no label.
-func (d *dataset) joinShard(ctx context.Context, run string, report *transforms.ReportObject) error {
-	next, stop := iter.Pull2(labelFiles(ctx, run, report, "pseudo.png"))
+func (d *dataset) joinShard(ctx context.Context, labels *pseudoLabels, report *transforms.ReportObject) error {
+	next, stop := iter.Pull2(labelFiles(ctx, labels.run, report, labels.files()...))
 	defer stop()
 	label, err, more := next()
 	for rec, readErr := range shard.Read(ctx, report.Ref, shard.ReadOptions{}) {
@@ -46,7 +58,11 @@ func (d *dataset) joinShard(ctx context.Context, run string, report *transforms.
 			continue
 		}
 		key := rec.Example.Key
-		if err := d.add(report.Source+"#"+key, key, report.Source, rec.Example.Image, label.files[0]); err != nil {
+		pseudo, err := labels.of(label)
+		if err != nil {
+			return fmt.Errorf("%q: %w", key, err)
+		}
+		if err := d.add(report.Source+"#"+key, key, report.Source, rec.Example.Image, pseudo); err != nil {
 			return err
 		}
 		label, err, more = next()
@@ -60,6 +76,94 @@ func (d *dataset) joinShard(ctx context.Context, run string, report *transforms.
 		return fmt.Errorf("there is a label for %q but no image any more: the input has changed since, label again", label.Key)
 	}
 	return nil
+}
+
+// pseudoLabels are those of a run: its own, or by thresholds for each class.
+type pseudoLabels struct {
+	run        string
+	thresholds []int // by class, of 8-bit confidence; nil for the run's own labels
+}
+
+func (p *pseudoLabels) files() []string {
+	if p.thresholds == nil {
+		return []string{"pseudo.png"}
+	}
+	return []string{"mask.png", "conf.png"}
+}
+
+// balance finds the thresholds that keep the same share of every class over the whole
+// run.
+func (p *pseudoLabels) balance(ctx context.Context, classes int, share float64) error {
+	p.thresholds = make([]int, classes)
+	counts := make([][256]int64, classes)
+	for report, err := range transforms.Reports(ctx, p.run) {
+		if err != nil {
+			return err
+		}
+		for label, err := range labelFiles(ctx, p.run, report, p.files()...) {
+			if err != nil {
+				return err
+			}
+			mask, confidence, err := maskAndConfidence(label)
+			if err != nil {
+				return fmt.Errorf("%s: %q: %w", report.Source, label.Key, err)
+			}
+			for i, class := range mask.Pix {
+				if int(class) < classes {
+					counts[class][confidence.Pix[i]]++
+				}
+			}
+		}
+	}
+	for class := range counts {
+		p.thresholds[class] = topShare(&counts[class], share)
+	}
+	return ctx.Err()
+}
+
+// topShare is the lowest confidence at and above which not more than the share of the
+// pixels lies; 256 when that is none.
+func topShare(counts *[256]int64, share float64) int {
+	total := int64(0)
+	for _, n := range counts {
+		total += n
+	}
+	kept, t := int64(0), len(counts)
+	for t > 0 && float64(kept+counts[t-1]) <= share*float64(total) {
+		t--
+		kept += counts[t]
+	}
+	return t
+}
+
+func maskAndConfidence(label labelFile) (mask, confidence *image.Gray, err error) {
+	if mask, err = pix.DecodeMask(label.files[0], pix.Limits{}); err != nil {
+		return nil, nil, fmt.Errorf("mask.png: %w", err)
+	}
+	if confidence, err = pix.DecodeMask(label.files[1], pix.Limits{}); err != nil {
+		return nil, nil, fmt.Errorf("conf.png: %w", err)
+	}
+	if mask.Rect.Size() != confidence.Rect.Size() {
+		return nil, nil, fmt.Errorf("the mask has %v pixels, the confidence %v", mask.Rect.Size(), confidence.Rect.Size())
+	}
+	return mask, confidence, nil
+}
+
+// of are an example's labels as a PNG.
+func (p *pseudoLabels) of(label labelFile) ([]byte, error) {
+	if p.thresholds == nil {
+		return label.files[0], nil
+	}
+	mask, confidence, err := maskAndConfidence(label)
+	if err != nil {
+		return nil, err
+	}
+	for i, class := range mask.Pix {
+		if int(class) >= len(p.thresholds) || int(confidence.Pix[i]) < p.thresholds[class] {
+			mask.Pix[i] = pix.Void
+		}
+	}
+	return pix.EncodeGray(mask)
 }
 
 // labelFile is what a run wrote about one example, in the order that was asked.

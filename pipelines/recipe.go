@@ -34,6 +34,12 @@ type Recipe struct {
 	LambdaSemi     *float64 `yaml:"lambda_semi" help:"weight of the semi-supervised loss (default 0.1)"`
 	SemiStart      *int     `yaml:"semi_start" help:"first iteration of the semi-supervised loss (default a quarter of the way)"`
 	SemiThreshold  *float64 `yaml:"semi_threshold" help:"T of the semi-supervised loss (default 0.2)"`
+	SemiSelector   string   `yaml:"semi_selector" help:"whose confidence the semi-supervised loss goes by: discriminator or softmax (default: the discriminator's)"`
+	NoD            bool     `yaml:"no_discriminator" help:"leave the discriminator as it is, and with it out all losses that ask it"`
+	DStart         *int     `yaml:"d_start" help:"first iteration that trains the discriminator (default: the preset's)"`
+	AdvStart       *int     `yaml:"adv_start" help:"first iteration of the adversarial loss (default: the preset's)"`
+	NoStrong       bool     `yaml:"no_strong" help:"augment pseudo-labelled images like others, without jitter, grey, blur and cut-out"`
+	CutMix         float64  `yaml:"cutmix" help:"probability that a rectangle of a pseudo-labelled image comes from another one"`
 	Encoding       string   `yaml:"encoding" help:"label maps for the discriminator: onehot or scale"`
 	Seed           uint64   `yaml:"seed" help:"of everything random; the same seed gives the same weights"`
 	EvaluateEvery  *int     `yaml:"evaluate_every" help:"iterations between evaluations; 0: only at the end"`
@@ -78,6 +84,14 @@ func (r Recipe) config() (train.Config, error) {
 	c.Patience, c.CheckpointEvery = r.Patience, r.Checkpoint
 	c.Adversarial.Off = r.NoAdversarial
 	c.Semi.Off = r.NoSemi
+	c.Semi.Selector, c.CutMix = r.SemiSelector, r.CutMix
+	if r.NoD {
+		c.Discriminator.Off, c.Adversarial.Off = true, true
+		c.Semi.Off = c.Semi.Off || c.Semi.Selector != train.SemiSoftmax
+	}
+	if r.NoStrong {
+		c.PseudoAugment = c.Augment
+	}
 	if r.Encoding != "" {
 		c.Discriminator.Encoding = r.Encoding
 	}
@@ -88,6 +102,8 @@ func (r Recipe) config() (train.Config, error) {
 	set(&c.Semi.Lambda, r.LambdaSemi)
 	set(&c.Semi.Threshold, r.SemiThreshold)
 	set(&c.Semi.Start, r.SemiStart)
+	set(&c.Discriminator.Start, r.DStart)
+	set(&c.Adversarial.Start, r.AdvStart)
 	set(&c.EvaluateEvery, r.EvaluateEvery)
 	return c, c.Validate()
 }

@@ -16,10 +16,10 @@ import (
 
 // RetrainSettings is what of a retraining may also be set for a nightly one.
 type RetrainSettings struct {
-	MinGain     float64 `yaml:"min_gain" help:"mean IoU (0 to 1) by which the candidate must be better"`
-	PseudoShare float64 `yaml:"pseudo_share" help:"share of each batch that comes from the pseudo-labels"`
-	MaxRejects  float64 `yaml:"max_rejects" help:"share of unusable examples above which nothing is trained"`
-	Recipe      `yaml:",inline"`
+	MinGain        float64 `yaml:"min_gain" help:"mean IoU (0 to 1) by which the candidate must be better"`
+	MaxRejects     float64 `yaml:"max_rejects" help:"share of unusable examples above which nothing is trained"`
+	PseudoSettings `yaml:",inline"`
+	Recipe         `yaml:",inline"`
 }
 
 // DefaultRetrainSettings fine-tunes, half of each batch with pseudo-labels.
@@ -28,7 +28,7 @@ func DefaultRetrainSettings() RetrainSettings {
 	r.Preset, r.Iterations = presetScratch, 4000
 	rate := 0.005 // half of what training from random weights starts with
 	r.LearningRate = &rate
-	return RetrainSettings{PseudoShare: 0.5, MaxRejects: 0.01, Recipe: r}
+	return RetrainSettings{PseudoSettings: PseudoSettings{Share: 0.5}, MaxRejects: 0.01, Recipe: r}
 }
 
 func (s RetrainSettings) validate() error {
@@ -36,9 +36,7 @@ func (s RetrainSettings) validate() error {
 	if s.MinGain < 0 || s.MinGain > 1 {
 		errs = append(errs, fmt.Errorf("--min-gain %v is not in 0..1", s.MinGain))
 	}
-	if s.PseudoShare <= 0 || s.PseudoShare >= 1 {
-		errs = append(errs, fmt.Errorf("--pseudo-share %v must be between 0 and 1: human labels are always needed", s.PseudoShare))
-	}
+	errs = append(errs, s.PseudoSettings.validate())
 	if s.MaxRejects < 0 || s.MaxRejects > 1 {
 		errs = append(errs, fmt.Errorf("--max-rejects %v is not a share (0 to 1)", s.MaxRejects))
 	}
@@ -141,7 +139,7 @@ func (o RetrainOptions) workDir(champion registry.Version) (string, error) {
 // sets leaves the validation images out: weights chosen by the images that
 // decide at the gate would be judged too well.
 func (o RetrainOptions) sets(ctx context.Context, meta bundle.Meta, observe Observer) (*sets, error) {
-	return loadSets(ctx, len(meta.Classes), o.MaxRejects, setSpec{labelled: o.Labeled, pseudo: o.Pseudo}, observe)
+	return loadSets(ctx, len(meta.Classes), o.MaxRejects, setSpec{labelled: o.Labeled, pseudo: o.Pseudo, classShare: o.ClassShare}, observe)
 }
 
 func (o RetrainOptions) plan(ctx context.Context, champion registry.Version) (RetrainReport, error) {
@@ -201,7 +199,7 @@ func (o RetrainOptions) trainTo(ctx context.Context, url string, start *bundle.B
 	if err != nil {
 		return err
 	}
-	cfg.PseudoShare = o.PseudoShare
+	cfg.PseudoShare = o.Share
 	start.Meta.Lineage = bundle.Lineage{
 		Parent: parent, Seed: o.Seed, CodeVersion: Version,
 		Data: append(append([]string{}, o.Labeled...), o.Pseudo...),

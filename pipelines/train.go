@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"time"
 
 	"github.com/advseg/advseg/io/blob"
@@ -30,6 +31,27 @@ type TrainOptions struct {
 	MaxRejects float64 `yaml:"max_rejects" help:"share of unusable examples above which nothing is trained"`
 	DryRun     bool    `yaml:"dry_run" help:"show what would be read and written"`
 	Recipe     `yaml:",inline"`
+
+	pseudo PseudoSettings
+}
+
+// PseudoSettings say how pseudo-labels of earlier runs are trained on.
+type PseudoSettings struct {
+	Share      float64 `yaml:"pseudo_share" help:"share of each batch that comes from the pseudo-labels"`
+	ClassShare float64 `yaml:"class_share" help:"share of each class's pixels, the most confident ones, that keeps its label, whatever the run's thresholds; 0: the run's own labels"`
+
+	runs []string // label runs
+}
+
+func (s PseudoSettings) validate() error {
+	var errs []error
+	if s.Share <= 0 || s.Share >= 1 {
+		errs = append(errs, fmt.Errorf("--pseudo-share %v must be between 0 and 1: human labels are always needed", s.Share))
+	}
+	if s.ClassShare < 0 || s.ClassShare > 1 {
+		errs = append(errs, fmt.Errorf("--class-share %v is not a share (0 to 1)", s.ClassShare))
+	}
+	return errors.Join(errs...)
 }
 
 // DefaultTrainOptions are those of the command.
@@ -80,7 +102,7 @@ func Train(ctx context.Context, o TrainOptions, observe Observer) (TrainReport, 
 	if err != nil {
 		return TrainReport{}, fmt.Errorf("train: %w", err)
 	}
-	sets, err := loadSets(ctx, len(start.Meta.Classes), o.MaxRejects, setSpec{o.Labeled, o.Unlabeled, nil, o.Val}, observe)
+	sets, err := loadSets(ctx, len(start.Meta.Classes), o.MaxRejects, setSpec{labelled: o.Labeled, unlabelled: o.Unlabeled, pseudo: o.pseudo.runs, val: o.Val, classShare: o.pseudo.ClassShare}, observe)
 	if err != nil {
 		return TrainReport{}, fmt.Errorf("train: %w", err)
 	}
@@ -98,7 +120,10 @@ func Train(ctx context.Context, o TrainOptions, observe Observer) (TrainReport, 
 		if o.Preset == presetPaper && o.Init == "" {
 			slog.WarnContext(ctx, "the paper's recipe is for a pretrained network (--init, advseg import-weights) and learns little from random weights: --preset scratch is for these")
 		}
-		start.Meta.Lineage.Data = append(append([]string{}, o.Labeled...), o.Unlabeled...)
+		start.Meta.Lineage.Data = slices.Concat(o.Labeled, o.Unlabeled, o.pseudo.runs)
+		if len(o.pseudo.runs) > 0 {
+			cfg.PseudoShare = o.pseudo.Share
+		}
 		var trained *bundle.Bundle
 		if trained, err = sets.train(ctx, cfg, o.Out, start, observe); err == nil {
 			rec.BundleDigest, rec.Metrics = trained.Digest(), trained.Meta.Lineage.Metrics
@@ -170,6 +195,8 @@ type sets struct {
 // setSpec names them: patterns, for pseudo label runs.
 type setSpec struct {
 	labelled, unlabelled, pseudo, val []string
+
+	classShare float64 // see loadPseudo
 }
 
 func loadSets(ctx context.Context, classes int, maxRejects float64, spec setSpec, observe Observer) (_ *sets, failed error) {
@@ -203,7 +230,7 @@ func loadSets(ctx context.Context, classes int, maxRejects float64, spec setSpec
 		}
 		if set.pseudo {
 			for _, run := range set.from {
-				err = errors.Join(err, d.loadPseudo(ctx, run))
+				err = errors.Join(err, d.loadPseudo(ctx, run, spec.classShare))
 			}
 		} else {
 			err = d.load(ctx, set.from, set.masks)

@@ -133,7 +133,7 @@ Exit codes: 0 done, 1 failed, 2 wrong usage, 3 the gate refused the retrained mo
 	a.globalFlags(root)
 	root.AddCommand(
 		a.importCommand(), a.trainCommand(), a.labelCommand(), a.evaluateCommand(), a.calibrateCommand(),
-		a.quantizeCommand(),
+		a.quantizeCommand(), a.ablateCommand(),
 		a.retrainCommand(), a.nightlyCommand(), a.registryCommand(),
 		a.importWeightsCommand(), a.exportWeightsCommand(),
 		a.inspectCommand(), a.benchCommand(), a.demoCommand(), a.versionCommand(),

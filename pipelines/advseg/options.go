@@ -75,7 +75,7 @@ func eachField(s reflect.Value, visit func(name, help string, v reflect.Value)) 
 		switch {
 		case field.Anonymous && v.Kind() == reflect.Struct:
 			eachField(v, visit)
-		case name == "" || name == "-" || v.Kind() == reflect.Map || v.Kind() == reflect.Struct && !isText(v):
+		case name == "" || name == "-" || v.Kind() == reflect.Map || v.Kind() == reflect.Slice && v.Type().Elem().Kind() == reflect.Struct || v.Kind() == reflect.Struct && !isText(v):
 		default:
 			visit(name, field.Tag.Get("help"), v)
 		}

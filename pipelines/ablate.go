@@ -1,0 +1,319 @@
+package pipelines
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"regexp"
+	"slices"
+	"time"
+
+	"github.com/goccy/go-yaml"
+
+	"github.com/advseg/advseg/io/blob"
+	"github.com/advseg/advseg/model/bundle"
+	"github.com/advseg/advseg/model/selector"
+)
+
+// AblateOptions is a grid of trainings: arms by seeds.
+type AblateOptions struct {
+	Labeled   []string `yaml:"labeled" help:"patterns of human-labelled shards"`
+	Unlabeled []string `yaml:"unlabeled" help:"patterns of unlabelled shards"`
+	Val       []string `yaml:"val" help:"patterns of human-labelled shards that the final weights are measured on; nothing is chosen by them"`
+	Out       string   `yaml:"out" help:"where everything goes: ARM/seed-N/ for each training, and table.json"`
+	Minutes   float64  `yaml:"minutes" help:"stop after so many minutes, when what is being trained is saved; the same command goes on from there; 0: never"`
+
+	Arch               string `yaml:"arch" help:"resnet18, resnet50 or resnet101"`
+	Width              int    `yaml:"width" help:"base width of the generator"`
+	DiscriminatorWidth int    `yaml:"discriminator_width" help:"width of the discriminator"`
+
+	Seeds []uint64 `yaml:"seeds" help:"each arm is trained with each seed"`
+	Base  Recipe   `yaml:"base"`
+	Arms  []Arm    `yaml:"arms"`
+}
+
+// Arm is one way to train.
+type Arm struct {
+	Name string `yaml:"name"`
+	// From is the arm whose weights, of the same seed, this one starts from; empty
+	// for random ones. That arm's time counts as this one's.
+	From string `yaml:"from"`
+	// Seeds, if any, are the first so many of the grid's only.
+	Seeds int `yaml:"seeds"`
+	// Recipe is what differs from the base, by the names of its settings.
+	Recipe map[string]any `yaml:"recipe"`
+	// Pseudo labels the unlabelled images with the weights of From first, and trains
+	// on the labels.
+	Pseudo *ArmPseudo `yaml:"pseudo"`
+}
+
+// ArmPseudo is self-training.
+type ArmPseudo struct {
+	Selector       selector.Kind      `yaml:"selector"`
+	Threshold      selector.Threshold `yaml:"threshold"`
+	PseudoSettings `yaml:",inline"`
+}
+
+// DefaultAblateOptions are those of the command.
+func DefaultAblateOptions() AblateOptions {
+	base := DefaultRecipe()
+	base.Preset = presetScratch
+	never := 0
+	base.EvaluateEvery = &never
+	return AblateOptions{Arch: "resnet18", Width: 32, DiscriminatorWidth: 32, Seeds: []uint64{1, 2, 3}, Base: base}
+}
+
+var armName = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9._-]*$`)
+
+// Validate reports settings that make no sense.
+func (o *AblateOptions) Validate() error {
+	var errs []error
+	if len(o.Labeled) == 0 || len(o.Val) == 0 || o.Out == "" || len(o.Arms) == 0 || len(o.Seeds) == 0 {
+		errs = append(errs, errors.New("labeled, val, out, arms and seeds are needed"))
+	}
+	if o.Minutes < 0 {
+		errs = append(errs, fmt.Errorf("minutes %v: must not be negative", o.Minutes))
+	}
+	if len(slices.Compact(slices.Sorted(slices.Values(o.Seeds)))) != len(o.Seeds) {
+		errs = append(errs, fmt.Errorf("seeds %v: one is there twice", o.Seeds))
+	}
+	known := map[string]bool{}
+	for _, a := range o.Arms {
+		errs = append(errs, o.validateArm(a, known))
+		known[a.Name] = true
+	}
+	return errors.Join(errs...)
+}
+
+func (o *AblateOptions) validateArm(a Arm, known map[string]bool) error {
+	switch {
+	case !armName.MatchString(a.Name):
+		return fmt.Errorf("arm %q: a name of letters, digits, dots and dashes is needed", a.Name)
+	case known[a.Name]:
+		return fmt.Errorf("arm %s is there twice", a.Name)
+	case a.From != "" && !known[a.From]:
+		return fmt.Errorf("arm %s starts from %q, which is not an arm before it", a.Name, a.From)
+	case a.Pseudo != nil && (a.From == "" || len(o.Unlabeled) == 0):
+		return fmt.Errorf("arm %s: pseudo-labels need an arm to start from, and unlabeled images", a.Name)
+	}
+	r, err := o.recipe(a, 1)
+	if err == nil {
+		_, err = r.config()
+	}
+	if err == nil && a.Pseudo != nil {
+		err = a.Pseudo.settings().validate()
+	}
+	if err != nil {
+		return fmt.Errorf("arm %s: %w", a.Name, err)
+	}
+	return nil
+}
+
+// settings default to half of each batch.
+func (p ArmPseudo) settings() PseudoSettings {
+	if p.Share == 0 {
+		p.Share = 0.5
+	}
+	return p.PseudoSettings
+}
+
+// recipe is the base with what differs.
+func (o *AblateOptions) recipe(a Arm, seed uint64) (Recipe, error) {
+	r := o.Base
+	r.Seed = seed
+	if len(a.Recipe) == 0 {
+		return r, nil
+	}
+	text, err := yaml.Marshal(a.Recipe)
+	if err != nil {
+		return r, err
+	}
+	if err := yaml.UnmarshalWithOptions(text, &r, yaml.Strict()); err != nil {
+		return r, err
+	}
+	if r.Seed != seed {
+		return r, errors.New("seed: that is the grid's to say")
+	}
+	return r, nil
+}
+
+// AblateRun is what came of one training of the grid.
+type AblateRun struct {
+	Arm  string `json:"arm"`
+	Seed uint64 `json:"seed"`
+	// MeanIoU of the final weights on the validation images.
+	MeanIoU float64 `json:"mean_iou"`
+	// Trust is what thresholds on both selectors keep there, and how much of that is
+	// right.
+	Trust      []Trust `json:"trust"`
+	Iterations int     `json:"iterations"`
+	// Seconds that labelling and training took, those of the arm it started from
+	// included; evaluation is not counted.
+	Seconds      float64 `json:"seconds"`
+	PeakRSSBytes int64   `json:"peak_rss_bytes"` // of the process, which may have trained others before
+	Bundle       string  `json:"bundle"`         // digest
+}
+
+const (
+	ablateResult = "result.json"
+	ablateTable  = "table.json"
+)
+
+// ErrOutOfTime says that AblateOptions.Minutes are over before the grid is done.
+var ErrOutOfTime = errors.New("the time is over, the grid is not done: the same command goes on")
+
+// Ablate trains all arms with all seeds, one after the other, seed by seed, and
+// returns what came of them as a table. What is done already is not done again, and a
+// training that was interrupted goes on.
+func Ablate(ctx context.Context, o AblateOptions, observe Observer) (AblateTable, error) {
+	if err := o.Validate(); err != nil {
+		return AblateTable{}, err
+	}
+	within, cancel := ctx, context.CancelFunc(func() {})
+	if o.Minutes > 0 {
+		within, cancel = context.WithTimeoutCause(ctx, time.Duration(o.Minutes*float64(time.Minute)), ErrOutOfTime)
+	}
+	defer cancel()
+	runs, err := o.runs(within, observe)
+	if errors.Is(context.Cause(within), ErrOutOfTime) {
+		err = ErrOutOfTime
+	}
+	table := tabulate(o, runs)
+	data, encodeErr := json.MarshalIndent(table, "", "  ")
+	if encodeErr == nil {
+		_, encodeErr = blob.WriteFile(context.WithoutCancel(ctx), blob.Join(o.Out, ablateTable), append(data, '\n'))
+	}
+	if err = errors.Join(err, encodeErr); err != nil {
+		return table, fmt.Errorf("ablate: %w", err)
+	}
+	return table, nil
+}
+
+func (o AblateOptions) runs(ctx context.Context, observe Observer) ([]AblateRun, error) {
+	var runs []AblateRun
+	for i, seed := range o.Seeds {
+		for _, a := range o.Arms {
+			if a.Seeds > 0 && i >= a.Seeds {
+				continue
+			}
+			run, err := o.run(ctx, a, seed, observe)
+			if err != nil {
+				return runs, fmt.Errorf("arm %s, seed %d: %w", a.Name, seed, err)
+			}
+			runs = append(runs, run)
+		}
+	}
+	return runs, nil
+}
+
+func (o AblateOptions) dir(arm string, seed uint64) string {
+	return blob.Join(o.Out, arm, fmt.Sprintf("seed-%d", seed))
+}
+
+func readAblateRun(ctx context.Context, dir string) (r AblateRun, err error) {
+	data, _, err := blob.ReadFile(ctx, blob.Join(dir, ablateResult), 0)
+	if err == nil {
+		err = json.Unmarshal(data, &r)
+	}
+	return r, err
+}
+
+// run does one training, or reads what came of it.
+func (o AblateOptions) run(ctx context.Context, a Arm, seed uint64, observe Observer) (AblateRun, error) {
+	dir := o.dir(a.Name, seed)
+	run, err := readAblateRun(ctx, dir)
+	if !errors.Is(err, blob.ErrNotFound) {
+		return run, err
+	}
+	run = AblateRun{Arm: a.Name, Seed: seed}
+	t := o.training(a, dir)
+	if t.Recipe, err = o.recipe(a, seed); err != nil {
+		return run, err
+	}
+	if a.From != "" {
+		before, err := readAblateRun(ctx, o.dir(a.From, seed))
+		if err != nil {
+			return run, fmt.Errorf("arm %s, which it starts from: %w", a.From, err)
+		}
+		run.Seconds = before.Seconds
+		t.Init = blob.Join(o.dir(a.From, seed), "model")
+	}
+	if a.Pseudo != nil {
+		seconds, err := o.label(ctx, *a.Pseudo, t.Init, blob.Join(dir, "labels"), observe)
+		if err != nil {
+			return run, err
+		}
+		run.Seconds += seconds
+	}
+	trained, err := Train(ctx, t, observe)
+	if err != nil {
+		return run, err
+	}
+	if run.Iterations, err = addCourse(ctx, t.Out, &run.Seconds); err != nil {
+		return run, err
+	}
+	run.PeakRSSBytes, run.Bundle = peakRSS(), trained.BundleDigest
+	if err := o.evaluate(ctx, t.Out, &run, observe); err != nil {
+		return run, err
+	}
+	data, err := json.MarshalIndent(run, "", "  ")
+	if err == nil {
+		_, err = blob.WriteFile(ctx, blob.Join(dir, ablateResult), append(data, '\n'))
+	}
+	return run, err
+}
+
+// training has no validation images, so that nothing is chosen by them.
+func (o AblateOptions) training(a Arm, dir string) TrainOptions {
+	t := DefaultTrainOptions()
+	t.Labeled, t.Unlabeled, t.Out = o.Labeled, o.Unlabeled, blob.Join(dir, "model")
+	t.Arch, t.Width, t.DiscriminatorWidth = o.Arch, o.Width, o.DiscriminatorWidth
+	if a.Pseudo != nil {
+		t.pseudo = a.Pseudo.settings()
+		t.pseudo.runs = []string{blob.Join(dir, "labels")}
+	}
+	return t
+}
+
+// label makes the pseudo-labels of self-training.
+func (o AblateOptions) label(ctx context.Context, p ArmPseudo, from, to string, observe Observer) (seconds float64, err error) {
+	l := DefaultLabelOptions()
+	l.Input, l.Bundle, l.Output = o.Unlabeled, from, to
+	l.Selector, l.Threshold = p.Selector, p.Threshold
+	if r, err := ReadRun(ctx, to); err == nil && r.Counts.Labelled > 0 {
+		return r.Finished.Sub(r.Started).Seconds(), nil
+	}
+	r, err := Label(ctx, l, observe)
+	return r.Finished.Sub(r.Started).Seconds(), err
+}
+
+// addCourse adds the seconds that the iterations of a training took, over all of its
+// starts, and counts them.
+func addCourse(ctx context.Context, dir string, seconds *float64) (iterations int, err error) {
+	l := newTrainLog(dir, 0)
+	if err := l.open(ctx, 1<<30); err != nil {
+		return 0, err
+	}
+	for _, m := range l.measures {
+		if m.Progress != nil {
+			*seconds += m.Took.Seconds()
+			iterations++
+		}
+	}
+	return iterations, nil
+}
+
+func (o AblateOptions) evaluate(ctx context.Context, bundleURL string, run *AblateRun, observe Observer) error {
+	e := DefaultEvaluateOptions()
+	e.Input, e.Bundle = o.Val, bundleURL
+	r, err := Evaluate(ctx, e, observe)
+	if err != nil {
+		return err
+	}
+	if _, digest, err := bundle.ReadMeta(ctx, bundleURL); err != nil || digest != r.Bundle {
+		return errors.Join(err, fmt.Errorf("%s changed while it was measured", bundleURL))
+	}
+	run.MeanIoU, run.Trust = r.MeanIoU, r.Thresholds
+	return nil
+}

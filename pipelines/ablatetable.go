@@ -1,0 +1,102 @@
+package pipelines
+
+import "math"
+
+// AblateTable compares the arms of a grid.
+type AblateTable struct {
+	Arms []AblateArm `json:"arms"`
+	Runs []AblateRun `json:"runs"`
+}
+
+// AblateArm is the mean of an arm's runs. Deviations are those of samples; 0 for one.
+type AblateArm struct {
+	Name             string  `json:"name"`
+	Seeds            int     `json:"seeds"` // done
+	MeanIoU          float64 `json:"mean_iou"`
+	MeanIoUDeviation float64 `json:"mean_iou_deviation"`
+	// Gain over the first arm with the same seeds, and its standard error.
+	Gain       float64 `json:"gain"`
+	GainError  float64 `json:"gain_error"`
+	Iterations float64 `json:"iterations"`
+	Seconds    float64 `json:"seconds"`
+	// PeakRSSBytes is the largest.
+	PeakRSSBytes int64 `json:"peak_rss_bytes"`
+	// What the paper's T = 0.2 on D, and 0.9 on the softmax maximum, keep of the
+	// validation pixels, and how much of that is right.
+	DiscriminatorCoverage float64 `json:"discriminator_coverage"`
+	DiscriminatorAccuracy float64 `json:"discriminator_accuracy"`
+	SoftmaxCoverage       float64 `json:"softmax_coverage"`
+	SoftmaxAccuracy       float64 `json:"softmax_accuracy"`
+}
+
+func tabulate(o AblateOptions, runs []AblateRun) AblateTable {
+	t := AblateTable{Runs: runs}
+	first := map[uint64]float64{} // mean IoU by seed
+	for _, r := range runs {
+		if r.Arm == o.Arms[0].Name {
+			first[r.Seed] = r.MeanIoU
+		}
+	}
+	for _, a := range o.Arms {
+		var of []AblateRun
+		for _, r := range runs {
+			if r.Arm == a.Name {
+				of = append(of, r)
+			}
+		}
+		if len(of) > 0 {
+			t.Arms = append(t.Arms, meanOf(a.Name, of, first))
+		}
+	}
+	return t
+}
+
+func meanOf(name string, runs []AblateRun, first map[uint64]float64) AblateArm {
+	a := AblateArm{Name: name, Seeds: len(runs)}
+	var scores, gains []float64
+	n := float64(len(runs))
+	for _, r := range runs {
+		scores = append(scores, r.MeanIoU)
+		if base, ok := first[r.Seed]; ok {
+			gains = append(gains, r.MeanIoU-base)
+		}
+		a.Iterations += float64(r.Iterations) / n
+		a.Seconds += r.Seconds / n
+		a.PeakRSSBytes = max(a.PeakRSSBytes, r.PeakRSSBytes)
+		for _, row := range r.Trust {
+			switch row.Threshold {
+			case 0.2:
+				a.DiscriminatorCoverage += known(row.DiscriminatorCoverage) / n
+				a.DiscriminatorAccuracy += known(row.DiscriminatorAccuracy) / n
+			case 0.9:
+				a.SoftmaxCoverage += known(row.SoftmaxCoverage) / n
+				a.SoftmaxAccuracy += known(row.SoftmaxAccuracy) / n
+			}
+		}
+	}
+	a.MeanIoU, a.MeanIoUDeviation = meanAndDeviation(scores)
+	a.Gain, a.GainError = meanAndDeviation(gains)
+	a.GainError /= math.Sqrt(max(float64(len(gains)), 1))
+	return a
+}
+
+// known is 0 for what could not be measured: nothing was kept.
+func known(v *float64) float64 {
+	if v == nil {
+		return 0
+	}
+	return *v
+}
+
+func meanAndDeviation(v []float64) (mean, deviation float64) {
+	for _, x := range v {
+		mean += x / float64(len(v))
+	}
+	for _, x := range v {
+		deviation += (x - mean) * (x - mean)
+	}
+	if len(v) < 2 {
+		return mean, 0
+	}
+	return mean, math.Sqrt(deviation / float64(len(v)-1))
+}

@@ -1,0 +1,108 @@
+package main
+
+import (
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/advseg/advseg/pipelines"
+)
+
+const grid = `
+labeled: [data/labeled/*.tar]
+unlabeled: [data/unlabeled/*.tar]
+val: [val/labeled/*.tar]
+out: grid
+width: 4
+discriminator_width: 4
+seeds: [1, 2]
+base: {preset: scratch, crop: "48", batch: 2, iterations: 12, checkpoint_every: 4}
+arms:
+  - name: supervised
+    recipe: {no_adversarial: true, no_semi: true, no_discriminator: true}
+  - name: paper
+    recipe: {semi_threshold: 0.3, encoding: scale}
+  - name: softmax
+    recipe: {no_discriminator: true, semi_selector: softmax, semi_threshold: 0.2}
+  - name: self-training
+    from: supervised
+    seeds: 1
+    pseudo: {selector: softmax, threshold: 0.2, class_share: 0.5}
+    recipe: {no_discriminator: true, cutmix: 0.5, iterations: 6, ema: 0.9}
+`
+
+// TestAblate trains a grid in pieces.
+func TestAblate(t *testing.T) {
+	dir := t.TempDir()
+	trainingData(t, dir)
+	write := func(name, text string) {
+		t.Helper()
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write("grid.yaml", grid)
+	for _, c := range []struct{ name, from, to, stderr string }{
+		{"unknown setting", "cutmix: 0.5", "cutmicks: 0.5", "cutmicks"},
+		{"unknown start", "from: supervised", "from: nobody", `starts from "nobody"`},
+		{"twice", "name: paper", "name: supervised", "supervised is there twice"},
+		{"a name", "name: paper", "name: ../paper", "letters"},
+		{"a share", "class_share: 0.5", "class_share: 5", "--class-share 5"},
+		{"the same seeds", "[1, 2]", "[1, 1]", "twice"},
+		{"the seed", "encoding: scale", "seed: 3", "the grid's to say"},
+	} {
+		write("bad.yaml", strings.Replace(grid, c.from, c.to, 1))
+		if r := advseg(t, dir, "ablate", "--config", "bad.yaml"); r.code != exitUsage || !strings.Contains(r.stderr, c.stderr) {
+			t.Errorf("%s: exit code %d; standard error does not say %q:\n%s", c.name, r.code, c.stderr, r.stderr)
+		}
+	}
+
+	pieces := 0
+	for ; ; pieces++ {
+		r := advseg(t, dir, "ablate", "--config", "grid.yaml", "--minutes", "0.02", "--quiet")
+		if r.code == exitDone {
+			break
+		}
+		if !strings.Contains(r.stderr, "the same command goes on") || pieces > 60 {
+			t.Fatalf("piece %d: exit code %d:\n%s", pieces, r.code, r.stderr)
+		}
+	}
+	t.Logf("done in %d pieces", pieces+1)
+	var table pipelines.AblateTable
+	if err := json.Unmarshal([]byte(must(t, dir, "ablate", "--config", "grid.yaml", "--json")), &table); err != nil {
+		t.Fatal(err)
+	}
+	type arm struct {
+		Name       string
+		Seeds      int
+		Iterations float64
+	}
+	var got []arm
+	for _, a := range table.Arms {
+		got = append(got, arm{a.Name, a.Seeds, a.Iterations})
+		if a.Seconds <= 0 || a.PeakRSSBytes <= 0 || a.MeanIoU <= 0 {
+			t.Errorf("%+v", a)
+		}
+	}
+	if diff := cmp.Diff([]arm{{"supervised", 2, 12}, {"paper", 2, 12}, {"softmax", 2, 12}, {"self-training", 1, 6}}, got); diff != "" {
+		t.Error(diff)
+	}
+	if table.Arms[0].Gain != 0 || table.Arms[3].Seconds <= table.Runs[0].Seconds {
+		t.Errorf("gain of the first arm %v; %v seconds of an arm whose start took %v", table.Arms[0].Gain, table.Arms[3].Seconds, table.Runs[0].Seconds)
+	}
+	// In one go the weights are the same.
+	write("again.yaml", strings.Replace(grid, "out: grid", "out: again", 1))
+	var again pipelines.AblateTable
+	if err := json.Unmarshal([]byte(must(t, dir, "ablate", "--config", "again.yaml", "--quiet", "--json")), &again); err != nil {
+		t.Fatal(err)
+	}
+	for i, r := range again.Runs {
+		if r.MeanIoU != table.Runs[i].MeanIoU {
+			t.Errorf("%s, seed %d: mean IoU %v in one go, %v in pieces", r.Arm, r.Seed, r.MeanIoU, table.Runs[i].MeanIoU)
+		}
+	}
+}

@@ -1,0 +1,29 @@
+#!/usr/bin/env bash
+# Does unlabelled data help? Trains the arms of grid.yaml on every 8th and on every
+# 30th labelled image of a data set and prints a table for each.
+#
+#   scripts/ablation/run.sh IMAGES MASKS VAL_IMAGES VAL_MASKS OUT [MINUTES]
+#
+# The folders hold images and masks of the same names; CLASSES (11) and IGNORE (11)
+# say what the masks hold, as for CamVid. With MINUTES it stops cleanly after so many,
+# split between the two; the same command goes on. What is trained lies in OUT.
+set -euo pipefail
+if [ $# -lt 5 ]; then sed -n '2,/^set/p' "$0" | grep '^#' | cut -c3- >&2; exit 2; fi
+here=$(cd "$(dirname "$0")" && pwd)
+advseg=${ADVSEG:-$here/../../bin/advseg}
+images=$1 masks=$2 val_images=$3 val_masks=$4 out=$5 minutes=${6:-0}
+imports=(--classes "${CLASSES:-11}" --ignore "${IGNORE:-11}")
+
+if [ ! -e "$out/val/classes.json" ]; then
+  "$advseg" import --images "$val_images" --masks "$val_masks" "${imports[@]}" --out "$out/val"
+fi
+status=0
+for every in 30 8; do
+  if [ ! -e "$out/1-$every/data/classes.json" ]; then
+    "$advseg" import --images "$images" --masks "$masks" "${imports[@]}" --labeled-every "$every" --out "$out/1-$every/data"
+  fi
+  echo "== every ${every}th image has labels"
+  DATA="$out/1-$every/data" VAL="$out/val" OUT="$out/1-$every" \
+    "$advseg" ablate --config "$here/grid-$every.yaml" --minutes "$(awk "BEGIN { print $minutes / 2 }")" || status=$?
+done
+exit $status
