@@ -16,6 +16,13 @@ import (
 	"github.com/advseg/advseg/model/bundle"
 )
 
+// ReportObjects lists the reports that a label run, at work or complete, has
+// written so far. Listings may lag behind, and show what is left of input that is
+// gone: they are good for a display only.
+func ReportObjects(ctx context.Context, run string) iter.Seq2[blob.Object, error] {
+	return blob.List(ctx, blob.Join(blob.Quote(run), reportsDir, "**", "*.json"))
+}
+
 // ReadSummary reads the summary of a complete label run.
 func ReadSummary(ctx context.Context, run string) (Summary, error) {
 	url := blob.Join(run, summaryFile)

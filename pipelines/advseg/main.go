@@ -136,7 +136,7 @@ Exit codes: 0 done, 1 failed, 2 wrong usage, 3 the gate refused the retrained mo
 		a.quantizeCommand(), a.ablateCommand(),
 		a.retrainCommand(), a.nightlyCommand(), a.registryCommand(),
 		a.importWeightsCommand(), a.exportWeightsCommand(),
-		a.inspectCommand(), a.benchCommand(), a.demoCommand(), a.versionCommand(),
+		a.inspectCommand(), a.statusCommand(), a.benchCommand(), a.demoCommand(), a.versionCommand(),
 	)
 	return root
 }
