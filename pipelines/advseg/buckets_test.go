@@ -150,13 +150,12 @@ func TestBuckets(t *testing.T) {
 			seed := seedOf(t)
 			l := newLoop(t, scheme, seed)
 			rng := rand.New(rand.NewPCG(seed, 1))
-			var whole time.Duration
-			t.Run("label", func(t *testing.T) { whole = l.testLabel(t, rng) })
+			t.Run("label", func(t *testing.T) { l.testLabel(t, rng) })
 			if t.Failed() {
 				return
 			}
 			t.Run("retrain", l.testRetrain)
-			t.Run("nightly", func(t *testing.T) { l.testNightly(t, rng, whole) })
+			t.Run("nightly", func(t *testing.T) { l.testNightly(t, rng) })
 			counts := l.faults.Counts()
 			t.Logf("faults %v, %d objects hidden from listings", counts, l.lag.Hidden())
 			for _, kind := range blobtest.AllFaults {
@@ -168,7 +167,7 @@ func TestBuckets(t *testing.T) {
 	}
 }
 
-func (l *loop) testLabel(t *testing.T, rng *rand.Rand) time.Duration {
+func (l *loop) testLabel(t *testing.T, rng *rand.Rand) {
 	must(t, l.dir, "label", "--input", "data/unlabeled/*.tar", "--bundle", "model", "--output", "whole")
 	start := time.Now()
 	l.must(t, l.direct, l.label("whole")...)
@@ -216,7 +215,6 @@ func (l *loop) testLabel(t *testing.T, rng *rand.Rand) time.Duration {
 		t.Errorf("counts %+v (%v)", c, err)
 	}
 	t.Logf("a run takes %v; killed %d times", took.Round(time.Millisecond), killed)
-	return took
 }
 
 // restart kills the storage and starts it again with its data.
@@ -296,12 +294,12 @@ func (l *loop) sameVersions(t *testing.T, a, b string) {
 	}
 }
 
-func (l *loop) testNightly(t *testing.T, rng *rand.Rand, took time.Duration) {
+func (l *loop) testNightly(t *testing.T, rng *rand.Rand) {
 	l.publish(t, "undisturbed/registry")
 	l.publish(t, "disturbed/registry")
 	start := time.Now()
 	l.must(t, l.direct, l.nightly(t, "undisturbed")...)
-	took = time.Since(start)
+	took := time.Since(start)
 	args := l.nightly(t, "disturbed")
 	killed := l.disturb(t, rng, took, 4, args)
 	l.must(t, l.faulty, args...)

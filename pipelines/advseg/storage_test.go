@@ -42,8 +42,8 @@ func init() {
 // serveStorage is a storage service in a process of its own: one of the fakes,
 // with its data on disk. It prints its address.
 func serveStorage(scheme, dir string) error {
-	make := map[string]func(string) (*blobtest.Fake, error){"gs": blobtest.NewGS, "s3": blobtest.NewS3}[scheme]
-	fake, err := make(dir)
+	open := map[string]func(string) (*blobtest.Fake, error){"gs": blobtest.NewGS, "s3": blobtest.NewS3}[scheme]
+	fake, err := open(dir)
 	if err != nil {
 		return err
 	}
