@@ -80,6 +80,7 @@ type EvaluateReport struct {
 	Classes       []ClassScore          `json:"classes"`
 	Thresholds    []Trust               `json:"thresholds"`
 	Chosen        []ChosenTrust         `json:"chosen,omitempty"` // of a calibrated bundle
+	BeamMetrics   JobMetrics            `json:"beam_metrics,omitzero"`
 	Full          transforms.Evaluation `json:"-"`
 }
 
@@ -161,7 +162,7 @@ func (o EvaluateOptions) execute(ctx context.Context, meta bundle.Meta, observe 
 	url := blob.Join(o.Output, evaluationFile)
 	beam.ParDo0(s, &saveEvaluationFn{URL: url}, e)
 	stop := watch("evaluate", 0, observe)
-	_, err := o.run(ctx, "evaluate", p)
+	result, err := o.run(ctx, "evaluate", p)
 	stop()
 	if err != nil {
 		return EvaluateReport{}, err
@@ -174,7 +175,9 @@ func (o EvaluateOptions) execute(ctx context.Context, meta bundle.Meta, observe 
 	if err := json.Unmarshal(data, &full); err != nil {
 		return EvaluateReport{}, fmt.Errorf("evaluate: %s: %w", url, err)
 	}
-	return o.report(meta, full)
+	report, err := o.report(meta, full)
+	report.BeamMetrics = result.metrics
+	return report, err
 }
 
 func (o EvaluateOptions) report(meta bundle.Meta, full transforms.Evaluation) (EvaluateReport, error) {

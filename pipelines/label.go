@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"time"
 
 	"github.com/apache/beam/sdks/v2/go/pkg/beam"
 
@@ -138,6 +137,8 @@ type LabelReport struct {
 	Summary transforms.Summary `json:"summary"`
 	// Submission is set when the job was not waited for.
 	Submission *Submission `json:"submission,omitempty"`
+	// BeamMetrics are of a job that was waited for.
+	BeamMetrics JobMetrics `json:"beam_metrics,omitzero"`
 }
 
 // Label makes masks, confidences and pseudo-labels for all images of the input.
@@ -162,7 +163,7 @@ func Label(ctx context.Context, o LabelOptions, observe Observer) (LabelReport, 
 	if o.template() != "" {
 		// It runs when somebody launches it: there is no run to record.
 		s, err := o.run(ctx, "label", o.pipeline())
-		return LabelReport{Submission: &s}, err
+		return LabelReport{Submission: &s.Submission}, err
 	}
 	rec, err := startRun(ctx, o.Output, manifest.KindLabel, o)
 	if err != nil {
@@ -175,10 +176,10 @@ func Label(ctx context.Context, o LabelOptions, observe Observer) (LabelReport, 
 			return LabelReport{RunRecord: rec.RunRecord}, rec.end(ctx, err)
 		}
 		rec.Job = s.Job
-		return LabelReport{RunRecord: rec.RunRecord, Submission: &s}, rec.write(ctx)
+		return LabelReport{RunRecord: rec.RunRecord, Submission: &s.Submission}, rec.write(ctx)
 	}
 	before := transforms.Processed()
-	summary, err := o.execute(ctx, observe)
+	summary, counted, err := o.execute(ctx, observe)
 	// What was skipped is of this run, not of its results, and is known for
 	// workers of this process only.
 	summary.SkippedShards = transforms.Processed().ShardsSkipped - before.ShardsSkipped
@@ -188,7 +189,7 @@ func Label(ctx context.Context, o LabelOptions, observe Observer) (LabelReport, 
 		err = o.judge(summary)
 	}
 	err = rec.end(ctx, err)
-	return LabelReport{RunRecord: rec.RunRecord, Summary: summary}, err
+	return LabelReport{RunRecord: rec.RunRecord, Summary: summary, BeamMetrics: counted}, err
 }
 
 func (o LabelOptions) pipeline() *beam.Pipeline {
@@ -201,22 +202,26 @@ func (o LabelOptions) pipeline() *beam.Pipeline {
 }
 
 // execute runs the pipeline and reads what it wrote about itself.
-func (o LabelOptions) execute(ctx context.Context, observe Observer) (transforms.Summary, error) {
-	shards := 0
-	if observe != nil && o.Local() {
+func (o LabelOptions) execute(ctx context.Context, observe Observer) (transforms.Summary, JobMetrics, error) {
+	stop := func() {}
+	if observe != nil {
 		refs, err := shard.Plan(ctx, o.Input, shard.PlanOptions{FilesPerChunk: o.FilesPerShard})
 		if err != nil {
-			return transforms.Summary{}, err
+			return transforms.Summary{}, JobMetrics{}, err
 		}
-		shards = len(refs)
+		if o.Local() {
+			stop = watch("label", len(refs), observe)
+		} else {
+			stop = watchRun(ctx, o.Output, int64(len(refs)), observe)
+		}
 	}
-	stop := watch("label", shards, observe)
-	_, err := o.run(ctx, "label", o.pipeline())
+	result, err := o.run(ctx, "label", o.pipeline())
 	stop()
 	if err != nil {
-		return transforms.Summary{}, err
+		return transforms.Summary{}, JobMetrics{}, err
 	}
-	return transforms.ReadSummary(ctx, o.Output)
+	summary, err := transforms.ReadSummary(ctx, o.Output)
+	return summary, result.metrics, err
 }
 
 // judge fails a run that lost or rejected too much.
@@ -229,51 +234,4 @@ func (o LabelOptions) judge(s transforms.Summary) error {
 			s.Rejected, s.In, 100*share, o.MaxRejects, o.Output)
 	}
 	return nil
-}
-
-// watch reports what the workers of this process do until stop is called.
-// Workers elsewhere are not seen; their runner has a display of its own. With
-// the number of shards, 0 if unknown, the number of images is estimated from
-// the shards that are done.
-func watch(stage string, shards int, observe Observer) (stop func()) {
-	if observe == nil {
-		return func() {}
-	}
-	begin, start := transforms.Processed(), time.Now()
-	tell := func(last bool) {
-		now, elapsed := transforms.Processed(), time.Since(start)
-		images, done, skipped := now.Images-begin.Images, now.Shards-begin.Shards, now.ShardsSkipped-begin.ShardsSkipped
-		e := Event{Stage: stage, Done: images, Unit: "images", Elapsed: elapsed, Last: last}
-		e.Detail = fmt.Sprintf("%.1f images/s, %d", float64(images)/elapsed.Seconds(), done+skipped)
-		if shards > 0 {
-			e.Detail += fmt.Sprintf("/%d", shards)
-		}
-		e.Detail += " shards"
-		if skipped > 0 {
-			e.Detail += fmt.Sprintf(" (%d were already done)", skipped)
-		}
-		if n := now.Rejects - begin.Rejects; n > 0 {
-			e.Detail += fmt.Sprintf(", %d rejected", n)
-		}
-		if left := int64(shards) - skipped; shards > 0 && done > 0 {
-			e.Total = max(images, images*left/done)
-		}
-		observe.tell(e)
-	}
-	quit, over := make(chan struct{}), make(chan struct{})
-	go func() {
-		defer close(over)
-		tick := time.NewTicker(500 * time.Millisecond)
-		defer tick.Stop()
-		for {
-			select {
-			case <-tick.C:
-				tell(false)
-			case <-quit:
-				tell(true)
-				return
-			}
-		}
-	}()
-	return func() { close(quit); <-over }
 }

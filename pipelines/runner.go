@@ -71,8 +71,14 @@ type Submission struct {
 	Template string `json:"template,omitempty"` // where it was stored instead of being started
 }
 
+// jobResult is what came of a pipeline: a submission, or metrics.
+type jobResult struct {
+	Submission
+	metrics JobMetrics
+}
+
 // run executes a pipeline and waits for it, unless the runner is detached.
-func (r Runner) run(ctx context.Context, job string, p *beam.Pipeline) (Submission, error) {
+func (r Runner) run(ctx context.Context, job string, p *beam.Pipeline) (jobResult, error) {
 	if *jobopts.JobName == "" {
 		*jobopts.JobName = "advseg-" + job
 		defer func() { *jobopts.JobName = "" }() // the next job has another
@@ -81,19 +87,23 @@ func (r Runner) run(ctx context.Context, job string, p *beam.Pipeline) (Submissi
 		// This binary is the worker; without the hint Beam compiles one for minutes.
 		self, err := os.Executable()
 		if err != nil {
-			return Submission{}, fmt.Errorf("%s: find the worker binary: %w", job, err)
+			return jobResult{}, fmt.Errorf("%s: find the worker binary: %w", job, err)
 		}
 		*jobopts.WorkerBinary = self
 	}
 	result, err := r.await(ctx, p)
 	if err != nil {
-		return Submission{}, fmt.Errorf("%s on %s: %w", job, r.name(), err)
+		return jobResult{}, fmt.Errorf("%s on %s: %w", job, r.name(), err)
 	}
-	s := Submission{Template: r.template()}
-	if r.detached() && s.Template == "" { // of a template, Beam's result is none
-		s.Job = result.JobID()
+	out := jobResult{Submission: Submission{Template: r.template()}}
+	switch {
+	case out.Template != "": // Beam's result is none
+	case r.detached():
+		out.Job = result.JobID()
+	default: // only now there are metrics: asking earlier panics
+		out.metrics = jobMetrics(result.Metrics())
 	}
-	return s, ctx.Err()
+	return out, ctx.Err()
 }
 
 // await is beam.Run that ends with its context. The runners of this process see

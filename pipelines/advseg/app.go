@@ -24,6 +24,10 @@ type app struct {
 	quiet     bool
 	log       *slog.Logger
 	progress  *progress
+
+	metricsAddr string
+	profiles    bool
+	monitor     *monitor
 }
 
 func (a *app) globalFlags(root *cobra.Command) {
@@ -31,6 +35,8 @@ func (a *app) globalFlags(root *cobra.Command) {
 	f.StringVar(&a.logFormat, "log-format", "text", "log as text or json, on standard error")
 	f.StringVar(&a.logLevel, "log-level", "warn", "debug, info, warn or error")
 	f.BoolVar(&a.quiet, "quiet", false, "no progress")
+	f.StringVar(&a.metricsAddr, "metrics-addr", "", "serve what this process does to Prometheus on http://ADDR/metrics, for example on 127.0.0.1:9464")
+	f.BoolVar(&a.profiles, "pprof", false, "with --metrics-addr: serve Go's profiles on http://ADDR/debug/pprof/ too")
 }
 
 // start runs before every command.
@@ -53,10 +59,32 @@ func (a *app) start() error {
 	log.LogLevel, log.LogKind = strings.ToLower(a.logLevel), a.logFormat
 	f, ok := a.err.(*os.File)
 	a.progress = newProgress(a.err, !a.quiet, ok && term.IsTerminal(int(f.Fd())))
+	a.progress.json = a.logFormat == "json"
+	return a.startMonitor()
+}
+
+func (a *app) startMonitor() error {
+	if a.metricsAddr == "" {
+		if a.profiles {
+			return usagef("--pprof needs --metrics-addr")
+		}
+		return nil
+	}
+	m, addr, err := startMonitor(a.metricsAddr, a.profiles)
+	if err != nil {
+		return usagef("--metrics-addr: %w", err)
+	}
+	a.monitor, a.progress.also = m, m.Show
+	if !a.quiet {
+		fmt.Fprintf(a.err, "metrics on http://%s/metrics\n", addr)
+	}
 	return nil
 }
 
 func (a *app) close() {
+	if a.monitor != nil {
+		a.monitor.close()
+	}
 	if a.progress != nil {
 		a.progress.close()
 	}

@@ -45,6 +45,7 @@ func printEvaluation(w io.Writer, r pipelines.EvaluateReport) {
 		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t\n", c.Selector, part(c.Precision), part(c.Coverage), rightOf(c.Coverage, c.Accuracy))
 	}
 	_ = t.Flush() // as the other prints
+	printJobMetrics(w, r.BeamMetrics)
 }
 
 // printTrust prints the table of thresholds into a tabwriter.

@@ -3,6 +3,9 @@ package main
 import (
 	"fmt"
 	"io"
+	"maps"
+	"slices"
+	"text/tabwriter"
 
 	"github.com/spf13/cobra"
 
@@ -75,5 +78,25 @@ func printLabelReport(w io.Writer, output string, r pipelines.LabelReport) {
 	if c.Rejected > 0 {
 		fmt.Fprintf(w, "the rejects are in rejects.jsonl\n")
 	}
+	printJobMetrics(w, r.BeamMetrics)
 	fmt.Fprintf(w, "results in %s\n", output)
+}
+
+// printJobMetrics prints what the workers counted, by the names that the runner
+// shows them under.
+func printJobMetrics(w io.Writer, m pipelines.JobMetrics) {
+	if len(m.Counters)+len(m.Distributions) == 0 {
+		return
+	}
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
+	fmt.Fprintln(t, "\ncounted by workers\ttotal\tmean\tleast\tmost\t")
+	for _, name := range slices.Sorted(maps.Keys(m.Counters)) {
+		fmt.Fprintf(t, "%s\t%d\t\t\t\t\n", name, m.Counters[name])
+	}
+	for _, name := range slices.Sorted(maps.Keys(m.Distributions)) {
+		d := m.Distributions[name]
+		fmt.Fprintf(t, "%s\t%d\t%.1f\t%d\t%d\t\n", name, d.Sum, float64(d.Sum)/float64(d.Count), d.Min, d.Max)
+	}
+	_ = t.Flush() // as the other prints
+	fmt.Fprintln(w)
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"io"
+	"log/slog"
 	"sync"
 	"time"
 
@@ -14,8 +15,12 @@ import (
 // lineEvery is how often a run that is not watched says how far it is.
 const lineEvery = 10 * time.Second
 
-// progress shows a bar on a terminal and plain lines elsewhere.
+// progress shows a bar on a terminal, and elsewhere plain lines or, with a log
+// in JSON, lines of that log.
 type progress struct {
+	also pipelines.Observer // is told everything
+	json bool
+
 	mu       sync.Mutex
 	w        io.Writer
 	on       bool
@@ -31,12 +36,15 @@ func newProgress(w io.Writer, on, terminal bool) *progress {
 
 // Show is a pipelines.Observer.
 func (p *progress) Show(e pipelines.Event) {
+	if p.also != nil {
+		p.also(e)
+	}
 	if !p.on {
 		return
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.terminal {
+	if p.terminal && !p.json {
 		p.draw(e)
 		return
 	}
@@ -45,7 +53,12 @@ func (p *progress) Show(e pipelines.Event) {
 		return
 	}
 	p.stage, p.last = e.Stage, now
-	fmt.Fprintln(p.w, e)
+	if !p.json {
+		fmt.Fprintln(p.w, e)
+		return
+	}
+	slog.New(slog.NewJSONHandler(p.w, nil)).Info("progress", "stage", e.Stage, "done", e.Done, "expected", e.Total,
+		"unit", e.Unit, "seconds", e.Elapsed.Seconds(), "detail", e.Detail, "last", e.Last)
 }
 
 func (p *progress) draw(e pipelines.Event) {
