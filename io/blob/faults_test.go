@@ -20,7 +20,8 @@ import (
 	"github.com/advseg/advseg/io/blob/blobtest"
 )
 
-const stall = 60 * time.Millisecond
+// stall is short, but a busy machine answers small requests in less.
+const stall = 200 * time.Millisecond
 
 // through puts faults between the client and a bucket.
 func through(f *blobtest.Faults) hook {
@@ -33,19 +34,21 @@ func through(f *blobtest.Faults) hook {
 var undecidable = []string{"ReplaceRace", "DeleteRace", "Missing"}
 
 // TestConformanceThroughFaults: nothing of what this package promises changes
-// when every fourth request goes wrong.
+// when every fourth request goes wrong. (Stalls take their time: they are in
+// TestEachFault.)
 func TestConformanceThroughFaults(t *testing.T) {
-	blob.Hurry(t, stall)
+	blob.Hurry(t, time.Minute)
+	kinds := slices.DeleteFunc(slices.Clone(blobtest.AllFaults), func(f blobtest.Fault) bool { return f == blobtest.Stall })
 	for _, scheme := range services {
 		t.Run(scheme, func(t *testing.T) {
-			f := &blobtest.Faults{Seed: 1, Share: 0.25, Kinds: blobtest.AllFaults}
+			f := &blobtest.Faults{Seed: 1, Share: 0.25, Kinds: kinds}
 			for _, c := range conformance {
 				if slices.Contains(undecidable, c.name) {
 					continue
 				}
 				t.Run(c.name, func(t *testing.T) { c.test(t, newBucket(t, scheme, through(f))+"/sub") })
 			}
-			for _, kind := range blobtest.AllFaults {
+			for _, kind := range kinds {
 				if f.Counts()[kind] == 0 {
 					t.Errorf("no fault of the kind %q", kind)
 				}
@@ -63,7 +66,7 @@ func TestEachFault(t *testing.T) {
 			t.Run(scheme+" "+string(kind), func(t *testing.T) {
 				f := &blobtest.Faults{Seed: 7, Share: 0.5, Kinds: []blobtest.Fault{kind}}
 				base := newBucket(t, scheme, through(f))
-				for i := range 6 {
+				for i := range 3 {
 					url, want := fmt.Sprint(base, "/", i), fmt.Sprint("the content of ", i)
 					o, err := blob.Create(t.Context(), url, []byte("before"))
 					if err != nil {
@@ -79,7 +82,7 @@ func TestEachFault(t *testing.T) {
 						t.Errorf("listed %q, want %d objects", got, i+1)
 					}
 				}
-				for i := range 6 {
+				for i := range 3 {
 					url := fmt.Sprint(base, "/", i)
 					o, err := blob.Stat(t.Context(), url)
 					if err != nil {
@@ -167,7 +170,7 @@ func TestReadGivesUp(t *testing.T) {
 
 // TestDrip: a peer that sends now and then a byte does not get for ever.
 func TestDrip(t *testing.T) {
-	blob.Hurry(t, 30*time.Millisecond)
+	blob.Hurry(t, stall)
 	for _, scheme := range services {
 		t.Run(scheme, func(t *testing.T) {
 			var drips atomic.Int64
