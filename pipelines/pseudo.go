@@ -58,9 +58,9 @@ func (d *dataset) joinShard(ctx context.Context, labels *pseudoLabels, report *t
 			continue
 		}
 		key := rec.Example.Key
-		pseudo, err := labels.of(label)
-		if err != nil {
-			return fmt.Errorf("%q: %w", key, err)
+		pseudo, failed := labels.of(label)
+		if failed != nil {
+			return fmt.Errorf("%q: %w", key, failed)
 		}
 		if err := d.add(report.Source+"#"+key, key, report.Source, rec.Example.Image, pseudo); err != nil {
 			return err
