@@ -23,6 +23,7 @@ func init() {
 	beam.RegisterType(reflect.TypeFor[evaluateFn]())
 	beam.RegisterType(reflect.TypeFor[mergeEvaluationsFn]())
 	beam.RegisterType(reflect.TypeFor[noEvaluationFn]())
+	beam.RegisterType(reflect.TypeFor[passEvaluationFn]())
 	beam.RegisterCoder(reflect.TypeFor[Evaluation](), encodeEvaluation, decodeEvaluation)
 }
 
@@ -110,10 +111,15 @@ func Evaluate(s beam.Scope, refs beam.PCollection, o EvaluateOptions) beam.PColl
 	parts := beam.ParDo(s, &evaluateFn{Options: o}, refs)
 	parts = beam.Reshuffle(s, parts) // the heavy stage scales by itself
 	empty := beam.ParDo(s, &noEvaluationFn{}, beam.Impulse(s))
-	return beam.Combine(s, &mergeEvaluationsFn{}, beam.Flatten(s, parts, empty))
+	return beam.Combine(s, &mergeEvaluationsFn{}, beam.Flatten(s, beam.ParDo(s, &passEvaluationFn{}, parts), empty))
 }
 
 type noEvaluationFn struct{}
+
+// passEvaluationFn changes nothing: see passReportFn.
+type passEvaluationFn struct{}
+
+func (*passEvaluationFn) ProcessElement(e Evaluation, emit func(Evaluation)) { emit(e) }
 
 func (*noEvaluationFn) ProcessElement(_ []byte, emit func(Evaluation)) { emit(Evaluation{}) }
 

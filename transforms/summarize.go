@@ -14,6 +14,7 @@ import (
 func init() {
 	beam.RegisterType(reflect.TypeFor[summarizeFn]())
 	beam.RegisterType(reflect.TypeFor[noReportFn]())
+	beam.RegisterType(reflect.TypeFor[passReportFn]())
 	beam.RegisterCoder(reflect.TypeFor[Summary](), encodeSummary, decodeSummary)
 }
 
@@ -86,12 +87,18 @@ func Summarize(s beam.Scope, reports beam.PCollection) beam.PCollection {
 	s = s.Scope("transforms.Summarize")
 	// A combine over nothing gives nothing: one empty report makes it one.
 	empty := beam.ParDo(s, &noReportFn{}, beam.Impulse(s))
-	return beam.Combine(s, &summarizeFn{}, beam.Flatten(s, reports, empty))
+	return beam.Combine(s, &summarizeFn{}, beam.Flatten(s, beam.ParDo(s, &passReportFn{}, reports), empty))
 }
 
 type noReportFn struct{}
 
 func (*noReportFn) ProcessElement(_ []byte, emit func(ShardReport)) { emit(ShardReport{}) }
+
+// passReportFn changes nothing. It stands between a Reshuffle and a Flatten, which Beam's
+// Flink runner cannot connect: "PCollectionNodes were consumed but never produced".
+type passReportFn struct{}
+
+func (*passReportFn) ProcessElement(r ShardReport, emit func(ShardReport)) { emit(r) }
 
 type summarizeFn struct{}
 
