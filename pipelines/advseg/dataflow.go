@@ -26,6 +26,9 @@ func checkRunner(cmd *cobra.Command) error {
 	if runner == "dataflow" {
 		err = errors.Join(err, checkPlaces(cmd.Context()), checkChoices(), checkLabels(), checkZone(), checkWorkers(), checkImage())
 	}
+	if runner == "flink" || runner == "universal" {
+		err = errors.Join(err, checkEndpoint(cmd.Context()), checkFlinkWorker())
+	}
 	return err
 }
 

@@ -49,7 +49,12 @@ func pictures(t *testing.T, dir string, n int) {
 // model saves a small network with random weights.
 func model(t *testing.T, dir string) {
 	t.Helper()
-	spec, err := nn.Preset("resnet18", 4, len(synth.Classes()))
+	wideModel(t, dir, 4)
+}
+
+func wideModel(t *testing.T, dir string, width int) {
+	t.Helper()
+	spec, err := nn.Preset("resnet18", width, len(synth.Classes()))
 	if err != nil {
 		t.Fatal(err)
 	}
