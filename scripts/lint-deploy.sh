@@ -38,7 +38,7 @@ python() {
 }
 
 dockerfiles=(scripts/container/Dockerfile scripts/dataflow/Dockerfile)
-scripts=(scripts/*.sh scripts/dataflow/*.sh)
+scripts=(scripts/*.sh scripts/dataflow/*.sh scripts/flink/*.sh scripts/ablation/*.sh)
 units=scripts/schedule/systemd
 
 if python linters scripts/lint-deploy.txt; then
@@ -46,6 +46,15 @@ if python linters scripts/lint-deploy.txt; then
   check "CronJob: Kubernetes schemas" "$tools/linters/bin/kubernetes-validate" --strict scripts/schedule/kubernetes/cronjob.yaml
 else
   skipped "Dockerfiles and CronJob: hadolint and kubernetes-validate cannot be installed, see $tools/linters.log"
+fi
+
+operator=org.apache.flink:flink-kubernetes-operator-api:1.10.0
+maven() { mvn -q -B org.apache.maven.plugins:maven-dependency-plugin:3.6.1:"$1" -Dartifact=$operator "${@:2}" >"$tools/maven.log" 2>&1; }
+if [[ -x $tools/linters/bin/kubernetes-validate ]] && have mvn maven &&
+  maven get -Dtransitive=false && maven copy -DoutputDirectory="$tools/operator"; then
+  check "Flink on Kubernetes: the operator's schema" "$tools/linters/bin/python" scripts/flink/check.py "$tools"/operator/*.jar
+else
+  skipped "Flink on Kubernetes: kubernetes-validate or the operator's schema cannot be had, see $tools/maven.log"
 fi
 
 if have shellcheck shellcheck; then
