@@ -35,6 +35,7 @@ type Recipe struct {
 	SemiStart      *int     `yaml:"semi_start" help:"first iteration of the semi-supervised loss (default a quarter of the way)"`
 	SemiThreshold  *float64 `yaml:"semi_threshold" help:"T of the semi-supervised loss (default 0.2)"`
 	SemiSelector   string   `yaml:"semi_selector" help:"whose confidence the semi-supervised loss goes by: discriminator or softmax (default: the discriminator's)"`
+	Teacher        bool     `yaml:"teacher" help:"labels for the semi-supervised loss come from the moving average (--ema) for weakly augmented images, the network sees them strongly augmented; by the softmax"`
 	NoD            bool     `yaml:"no_discriminator" help:"leave the discriminator as it is, and with it out all losses that ask it"`
 	DStart         *int     `yaml:"d_start" help:"first iteration that trains the discriminator (default: the preset's)"`
 	AdvStart       *int     `yaml:"adv_start" help:"first iteration of the adversarial loss (default: the preset's)"`
@@ -85,6 +86,9 @@ func (r Recipe) config() (train.Config, error) {
 	c.Adversarial.Off = r.NoAdversarial
 	c.Semi.Off = r.NoSemi
 	c.Semi.Selector, c.CutMix = r.SemiSelector, r.CutMix
+	if r.Teacher {
+		c.Semi.Teacher, c.Semi.Selector = true, cmp.Or(c.Semi.Selector, train.SemiSoftmax)
+	}
 	if r.NoD {
 		c.Discriminator.Off, c.Adversarial.Off = true, true
 		c.Semi.Off = c.Semi.Off || c.Semi.Selector != train.SemiSoftmax

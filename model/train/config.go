@@ -112,6 +112,10 @@ type SemiConfig struct {
 	// Selector says whose confidence: SemiDiscriminator (the paper; the empty value
 	// too) or SemiSoftmax.
 	Selector string `json:"selector,omitempty"`
+	// Teacher takes the labels of the moving average of G (Config.EMA) for the image
+	// as Config.Augment makes it, by SemiSoftmax, while G sees that with the strong
+	// part of Config.PseudoAugment.
+	Teacher bool `json:"teacher,omitempty"`
 }
 
 // Selectors of SemiConfig.
@@ -188,6 +192,7 @@ func (c Config) Validate() error {
 	bad(c.Adversarial.Lambda >= 0 && c.Adversarial.LambdaUnlabelled >= 0, "adversarial lambdas %v and %v: none may be negative", c.Adversarial.Lambda, c.Adversarial.LambdaUnlabelled)
 	bad(c.Semi.Lambda >= 0, "semi lambda %v is negative", c.Semi.Lambda)
 	bad(c.Semi.Selector == "" || c.Semi.Selector == SemiDiscriminator || c.Semi.Selector == SemiSoftmax, "semi selector %q: use %q or %q", c.Semi.Selector, SemiDiscriminator, SemiSoftmax)
+	bad(!c.Semi.Teacher || c.EMA > 0 && c.Semi.Selector == SemiSoftmax, "a teacher is the moving average of the weights (ema is %v) and goes by the softmax (semi selector is %q)", c.EMA, c.Semi.Selector)
 	bad(c.CutMix >= 0 && c.CutMix <= 1, "cutmix %v is not in 0..1", c.CutMix)
 	bad(c.Semi.Threshold >= 0 && c.Semi.Threshold <= 1, "threshold %v is not in 0..1", c.Semi.Threshold)
 	bad(c.EvaluateEvery >= 0 && c.Patience >= 0 && c.CheckpointEvery >= 0 && c.KeepCheckpoints >= 0 && c.Prefetch >= 0 && c.Threads >= 0, "evaluate_every, patience, checkpoint_every, keep_checkpoints, prefetch, threads: none may be negative")

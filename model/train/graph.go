@@ -162,7 +162,12 @@ type prediction struct{ maps, judged *gorgonia.Node }
 // unlabelledPass adds L_semi and L_adv on unlabelled images, as far as the phase
 // has them.
 func (b *builder) unlabelledPass() (out prediction) {
-	x := b.imageInput("unlabelled", b.cfg.UnlabelledBatch, func(x *batch) any { return x.unlabelled })
+	x := b.imageInput("unlabelled", b.cfg.UnlabelledBatch, func(x *batch) any {
+		if x.strong != nil {
+			return x.strong
+		}
+		return x.unlabelled
+	})
 	logits := b.predict(x)
 	out.maps = b.node(nn.Softmax(logits))
 	var lambdas []float32
@@ -188,6 +193,9 @@ func (b *builder) unlabelledPass() (out prediction) {
 
 // pseudoLabels are the targets of L_semi.
 func (b *builder) pseudoLabels(logits *gorgonia.Node, p prediction) *gorgonia.Node {
+	if b.cfg.Semi.Teacher {
+		return b.labelInput("taught", b.cfg.UnlabelledBatch, func(x *batch) any { return x.taught })
+	}
 	t := float32(b.cfg.Semi.Threshold)
 	if b.cfg.Semi.Selector == SemiSoftmax {
 		return b.node(nn.ConfidentLabels(p.maps, t))

@@ -19,7 +19,9 @@ type batch struct {
 	images     []float32
 	labels     []uint8
 	unlabelled []float32
-	truth      []uint8 // label maps for D's real side
+	strong     []float32 // the same, strongly augmented, for SemiConfig.Teacher
+	taught     []uint8   // and the teacher's labels
+	truth      []uint8   // label maps for D's real side
 
 	// What D's losses leave out, 1 at labels of 255. noLabel goes on with zeros
 	// for the unlabelled images: all of it is for the batch of fakes.
@@ -102,6 +104,9 @@ func newBatch(c Config, hasUnlabelled bool) *batch {
 	}
 	if hasUnlabelled {
 		b.unlabelled = make([]float32, 3*c.UnlabelledBatch*area)
+		if c.Semi.Teacher {
+			b.strong, b.taught = make([]float32, len(b.unlabelled)), make([]uint8, c.UnlabelledBatch*area)
+		}
 	}
 	return b
 }
@@ -195,6 +200,12 @@ func (l *loader) place(b *batch, number int, p pick, e Example) error {
 	switch p.stream {
 	case streamUnlabelled:
 		pix.CHW(b.unlabelled[3*area*p.slot:][:3*area], img, l.meta.Mean, l.meta.Std)
+		if b.strong != nil {
+			// Cutting out writes into the image, which is a crop of its own by now
+			// and needed no more.
+			img = l.cfg.PseudoAugment.strong(random(l.cfg.Seed, p.stream, 3, uint64(number), uint64(p.slot)), img, nil)
+			pix.CHW(b.strong[3*area*p.slot:][:3*area], img, l.meta.Mean, l.meta.Std)
+		}
 	case streamTruth:
 		l.labels.write(b.truth[area*p.slot:][:area], mask)
 	default:

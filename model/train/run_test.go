@@ -67,6 +67,12 @@ func TestResume(t *testing.T) {
 	})
 }
 
+func TestResumeWithTeacher(t *testing.T) {
+	c := quick()
+	c.EMA, c.Semi.Selector, c.Semi.Teacher = 0.9, SemiSoftmax, true
+	checkResume(t, c)
+}
+
 func checkResume(t *testing.T, c Config) {
 	t.Helper()
 	c.Iterations = 5

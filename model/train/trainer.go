@@ -49,12 +49,13 @@ type Trainer struct {
 	ema  *ema  // nil for none
 	sums *sums // of the gradients of several batches, nil for one
 
-	at     progress
-	best   *bundle.Bundle // nil before the first evaluation
-	graph  *graph         // of the present phase; nil before the first step
-	loader *loader        // nil when stopped
-	saved  int            // iteration of the last checkpoint of this process, -1 for none
-	broken error
+	at      progress
+	best    *bundle.Bundle // nil before the first evaluation
+	graph   *graph         // of the present phase; nil before the first step
+	teacher *teacher       // nil before it is needed
+	loader  *loader        // nil when stopped
+	saved   int            // iteration of the last checkpoint of this process, -1 for none
+	broken  error
 }
 
 // Init returns a model with fresh weights for the described networks.
@@ -225,6 +226,11 @@ func (t *Trainer) gradients(ctx context.Context, b *batch, p *Progress) (phase, 
 			return ph, err
 		}
 	}
+	if ph.semi && t.cfg.Semi.Teacher {
+		if err := t.teach(ctx, b); err != nil {
+			return ph, err
+		}
+	}
 	losses, err := t.graph.run(ctx, b)
 	if err != nil {
 		return ph, err
@@ -245,6 +251,18 @@ func (t *Trainer) gradients(ctx context.Context, b *batch, p *Progress) (phase, 
 		p.Images += t.cfg.UnlabelledBatch
 	}
 	return ph, nil
+}
+
+// teach writes the teacher's labels into the batch.
+func (t *Trainer) teach(ctx context.Context, b *batch) (err error) {
+	if t.teacher == nil {
+		if t.teacher, err = newTeacher(t.pool, t.cfg, t.meta.Arch, t.ema.average); err != nil {
+			return err
+		}
+	}
+	labels, err := t.teacher.labels(ctx, b.unlabelled)
+	copy(b.taught, labels)
+	return err
 }
 
 // enter builds the graph of another phase, after the memory of the last one was
@@ -285,6 +303,10 @@ func (t *Trainer) Bundle() *bundle.Bundle {
 func (t *Trainer) Close() error {
 	t.stopLoader()
 	err := t.closeGraph()
+	if t.teacher != nil {
+		err = errors.Join(err, t.teacher.machine.Close())
+		t.teacher = nil
+	}
 	if t.own {
 		t.pool.Close()
 	}
