@@ -9,6 +9,12 @@ boot=$(realpath "${BEAM_BOOT:-$here/../../build/flink/boot}")
 cd "$dir"
 "$boot" --semi_persist_dir="$dir" "$@" &
 pid=$!
-trap 'kill "$pid" 2>/dev/null || true' TERM INT
 trap 'rm -rf "$dir"' EXIT
+trap 'kill "$pid" 2>/dev/null || true' TERM INT
+# The boot program would wait for a TaskManager that was killed as long as it lives.
+while kill -0 "$pid" 2>/dev/null && kill -0 "$PPID" 2>/dev/null; do
+  sleep 1 &
+  wait $! || true
+done
+kill "$pid" 2>/dev/null || true
 wait "$pid"
