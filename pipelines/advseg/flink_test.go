@@ -4,7 +4,6 @@ package main
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -192,37 +191,33 @@ func waitForShards(t *testing.T, dir string, more int) {
 // killOne kills a worker of TaskManager n, or that itself and starts another.
 func killOne(t *testing.T, cluster string, worker bool, n int) bool {
 	t.Helper()
-	manager := pidOf(t, filepath.Join(cluster, fmt.Sprintf("taskmanager-%d.pid", n)))
+	manager, pid := workerOf(cluster, n)
 	if !worker {
 		_ = syscall.Kill(manager, syscall.SIGKILL)
 		flink(t, "taskmanager", cluster, strconv.Itoa(n))
 		return true
 	}
-	// The worker is the youngest descendant: boot.sh, boot, advseg.
-	pid := manager
-	for {
-		out, err := exec.Command("pgrep", "-n", "-P", strconv.Itoa(pid)).Output()
-		if exit := (*exec.ExitError)(nil); errors.As(err, &exit) {
-			break // it has no children
-		} else if err != nil {
-			t.Fatal(err)
-		}
-		if pid, err = strconv.Atoi(strings.TrimSpace(string(out))); err != nil {
-			t.Fatal(err)
-		}
-	}
-	return pid != manager && syscall.Kill(pid, syscall.SIGKILL) == nil
+	return pid != 0 && syscall.Kill(pid, syscall.SIGKILL) == nil
 }
 
-func pidOf(t *testing.T, path string) int {
-	t.Helper()
-	data, err := os.ReadFile(path)
+// workerOf finds the processes of TaskManager n and of its worker, 0 where there is none.
+func workerOf(cluster string, n int) (manager, worker int) {
+	data, err := os.ReadFile(filepath.Join(cluster, fmt.Sprintf("taskmanager-%d.pid", n)))
 	if err != nil {
-		t.Fatal(err)
+		return 0, 0
 	}
-	pid, err := strconv.Atoi(strings.TrimSpace(string(data)))
-	if err != nil {
-		t.Fatal(err)
+	if manager, err = strconv.Atoi(strings.TrimSpace(string(data))); err != nil {
+		return 0, 0
 	}
-	return pid
+	pid := manager
+	for _, name := range []string{"boot.sh", "boot --", "--worker"} { // each the child of the one before
+		out, err := exec.Command("pgrep", "-n", "-f", "-P", strconv.Itoa(pid), "--", name).Output()
+		if err != nil {
+			return manager, 0
+		}
+		if pid, err = strconv.Atoi(strings.TrimSpace(string(out))); err != nil {
+			return manager, 0
+		}
+	}
+	return manager, pid
 }
