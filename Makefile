@@ -13,6 +13,7 @@ CYCLONEDX     := github.com/CycloneDX/cyclonedx-gomod/cmd/cyclonedx-gomod@v1.10.
 PLATFORMS     := linux/arm64 darwin/arm64 windows/amd64
 PEERS         :=
 KILLS         := 2
+SIMULATED     :=
 QEMU          := $(shell command -v qemu-aarch64-static || command -v qemu-aarch64)
 
 .DEFAULT_GOAL := help
@@ -31,9 +32,9 @@ test: ## Run all tests
 test-integration: ## Run the loop in buckets: storage as processes of their own, faults between, random kills (Linux)
 	$(GO) test -tags integration -timeout 10m -run '^TestBucket' ./pipelines/advseg
 
-test-flink: ## Run jobs on a real Flink, embedded and as a cluster, with workers and TaskManagers killed (Linux, Java 17, Maven; KILLS=20 for more)
+test-flink: ## Run jobs on a real Flink, embedded and as a cluster, with workers and TaskManagers killed (Linux, Java 17, Maven; KILLS=20 for more; SIMULATED=100000 for a large job with a network that only waits)
 	scripts/flink/flink.sh prepare
-	KILLS=$(KILLS) $(GO) test -tags flink -count 1 -timeout 60m -run '^TestFlink' -v ./pipelines/advseg
+	KILLS=$(KILLS) SIMULATED=$(SIMULATED) $(GO) test -tags flink -count 1 -timeout 60m -run '$(if $(SIMULATED),^TestSimulated,^TestFlink)' -v ./pipelines/advseg
 
 test-race: ## Run the tests of the packages with goroutines of their own under the race detector (needs cgo)
 	CGO_ENABLED=1 $(GO) test -race -short -timeout 30m ./io/... ./model/... ./transforms/...
