@@ -6,6 +6,7 @@ var neon = newNEON()
 
 func newNEON() *Kernels {
 	k := *generic
+	k.Int8 = nil // the plain ones are for blocks of another size
 	k.Name, k.Lanes, k.Rows, k.Vecs = "neon", 4, 8, 3
 	k.GEMM = [][]GEMM{
 		{gemmNEON_1x1, gemmNEON_1x2, gemmNEON_1x3},

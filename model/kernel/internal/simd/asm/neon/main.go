@@ -62,6 +62,7 @@ var vectorNames = []string{
 func tables() []byte {
 	var b bytes.Buffer
 	b.WriteString(header + "\npackage simd\n\nvar neon = newNEON()\n\nfunc newNEON() *Kernels {\nk := *generic\n")
+	b.WriteString("k.Int8 = nil // the plain ones are for blocks of another size\n")
 	fmt.Fprintf(&b, "k.Name, k.Lanes, k.Rows, k.Vecs = \"neon\", %d, %d, %d\n", lanes, rows, vecs)
 	for _, family := range []string{"GEMM", "Outer"} {
 		fmt.Fprintf(&b, "k.%s = [][]%s{\n", family, family)
