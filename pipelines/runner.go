@@ -110,7 +110,15 @@ func (r Runner) run(ctx context.Context, job string, p *beam.Pipeline) (jobResul
 // to that themselves; others wait for a job that goes on without us.
 func (r Runner) await(ctx context.Context, p *beam.Pipeline) (beam.PipelineResult, error) {
 	if r.Local() {
-		return beam.Run(ctx, r.name(), p)
+		// Prism panics when a deadline passes, but not when it is cancelled.
+		within, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
+		defer cancel(nil)
+		defer context.AfterFunc(ctx, func() { cancel(context.Cause(ctx)) })()
+		result, err := beam.Run(within, r.name(), p)
+		if cause := context.Cause(within); err != nil && cause != nil {
+			err = fmt.Errorf("%w: %w", cause, err)
+		}
+		return result, err
 	}
 	type outcome struct {
 		result beam.PipelineResult
