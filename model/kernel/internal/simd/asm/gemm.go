@@ -129,23 +129,7 @@ func gemm(s isa, rows, vecs int) {
 			}
 		}
 	}
-	SUBQ(Imm(unroll), k)
-	JLT(LabelRef("rest"))
-	Label("loop")
-	PREFETCHT0(Mem{Base: a, Disp: ahead})
-	for u := range unroll {
-		step(u)
-	}
-	ADDQ(U32(unroll*4*rows), a)
-	LEAQ(Mem{Base: b, Index: ldb, Scale: unroll}, b)
-	SUBQ(Imm(unroll), k)
-	JGE(LabelRef("loop"))
-	Label("rest")
-	ADDQ(Imm(unroll), k)
-	JZ(LabelRef("finish"))
-	step(0)
-
-	Label("finish")
+	steps(k, a, b, ldb, rows, step)
 	residual := Load(Param("residual"), GP64())
 	TESTQ(residual, residual)
 	JZ(LabelRef("activate"))
@@ -186,4 +170,27 @@ func (s isa) activate(mode reg.Register, values []reg.VecVirtual) {
 		VMAXPS(v, scaled, v)
 	}
 	Label("store")
+}
+
+// steps does k steps of a product, unroll at a time: step reads packed rows at a and
+// columns at b, or with u = 1 those one step further. What comes after is labelled
+// finish.
+func steps(k, a, b, ldb reg.Register, rows int, step func(u int)) {
+	SUBQ(Imm(unroll), k)
+	JLT(LabelRef("rest"))
+	Label("loop")
+	PREFETCHT0(Mem{Base: a, Disp: ahead})
+	for u := range unroll {
+		step(u)
+	}
+	ADDQ(U32(unroll*4*rows), a)
+	LEAQ(Mem{Base: b, Index: ldb, Scale: unroll}, b)
+	SUBQ(Imm(unroll), k)
+	JGE(LabelRef("loop"))
+	Label("rest")
+	ADDQ(Imm(unroll), k)
+	JZ(LabelRef("finish"))
+	step(0)
+
+	Label("finish")
 }

@@ -55,13 +55,7 @@ func int8Product(s isa, rows, vecs int) {
 	TEXT(fmt.Sprintf("int8%s_%dx%d", s.name, rows, vecs), NOSPLIT, "func(args *uintptr)")
 	Pragma("noescape")
 	args := Load(Param("args"), GP64())
-	field := func(at int) reg.GPVirtual {
-		r := GP64()
-		MOVQ(Mem{Base: args, Disp: at}, r)
-		return r
-	}
-	k, a, b, ldb := field(int8K), field(int8A), field(int8B), field(int8LDB)
-	SHLQ(Imm(2), ldb)
+	k, a, b, ldb := field(args, int8K), field(args, int8A), field(args, int8B), elements(field(args, int8LDB))
 	acc := newAccumulators(s, rows, vecs)
 	for i := range acc {
 		for _, v := range acc[i] {
@@ -86,24 +80,8 @@ func int8Product(s isa, rows, vecs int) {
 			}
 		}
 	}
-	SUBQ(Imm(unroll), k)
-	JLT(LabelRef("rest"))
-	Label("loop")
-	PREFETCHT0(Mem{Base: a, Disp: ahead})
-	for u := range unroll {
-		step(u)
-	}
-	ADDQ(U32(unroll*4*rows), a)
-	LEAQ(Mem{Base: b, Index: ldb, Scale: unroll}, b)
-	SUBQ(Imm(unroll), k)
-	JGE(LabelRef("loop"))
-	Label("rest")
-	ADDQ(Imm(unroll), k)
-	JZ(LabelRef("finish"))
-	step(0)
-
-	Label("finish")
-	scale, bias := field(int8Scale), field(int8Bias)
+	steps(k, a, b, ldb, rows, step)
+	scale, bias := field(args, int8Scale), field(args, int8Bias)
 	for i := range acc {
 		m, n := s.vec(), s.vec()
 		VBROADCASTSS(Mem{Base: scale, Disp: 4 * i}, m)
@@ -113,7 +91,7 @@ func int8Product(s isa, rows, vecs int) {
 			VFMADD213PS(n, m, v)
 		}
 	}
-	cols := field(int8Cols)
+	cols := field(args, int8Cols)
 	masks := make([]reg.Register, vecs)
 	for j := range masks {
 		masks[j] = s.mask(cols, j)
@@ -121,11 +99,10 @@ func int8Product(s isa, rows, vecs int) {
 	bytes := s.vec()
 	VPBROADCASTD(constant("lowByte", 255), bytes)
 
-	residual := field(int8Residual)
+	residual := field(args, int8Residual)
 	TESTQ(residual, residual)
 	JZ(LabelRef("store"))
-	ldr := field(int8LDResidual)
-	SHLQ(Imm(2), ldr)
+	ldr := elements(field(args, int8LDResidual))
 	factor := s.vec()
 	VBROADCASTSS(Mem{Base: args, Disp: int8ResidualScale}, factor)
 	for i := 0; i < rows; i += 4 {
@@ -151,23 +128,19 @@ func int8Product(s isa, rows, vecs int) {
 	}
 
 	Label("store")
-	out, ldo := field(int8Out), field(int8LDOut)
-	SHLQ(Imm(2), ldo)
+	out, ldo := field(args, int8Out), elements(field(args, int8LDOut))
 	zero := s.vec()
 	s.zero(zero)
-	float := field(int8Float)
+	float := field(args, int8Float)
 	TESTQ(float, float)
 	JNZ(LabelRef("floats"))
 	for i := 0; i < rows; i += 4 {
 		for j := range vecs {
 			for r := range 4 {
 				v := acc[i+r][j]
-				VCVTPS2DQ(v, v)
-				VPMAXSD(zero, v, v)
-				VPMINSD(bytes, v, v)
+				toByte(v, zero, bytes)
 				if r > 0 {
-					VPSLLD(Imm(uint64(8*r)), v, v)
-					VPORD(v, acc[i][j], acc[i][j])
+					join(v, r, acc[i][j])
 				}
 			}
 			VMOVDQU32(acc[i][j], masks[j], Mem{Base: out, Disp: j * s.bytes()})
@@ -194,6 +167,20 @@ func int8Product(s isa, rows, vecs int) {
 	}
 	VZEROUPPER()
 	RET()
+}
+
+// toByte rounds each float32 of v to the next of 0 to 255; zero and bytes are those
+// bounds.
+func toByte(v, zero, bytes reg.VecVirtual) {
+	VCVTPS2DQ(v, v)
+	VPMAXSD(zero, v, v)
+	VPMINSD(bytes, v, v)
+}
+
+// join makes the bytes of v byte r of words.
+func join(v reg.VecVirtual, r int, words reg.VecVirtual) {
+	VPSLLD(Imm(uint64(8*r)), v, v)
+	VPORD(v, words, words)
 }
 
 // quantize writes the function that makes words of four channels.
@@ -226,15 +213,12 @@ func quantize(s isa) {
 		VSUBPS(v, v, d) // NaN unless finite
 		VADDPS(d, seen, seen)
 		VMULPS(inverse, v, v)
-		VCVTPS2DQ(v, v)
-		VPMAXSD(zero, v, v)
-		VPMINSD(bytes, v, v)
+		toByte(v, zero, bytes)
 		if r == 0 {
 			VMOVDQA32(v, all)
 			continue
 		}
-		VPSLLD(Imm(uint64(8*r)), v, v)
-		VPORD(v, all, all)
+		join(v, r, all)
 	}
 	VMOVDQU32(all, mask, Mem{Base: words})
 	ADDQ(U32(uint32(s.bytes())), x)
