@@ -5,22 +5,12 @@ import "github.com/advseg/advseg/model/kernel"
 // form says how a program has a value of the graph.
 type form struct {
 	computed bool // in integers, by a layer that reads words
-	float    bool // it is read as float32s
-	words    bool // it is read as words of four bytes
+	float    bool // somebody reads it as float32s
+	words    bool // somebody reads it as words of four bytes
 	signed   bool // it can be negative
 }
 
-// float32Forms is for programs without integers. Like the result of integerForms
-// it is by value.
-func float32Forms(found []matched) []form {
-	forms := make([]form, len(found)+1)
-	for v := range forms {
-		forms[v].float = true
-	}
-	return forms
-}
-
-// integerForms chooses what is computed in 8-bit integers: every convolution of
+// integerForms chooses, by value, what is computed in 8-bit integers: every convolution of
 // fitting shape, but
 //
 //   - those that read the network's input, which is signed and decides about all
@@ -30,7 +20,7 @@ func float32Forms(found []matched) []form {
 //     a unit's convolution beside the main path.
 func integerForms(found []matched) []form {
 	forms := make([]form, len(found)+1)
-	forms[0] = form{float: true, signed: true}
+	forms[0].signed = true
 	last, readers := lastLayers(found), readersOf(found)
 	for i := range found {
 		m, f := &found[i], &forms[i+1]
@@ -55,7 +45,6 @@ func integerForms(found []matched) []form {
 			}
 		}
 	}
-	forms[len(found)].float = true
 	return forms
 }
 

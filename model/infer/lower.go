@@ -39,7 +39,8 @@ func lower(network string, in, out *gorgonia.Node, dict weights.Dict, ranges map
 		return nil, err
 	}
 	l := lowering{
-		network: network, dict: dict, found: found, ranges: ranges, forms: float32Forms(found),
+		network: network, dict: dict, found: found, ranges: ranges,
+		forms:  make([]form, len(found)+1), // nothing in integers
 		floats: make([]int, len(found)+1), words: make([]int, len(found)+1),
 	}
 	if ranges != nil {
