@@ -216,18 +216,11 @@ func newComparison(b *bundle.Bundle, o infer.Options) (*comparison, error) {
 		ofFloats: metric.NewConfusion(len(meta.Classes), meta.IgnoreID),
 		ofInts:   metric.NewConfusion(len(meta.Classes), meta.IgnoreID),
 	}
-	for _, kind := range selector.Kinds() {
-		if meta.Choice(kind) == nil {
-			continue
-		}
-		rule, err := meta.Rule(kind, selector.Threshold{Auto: true})
-		if err != nil {
-			return nil, err
-		}
-		c.rules = append(c.rules, rule)
+	var err error
+	if c.rules, err = meta.ChosenRules(); err != nil {
+		return nil, err
 	}
 	c.kept = make([]selector.Kept, len(c.rules))
-	var err error
 	o.Precision = infer.Float32
 	if c.floats, err = infer.New(b, o); err != nil {
 		return nil, err
@@ -269,7 +262,7 @@ func (c *comparison) add(ctx context.Context, img *image.NRGBA, truth *image.Gra
 	c.pixels += int64(len(i.Mask))
 	c.images++
 	for r, rule := range c.rules {
-		classes, err := rule.Count(selector.Pixels{Class: i.Mask, Confidence: i.Confidence, SoftmaxMax: i.SoftmaxMax, Margin: i.Margin}, truth.Pix, c.meta.IgnoreID)
+		classes, err := rule.Count(i.Pixels(), truth.Pix, c.meta.IgnoreID)
 		if err != nil {
 			return err
 		}

@@ -26,20 +26,17 @@ func (c Chosen) All() selector.Kept {
 
 // countChosen applies each selector's choice to one image.
 func countChosen(meta bundle.Meta, truth []uint8, r infer.Result) ([]Chosen, error) {
+	rules, err := meta.ChosenRules()
+	if err != nil {
+		return nil, err
+	}
 	var out []Chosen
-	for _, kind := range selector.Kinds() {
-		if meta.Choice(kind) == nil {
-			continue
-		}
-		rule, err := meta.Rule(kind, selector.Threshold{Auto: true})
+	for _, rule := range rules {
+		classes, err := rule.Count(r.Pixels(), truth, meta.IgnoreID)
 		if err != nil {
 			return nil, err
 		}
-		classes, err := rule.Count(pixels(r), truth, meta.IgnoreID)
-		if err != nil {
-			return nil, err
-		}
-		out = append(out, Chosen{kind, rule.Precision, classes})
+		out = append(out, Chosen{rule.Kind, rule.Precision, classes})
 	}
 	return out, nil
 }

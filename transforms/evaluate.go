@@ -166,7 +166,7 @@ func evaluateShard(ctx context.Context, ref shard.Ref, o EvaluateOptions) (Evalu
 		counts, err := compare(meta, it.truth, it.result)
 		out := &compared{counts: counts}
 		if err == nil && o.Samples != "" {
-			out.sample, err = selector.Sample(it.object, it.key, it.truth, pixels(it.result), meta.IgnoreID, cmp.Or(o.SamplePixels, defaultSamplePixels))
+			out.sample, err = selector.Sample(it.object, it.key, it.truth, it.result.Pixels(), meta.IgnoreID, cmp.Or(o.SamplePixels, defaultSamplePixels))
 		}
 		return out, err
 	}
@@ -244,7 +244,7 @@ func compare(meta bundle.Meta, truth []uint8, r infer.Result) (Evaluation, error
 	if e.Chosen, err = countChosen(meta, truth, r); err != nil || meta.Fused == nil {
 		return e, err
 	}
-	figures, err := meta.Fused.Probabilities(pixels(r))
+	figures, err := meta.Fused.Probabilities(r.Pixels())
 	if err != nil {
 		return e, err
 	}

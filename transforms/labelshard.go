@@ -222,7 +222,7 @@ func (l *labeller) encode(it *item) (_ any, failed error) {
 	if err != nil {
 		return nil, err
 	}
-	figures, err := l.selection.Figures(pixels(it.result))
+	figures, err := l.selection.Figures(it.result.Pixels())
 	if err != nil {
 		return nil, err
 	}

@@ -22,11 +22,6 @@ func newSelection(meta bundle.Meta, o LabelOptions) (selection, error) {
 	return selection{rule, meta.IgnoreID}, err
 }
 
-// pixels is a result as selectors see it.
-func pixels(r infer.Result) selector.Pixels {
-	return selector.Pixels{Class: r.Mask, Confidence: r.Confidence, SoftmaxMax: r.SoftmaxMax, Margin: r.Margin}
-}
-
 // selected is a prediction after the rule, with its counts.
 type selected struct {
 	mask, pseudo, conf        *image.Gray

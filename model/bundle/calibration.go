@@ -94,6 +94,22 @@ func (m Meta) Rule(kind selector.Kind, t selector.Threshold) (selector.Rule, err
 	return r, nil
 }
 
+// ChosenRules are those that calibration chose, in the order of selector.Kinds.
+func (m Meta) ChosenRules() ([]selector.Rule, error) {
+	var rules []selector.Rule
+	for _, kind := range selector.Kinds() {
+		if m.Choice(kind) == nil {
+			continue
+		}
+		rule, err := m.Rule(kind, selector.Threshold{Auto: true})
+		if err != nil {
+			return nil, err
+		}
+		rules = append(rules, rule)
+	}
+	return rules, nil
+}
+
 // ForgetMeasurements drops what was measured on weights that have changed since,
 // and with it the thresholds that follow from it.
 func (m *Meta) ForgetMeasurements() {

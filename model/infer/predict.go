@@ -7,6 +7,7 @@ import (
 	"image"
 
 	"github.com/advseg/advseg/model/kernel"
+	"github.com/advseg/advseg/model/selector"
 )
 
 // Result is what the networks say about one image of W x H pixels; the slices
@@ -17,6 +18,11 @@ type Result struct {
 	Confidence []float32 // sigmoid(D), in 0..1
 	SoftmaxMax []float32 // probability of the mask's class, in 0..1
 	Margin     []float32 // that less the second class's, in 0..1; nil from Predict
+}
+
+// Pixels is the result as selectors see it; it shares the slices.
+func (r Result) Pixels() selector.Pixels {
+	return selector.Pixels{Class: r.Mask, Confidence: r.Confidence, SoftmaxMax: r.SoftmaxMax, Margin: r.Margin}
 }
 
 // newResults allocates n results whose slices lie one after the other in all.
