@@ -1,7 +1,6 @@
 package pipelines
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -141,17 +140,12 @@ func (s *Status) training(ctx context.Context, r Recipe) error {
 		return err
 	}
 	s.Total = int64(cfg.Iterations)
-	url := blob.Join(s.URL, metricsFile)
-	data, _, err := blob.ReadFile(ctx, url, 0)
-	if err != nil && !errors.Is(err, blob.ErrNotFound) {
+	measures, err := readMeasures(ctx, s.URL)
+	if err != nil {
 		return err
 	}
 	first := int64(0) // of this start: what is older was done before
-	for line := range bytes.Lines(data) {
-		var m measure
-		if err := json.Unmarshal(line, &m); err != nil {
-			return fmt.Errorf("%s: %w", url, err)
-		}
+	for _, m := range measures {
 		s.Done = max(s.Done, int64(m.Iteration))
 		if m.Time.Before(s.Started) {
 			first = s.Done

@@ -306,6 +306,9 @@ func (s *sets) train(ctx context.Context, cfg train.Config, dir string, start *b
 
 // tellTraining turns the trainer's progress into events.
 func tellTraining(iterations int, course *trainLog, observe Observer) func(train.Progress) {
+	if observe == nil {
+		return func(train.Progress) {}
+	}
 	start, first, images := time.Now(), -1, 0
 	return func(p train.Progress) {
 		if first < 0 {

@@ -39,6 +39,24 @@ type Validation struct {
 	Best          bool    `json:"best"` // so far
 }
 
+// readMeasures reads what a training below dir has written; nothing when it has not.
+func readMeasures(ctx context.Context, dir string) ([]measure, error) {
+	url := blob.Join(dir, metricsFile)
+	data, _, err := blob.ReadFile(ctx, url, 0)
+	if err != nil && !errors.Is(err, blob.ErrNotFound) {
+		return nil, err
+	}
+	var measures []measure
+	for line := range bytes.Lines(data) {
+		var m measure
+		if err := json.Unmarshal(line, &m); err != nil {
+			return nil, fmt.Errorf("%s: %w: repair or remove it", url, err)
+		}
+		measures = append(measures, m)
+	}
+	return measures, nil
+}
+
 // trainLog collects the measures of a training and writes them before each checkpoint
 // and after each evaluation: as JSON lines, as TensorBoard's events
 // and as curves. Storage cannot append, so the first and the last are written as a
@@ -63,16 +81,11 @@ func newTrainLog(dir string, every int) *trainLog {
 // open reads what was written until the iteration at which the training goes on, and
 // removes what is of later ones: they are about to come again.
 func (l *trainLog) open(ctx context.Context, iteration int) error {
-	url := blob.Join(l.dir, metricsFile)
-	data, _, err := blob.ReadFile(ctx, url, 0)
-	if err != nil && !errors.Is(err, blob.ErrNotFound) {
+	measures, err := readMeasures(ctx, l.dir)
+	if err != nil {
 		return err
 	}
-	for line := range bytes.Lines(data) {
-		var m measure
-		if err := json.Unmarshal(line, &m); err != nil {
-			return fmt.Errorf("%s: %w: repair or remove it", url, err)
-		}
+	for _, m := range measures {
 		if m.Iteration <= iteration {
 			l.add(m)
 		}

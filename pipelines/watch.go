@@ -9,8 +9,8 @@ import (
 )
 
 // watch reports what the workers of this process do until stop is called.
-// Workers elsewhere are not seen. With the number of shards, 0 if unknown, the number of images is estimated from
-// the shards that are done.
+// Workers elsewhere are not seen. With the number of shards, 0 if unknown, the
+// number of images is estimated from the shards that are done.
 func watch(stage string, shards int, observe Observer) (stop func()) {
 	if observe == nil {
 		return func() {}
