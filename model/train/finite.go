@@ -7,8 +7,6 @@ import (
 	"math"
 
 	"gorgonia.org/gorgonia"
-
-	"github.com/advseg/advseg/model/nn"
 )
 
 // ErrDiverged says that a loss or a gradient is not finite. Nothing was updated;
@@ -93,13 +91,10 @@ func (t *Trainer) checkFinite(ctx context.Context, b *batch, l Losses) (float64,
 // error says.
 func (t *Trainer) variance() (float64, error) {
 	most := float32(0)
-	for _, s := range t.meta.Arch.GeneratorTensors() {
-		if s.Kind != nn.KindRunningVar {
-			continue
-		}
-		for i, v := range t.g[s.Name].Data {
+	for _, name := range t.variances {
+		for i, v := range t.g[name].Data {
 			if v-v != 0 {
-				return 0, fmt.Errorf("%w: value %d of %s is %v: lower the learning rate, or resume from the last checkpoint with other settings", ErrDiverged, i, s.Name, v)
+				return 0, fmt.Errorf("%w: value %d of %s is %v: lower the learning rate, or resume from the last checkpoint with other settings", ErrDiverged, i, name, v)
 			}
 			most = max(most, v)
 		}

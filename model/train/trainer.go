@@ -49,6 +49,8 @@ type Trainer struct {
 	ema  *ema  // nil for none
 	sums *sums // of the gradients of several batches, nil for one
 
+	variances []string // the tensors of G that are running variances
+
 	at      progress
 	best    *bundle.Bundle // nil before the first evaluation
 	graph   *graph         // of the present phase; nil before the first step
@@ -84,6 +86,11 @@ func New(c Config, init *bundle.Bundle, data Data) (*Trainer, error) {
 	t.sgd = newSGD(t.params(t.meta.Arch.GeneratorTensors(), t.g, c.Generator.TrainBN), c.Generator.Momentum, c.Generator.WeightDecay)
 	dc := c.Discriminator
 	t.adam = newAdam(t.params(t.meta.Arch.DiscriminatorTensors(), t.d, true), dc.Beta1, dc.Beta2, dc.Epsilon)
+	for _, s := range t.meta.Arch.GeneratorTensors() {
+		if s.Kind == nn.KindRunningVar {
+			t.variances = append(t.variances, s.Name)
+		}
+	}
 	if c.EMA > 0 {
 		t.ema = newEMA(c.EMA, t.g)
 	}
