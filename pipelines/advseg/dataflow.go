@@ -225,9 +225,13 @@ func dataflowArch(machine string) elf.Machine {
 }
 
 // checkWorkerBinary refuses a program that would not start on Linux machines of
-// an architecture.
-func checkWorkerBinary(path string, want elf.Machine) error {
-	arch := map[elf.Machine]string{elf.EM_X86_64: "amd64", elf.EM_AARCH64: "arm64"}[want]
+// one of the architectures.
+func checkWorkerBinary(path string, want ...elf.Machine) error {
+	var names []string
+	for _, m := range want {
+		names = append(names, map[elf.Machine]string{elf.EM_X86_64: "amd64", elf.EM_AARCH64: "arm64"}[m])
+	}
+	arch := strings.Join(names, " or ")
 	build := fmt.Sprintf("build one with CGO_ENABLED=0 GOOS=linux GOARCH=%s go build -o worker ./pipelines/advseg and name it with --worker_binary", arch)
 	f, err := elf.Open(path)
 	var unreadable *fs.PathError
@@ -238,7 +242,7 @@ func checkWorkerBinary(path string, want elf.Machine) error {
 		return fmt.Errorf("worker binary %s is not a Linux program: %s", path, build)
 	}
 	defer f.Close()
-	if f.Machine != want {
+	if !slices.Contains(want, f.Machine) {
 		return fmt.Errorf("worker binary %s is for %v, the workers are linux/%s: %s", path, f.Machine, arch, build)
 	}
 	return nil

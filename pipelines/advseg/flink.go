@@ -5,9 +5,7 @@ import (
 	"debug/elf"
 	"errors"
 	"fmt"
-	"io/fs"
 	"net"
-	"os"
 	"time"
 )
 
@@ -40,17 +38,5 @@ func checkFlinkWorker() error {
 	if path == "" || beamSetting("environment_type") == "LOOPBACK" {
 		return nil // this program
 	}
-	f, err := elf.Open(path)
-	var unreadable *fs.PathError
-	switch {
-	case errors.As(err, &unreadable), errors.Is(err, os.ErrNotExist):
-		return fmt.Errorf("--worker_binary: %w", err)
-	case err != nil:
-		return fmt.Errorf("--worker_binary %s is not a Linux program: build one with CGO_ENABLED=0 GOOS=linux go build -o worker ./pipelines/advseg", path)
-	}
-	defer f.Close()
-	if f.Machine != elf.EM_X86_64 && f.Machine != elf.EM_AARCH64 {
-		return fmt.Errorf("--worker_binary %s is for %v: workers are linux/amd64 or linux/arm64", path, f.Machine)
-	}
-	return nil
+	return checkWorkerBinary(path, elf.EM_X86_64, elf.EM_AARCH64)
 }
