@@ -6,6 +6,7 @@
 #   flink.sh server DIR           start the embedded job server
 #   flink.sh cluster DIR          start the cluster and a job server for it
 #   flink.sh taskmanager DIR N    start TaskManager N (again)
+#   flink.sh jobserver DIR        start the cluster's job server (again)
 #   flink.sh endpoint DIR         print the job server's address
 #   flink.sh stop DIR             stop what was started
 #
@@ -40,11 +41,12 @@ print(*(s.getsockname()[1] for s in held))
 PY
 }
 
-# run NAME HEAP ARGUMENTS... starts a Java process of the cluster.
+# run NAME HEAP ARGUMENTS... starts a Java process of the cluster. What it and its
+# workers keep for a while lies below DIR.
 run() {
   local name=$1 heap=$2
   shift 2
-  nohup java "-Xmx$heap" -XX:+UseSerialGC "${opens[@]}" -cp "$build/lib/*" "$@" >"$dir/$name.log" 2>&1 &
+  TMPDIR=$dir/tmp nohup java "-Xmx$heap" -XX:+UseSerialGC "${opens[@]}" -cp "$build/lib/*" "$@" >"$dir/$name.log" 2>&1 &
   echo $! >"$dir/$name.pid"
 }
 
@@ -73,15 +75,17 @@ rest.bind-address: 127.0.0.1
 rest.port: $rest
 taskmanager.host: 127.0.0.1
 taskmanager.numberOfTaskSlots: 1
-restart-strategy.type: fixed-delay
-restart-strategy.fixed-delay.attempts: 1000
-restart-strategy.fixed-delay.delay: 1 s
+restart-strategy.type: failure-rate
+restart-strategy.failure-rate.max-failures-per-interval: 10
+restart-strategy.failure-rate.failure-rate-interval: 5 min
+restart-strategy.failure-rate.delay: 1 s
 heartbeat.interval: 1000
 heartbeat.timeout: 8000
 io.tmp.dirs: $dir/tmp
 CONF
 }
 
+# jobserver MASTER starts the job server of an embedded Flink, [local], or of a cluster.
 jobserver() {
   run jobserver 400m org.apache.beam.runners.flink.FlinkJobServerDriver --job-host=127.0.0.1 --job-port="$(cat "$dir/job.port")" \
     --artifact-port=0 --expansion-port=0 --artifacts-dir="$dir/artifacts" --flink-conf-dir="$dir/conf" --flink-master="$1"
@@ -126,6 +130,7 @@ case $command in
     taskmanager 2
     jobserver "127.0.0.1:$(cat "$dir/rest.port")"
     ;;
+  jobserver) jobserver "127.0.0.1:$(cat "$dir/rest.port")" ;;
   taskmanager) taskmanager "${3:?the number of the TaskManager}" ;;
   endpoint) echo "127.0.0.1:$(cat "$dir/job.port")" ;;
   stop) stop ;;
