@@ -5,7 +5,9 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"math/rand/v2"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 
@@ -40,6 +42,9 @@ func (r Runner) name() string {
 // Local tells whether the workers live in this process.
 func (r Runner) Local() bool { return r.name() == "prism" || r.name() == "direct" }
 
+// jobServer tells whether jobs go to one of Beam's job servers.
+func (r Runner) jobServer() bool { return !r.Local() && r.name() != "dataflow" }
+
 // detached tells whether Beam was told not to wait for the job's end.
 func (r Runner) detached() bool { return !r.Local() && (*jobopts.Async || r.template() != "") }
 
@@ -51,15 +56,20 @@ func (r Runner) template() string {
 	return ""
 }
 
-// reachable names the URLs that workers in the cloud cannot open.
+// reachable names the URLs that workers elsewhere cannot open.
 func (r Runner) reachable(urls ...string) error {
-	if r.name() != "dataflow" {
+	if r.Local() || r.jobServer() && jobopts.IsLoopback() {
 		return nil
 	}
 	var errs []error
 	for _, u := range urls {
-		if u != "" && !strings.HasPrefix(u, "gs://") && !strings.HasPrefix(u, "s3://") {
+		bucket := strings.HasPrefix(u, "gs://") || strings.HasPrefix(u, "s3://")
+		switch {
+		case u == "" || bucket:
+		case r.name() == "dataflow":
 			errs = append(errs, fmt.Errorf("%s is not in object storage: Dataflow's workers reach gs:// and s3:// only", u))
+		case strings.HasPrefix(u, "mem://"), !strings.Contains(u, "://") && !filepath.IsAbs(u):
+			errs = append(errs, fmt.Errorf("%s: workers elsewhere cannot open that: name a bucket, or the absolute path of a folder that all machines share", u))
 		}
 	}
 	return errors.Join(errs...)
@@ -81,6 +91,9 @@ type jobResult struct {
 func (r Runner) run(ctx context.Context, job string, p *beam.Pipeline) (jobResult, error) {
 	if *jobopts.JobName == "" {
 		*jobopts.JobName = "advseg-" + job
+		if r.jobServer() {
+			*jobopts.JobName += fmt.Sprintf("-%08x", rand.Uint32()) // it would run several of one name
+		}
 		defer func() { *jobopts.JobName = "" }() // the next job has another
 	}
 	if *jobopts.WorkerBinary == "" && !r.Local() {
@@ -106,10 +119,10 @@ func (r Runner) run(ctx context.Context, job string, p *beam.Pipeline) (jobResul
 	return out, ctx.Err()
 }
 
-// await is beam.Run that ends with its context. The runners of this process see
-// to that themselves; others wait for a job that goes on without us.
+// await is beam.Run that ends with its context, and the job with it where that can be.
 func (r Runner) await(ctx context.Context, p *beam.Pipeline) (beam.PipelineResult, error) {
-	if r.Local() {
+	switch {
+	case r.Local():
 		// Prism panics when a deadline passes, but not when it is cancelled.
 		within, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
 		defer cancel(nil)
@@ -119,6 +132,8 @@ func (r Runner) await(ctx context.Context, p *beam.Pipeline) (beam.PipelineResul
 			err = fmt.Errorf("%w: %w", cause, err)
 		}
 		return result, err
+	case r.jobServer():
+		return submit(ctx, r, p)
 	}
 	type outcome struct {
 		result beam.PipelineResult

@@ -16,6 +16,8 @@ import (
 	"github.com/apache/beam/sdks/v2/go/pkg/beam/options/gcpopts"
 	"github.com/apache/beam/sdks/v2/go/pkg/beam/options/jobopts"
 	"github.com/spf13/cobra"
+
+	"github.com/advseg/advseg/pipelines"
 )
 
 // checkRunner finds out before anything is written or sent what would make the
@@ -27,7 +29,7 @@ func checkRunner(cmd *cobra.Command) error {
 		err = errors.Join(err, checkPlaces(cmd.Context()), checkChoices(), checkLabels(), checkZone(), checkWorkers(), checkImage())
 	}
 	if runner == "flink" || runner == "universal" {
-		err = errors.Join(err, checkEndpoint(cmd.Context()), checkFlinkWorker())
+		err = errors.Join(err, pipelines.JobServer(beamSetting("endpoint")).Check(cmd.Context()), checkFlinkWorker())
 	}
 	return err
 }
@@ -212,7 +214,8 @@ func checkImage() error {
 		}
 		path = self
 	}
-	return checkWorkerBinary(path, dataflowArch(machine))
+	_, err := checkWorkerBinary(path, dataflowArch(machine))
+	return err
 }
 
 // dataflowArch is the architecture of a machine type.
@@ -224,26 +227,29 @@ func dataflowArch(machine string) elf.Machine {
 	return elf.EM_X86_64
 }
 
+// goArch is what Go calls an architecture.
+var goArch = map[elf.Machine]string{elf.EM_X86_64: "amd64", elf.EM_AARCH64: "arm64"}
+
 // checkWorkerBinary refuses a program that would not start on Linux machines of
-// one of the architectures.
-func checkWorkerBinary(path string, want ...elf.Machine) error {
+// one of the architectures, and tells which it is for.
+func checkWorkerBinary(path string, want ...elf.Machine) (elf.Machine, error) {
 	var names []string
 	for _, m := range want {
-		names = append(names, map[elf.Machine]string{elf.EM_X86_64: "amd64", elf.EM_AARCH64: "arm64"}[m])
+		names = append(names, goArch[m])
 	}
 	arch := strings.Join(names, " or ")
-	build := fmt.Sprintf("build one with CGO_ENABLED=0 GOOS=linux GOARCH=%s go build -o worker ./pipelines/advseg and name it with --worker_binary", arch)
+	build := fmt.Sprintf("build one with CGO_ENABLED=0 GOOS=linux GOARCH=%s go build -o worker ./pipelines/advseg and name it with --worker_binary", names[0])
 	f, err := elf.Open(path)
 	var unreadable *fs.PathError
 	switch {
 	case errors.As(err, &unreadable):
-		return fmt.Errorf("worker binary: %w", err)
+		return 0, fmt.Errorf("worker binary: %w", err)
 	case err != nil:
-		return fmt.Errorf("worker binary %s is not a Linux program: %s", path, build)
+		return 0, fmt.Errorf("worker binary %s is not a Linux program: %s", path, build)
 	}
 	defer f.Close()
 	if !slices.Contains(want, f.Machine) {
-		return fmt.Errorf("worker binary %s is for %v, the workers are linux/%s: %s", path, f.Machine, arch, build)
+		return 0, fmt.Errorf("worker binary %s is for %v, the workers are linux/%s: %s", path, f.Machine, arch, build)
 	}
-	return nil
+	return f.Machine, nil
 }

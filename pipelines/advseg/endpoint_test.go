@@ -40,11 +40,12 @@ func TestFlinkRefusals(t *testing.T) {
 		{"nobody listens", []string{"--endpoint", closed.Addr().String()}, closed.Addr().String() + ": no job server answers"},
 		{"no such worker", []string{"--endpoint", open, "--worker_binary", "nothing"}, "nothing"},
 		{"no Linux program", []string{"--endpoint", open, "--worker_binary", "script"}, "script is not a Linux program"},
+		{"relative paths", []string{"--endpoint", open, "--bundle", "model"}, "model: workers elsewhere"},
 		{"unknown runner", []string{"--runner", "spark"}, `unknown runner "spark"`},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			start := time.Now()
-			r := advseg(t, dir, append([]string{"label", "--runner", "flink", "--input", "images/", "--bundle", "model", "--output", "out"}, c.args...)...)
+			r := advseg(t, dir, append([]string{"label", "--runner", "flink", "--input", dir + "/images/", "--bundle", dir + "/model", "--output", dir + "/out"}, c.args...)...)
 			if r.code == exitDone || !strings.Contains(r.stderr, c.stderr) {
 				t.Errorf("exit code %d; standard error does not say %q:\n%s", r.code, c.stderr, r.stderr)
 			}

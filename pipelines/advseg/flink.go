@@ -1,42 +1,24 @@
 package main
 
 import (
-	"context"
 	"debug/elf"
-	"errors"
-	"fmt"
-	"net"
-	"time"
+	"log/slog"
+	"runtime"
+
+	"github.com/apache/beam/sdks/v2/go/pkg/beam/options/jobopts"
 )
 
-// answersWithin is how long a job server may take to accept a connection.
-const answersWithin = 15 * time.Second
-
-// checkEndpoint finds out whether anybody listens where the job is to be sent: Beam
-// itself would try on for minutes.
-func checkEndpoint(ctx context.Context) error {
-	endpoint := beamSetting("endpoint")
-	if endpoint == "" {
-		return errors.New("--endpoint: where does Beam's job server listen? For example jobmanager:8099")
-	}
-	if _, _, err := net.SplitHostPort(endpoint); err != nil {
-		return fmt.Errorf("--endpoint %q is not HOST:PORT: %w", endpoint, err)
-	}
-	ctx, cancel := context.WithTimeout(ctx, answersWithin)
-	defer cancel()
-	conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", endpoint)
-	if err != nil {
-		return fmt.Errorf("--endpoint %s: no job server answers there: %w", endpoint, err)
-	}
-	return conn.Close()
-}
-
 // checkFlinkWorker refuses a worker binary that no Linux machine can run. Which
-// processors the workers have, nobody tells.
+// processors the workers have, nobody tells: most often those of this machine.
 func checkFlinkWorker() error {
 	path := beamSetting("worker_binary")
-	if path == "" || beamSetting("environment_type") == "LOOPBACK" {
+	if path == "" || jobopts.IsLoopback() {
 		return nil // this program
 	}
-	return checkWorkerBinary(path, elf.EM_X86_64, elf.EM_AARCH64)
+	machine, err := checkWorkerBinary(path, elf.EM_X86_64, elf.EM_AARCH64)
+	if arch := goArch[machine]; err == nil && arch != runtime.GOARCH {
+		slog.Warn("the worker binary is not for this machine's processor: on TaskManagers of the same kind it will not start",
+			"worker_binary", path, "for", arch, "here", runtime.GOARCH)
+	}
+	return err
 }

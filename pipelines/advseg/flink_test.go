@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"math/rand/v2"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -49,6 +50,7 @@ func startFlink(t *testing.T, kind string) (dir string, args []string) {
 			}
 		}
 		flink(t, "stop", dir)
+		noneLeft(t, dir)
 	})
 	flink(t, kind, dir)
 	args = []string{"--runner", "flink", "--endpoint", flink(t, "endpoint", dir), "--parallelism", "2"}
@@ -133,9 +135,53 @@ func TestFlinkEmbedded(t *testing.T) {
 	}
 }
 
-// TestFlinkCluster kills workers and TaskManagers, by turns and at random moments, while
-// they label. What is there in the end is, byte for byte, what prism writes.
+// TestFlinkCluster disturbs jobs in every way. What is there in the end is, byte for
+// byte, what prism writes.
 func TestFlinkCluster(t *testing.T) {
+	dir, want, evaluation := flinkData(t)
+	cluster, args := startFlink(t, "cluster")
+	label := func(out string) []string { return flinkLabel(dir, out, args...) }
+	compare := func(t *testing.T, out string) {
+		t.Helper()
+		if diff := cmp.Diff(want, stable(tree(t, filepath.Join(dir, out)))); diff != "" {
+			t.Fatalf("prism and Flink differ: %.2000s", diff)
+		}
+	}
+	t.Run("calm", func(t *testing.T) {
+		must(t, dir, label("calm")...)
+		compare(t, "calm")
+		if got := score(t, dir, args...); got != evaluation {
+			t.Errorf("evaluate on Flink:\n%s\non prism:\n%s", got, evaluation)
+		}
+	})
+	t.Run("interrupted", func(t *testing.T) {
+		job := start(t, dir, label("interrupted")...)
+		waitForShards(t, filepath.Join(dir, "interrupted"), 1)
+		if err := job.Process.Signal(os.Interrupt); err != nil {
+			t.Fatal(err)
+		}
+		job.fails(t, "was cancelled")
+		noJobs(t, cluster)
+		must(t, dir, label("interrupted")...)
+		compare(t, "interrupted")
+	})
+	t.Run("job server lost", func(t *testing.T) {
+		job := start(t, dir, label("lost")...)
+		waitForShards(t, filepath.Join(dir, "lost"), 1)
+		if err := syscall.Kill(pidOf(cluster, "jobserver"), syscall.SIGKILL); err != nil {
+			t.Fatal(err)
+		}
+		job.fails(t, "the job server is lost")
+		flink(t, "jobserver", cluster)
+		must(t, dir, label("lost")...)
+		compare(t, "lost")
+	})
+	t.Run("killed", func(t *testing.T) { killTimes(t, dir, cluster, label, compare) })
+}
+
+// killTimes kills workers and TaskManagers, by turns and at random moments, while they
+// label, KILLS times.
+func killTimes(t *testing.T, dir, cluster string, label func(out string) []string, compare func(t *testing.T, out string)) {
 	kills := 2
 	if s := os.Getenv("KILLS"); s != "" {
 		var err error
@@ -143,42 +189,77 @@ func TestFlinkCluster(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	dir, want, evaluation := flinkData(t)
-	cluster, args := startFlink(t, "cluster")
-	must(t, dir, flinkLabel(dir, "calm", args...)...)
-	if diff := cmp.Diff(want, stable(tree(t, filepath.Join(dir, "calm")))); diff != "" {
-		t.Errorf("prism and Flink differ: %.2000s", diff)
-	}
-	if got := score(t, dir, args...); got != evaluation {
-		t.Errorf("evaluate on Flink:\n%s\non prism:\n%s", got, evaluation)
-	}
-
 	killed := 0
-	for job := 0; killed < kills; job++ {
-		if job > 3*kills {
+	for n := 0; killed < kills; n++ {
+		if n > 3*kills {
 			t.Fatalf("only %d of %d kills found anything to kill", killed, kills)
 		}
-		out := fmt.Sprintf("killed-%d", job)
-		cmd := command(t.Context(), t, dir, flinkLabel(dir, out, args...)...)
-		var said strings.Builder
-		cmd.Stdout, cmd.Stderr = &said, &said
-		if err := cmd.Start(); err != nil {
-			t.Fatal(err)
-		}
+		out := fmt.Sprintf("killed-%d", n)
+		job := start(t, dir, label(out)...)
 		for range min(2, kills-killed) {
 			waitForShards(t, filepath.Join(dir, out), 1+rand.IntN(6))
-			if killOne(t, cluster, killed%2 == 0, 1+rand.IntN(2)) {
+			if killOne(t, cluster, filepath.Join(dir, out), killed%2 == 0, 1+rand.IntN(2)) {
 				killed++
 			}
 		}
-		if err := cmd.Wait(); err != nil {
-			t.Fatalf("job %d: %v\n%s", job, err, said.String())
+		if err := job.Wait(); err != nil {
+			t.Fatalf("job %d: %v\n%s", n, err, job.said.String())
 		}
-		if diff := cmp.Diff(want, stable(tree(t, filepath.Join(dir, out)))); diff != "" {
-			t.Fatalf("job %d, after %d kills: %.2000s", job, killed, diff)
-		}
+		compare(t, out)
 	}
 	t.Logf("%d kills", killed)
+}
+
+// running is a command that runs beside the test.
+type running struct {
+	*exec.Cmd
+	said *strings.Builder
+}
+
+func start(t *testing.T, dir string, args ...string) running {
+	t.Helper()
+	r := running{command(t.Context(), t, dir, args...), &strings.Builder{}}
+	r.Stdout, r.Stderr = r.said, r.said
+	if err := r.Start(); err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+// fails waits for the end of a command, which has to fail with these words.
+func (r running) fails(t *testing.T, with string) {
+	t.Helper()
+	if err := r.Wait(); err == nil || r.ProcessState.ExitCode() != exitFailed || !strings.Contains(r.said.String(), with) {
+		t.Fatalf("%v, exit code %d; it does not say %q:\n%s", err, r.ProcessState.ExitCode(), with, r.said.String())
+	}
+}
+
+// noJobs fails if a job is still running in the cluster after a while.
+func noJobs(t *testing.T, cluster string) {
+	t.Helper()
+	port, err := os.ReadFile(filepath.Join(cluster, "rest.port"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var overview struct {
+		Running int `json:"jobs-running"`
+	}
+	for range 60 {
+		resp, err := http.Get("http://127.0.0.1:" + strings.TrimSpace(string(port)) + "/overview")
+		if err != nil {
+			t.Fatal(err)
+		}
+		err = json.NewDecoder(resp.Body).Decode(&overview)
+		resp.Body.Close()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if overview.Running == 0 {
+			return
+		}
+		time.Sleep(500 * time.Millisecond)
+	}
+	t.Errorf("%d jobs are running in the cluster", overview.Running)
 }
 
 // waitForShards waits until so many shards more are there, or a while.
@@ -193,25 +274,57 @@ func waitForShards(t *testing.T, dir string, more int) {
 	}
 }
 
-// killOne kills a worker of TaskManager n, or that itself and starts another.
-func killOne(t *testing.T, cluster string, worker bool, n int) bool {
+// killOne kills a worker of TaskManager n, or that itself and starts another. It tells
+// whether it has, while the job that writes to out was at work.
+func killOne(t *testing.T, cluster, out string, worker bool, n int) bool {
 	t.Helper()
+	if _, err := os.Stat(filepath.Join(out, "_SUCCESS")); err == nil {
+		return false
+	}
 	manager, pid := workerOf(cluster, n)
 	if !worker {
-		_ = syscall.Kill(manager, syscall.SIGKILL)
-		flink(t, "taskmanager", cluster, strconv.Itoa(n))
-		return true
+		pid = manager
 	}
-	return pid != 0 && syscall.Kill(pid, syscall.SIGKILL) == nil
+	if pid == 0 || syscall.Kill(pid, syscall.SIGKILL) != nil {
+		return false
+	}
+	if !worker {
+		flink(t, "taskmanager", cluster, strconv.Itoa(n))
+	}
+	return true
+}
+
+// noneLeft fails if a worker has outlived its cluster: each is told a folder below dir.
+func noneLeft(t *testing.T, dir string) {
+	t.Helper()
+	var left []byte
+	for range 50 {
+		var err error
+		if left, err = exec.Command("pgrep", "-a", "-f", "--", dir).Output(); err != nil {
+			return // there is none
+		}
+		time.Sleep(100 * time.Millisecond)
+	}
+	t.Errorf("processes are left:\n%s", left)
+}
+
+// pidOf finds a process of the cluster, 0 where there is none.
+func pidOf(cluster, name string) int {
+	data, err := os.ReadFile(filepath.Join(cluster, name+".pid"))
+	if err != nil {
+		return 0
+	}
+	pid, err := strconv.Atoi(strings.TrimSpace(string(data)))
+	if err != nil {
+		return 0
+	}
+	return pid
 }
 
 // workerOf finds the processes of TaskManager n and of its worker, 0 where there is none.
 func workerOf(cluster string, n int) (manager, worker int) {
-	data, err := os.ReadFile(filepath.Join(cluster, fmt.Sprintf("taskmanager-%d.pid", n)))
-	if err != nil {
-		return 0, 0
-	}
-	if manager, err = strconv.Atoi(strings.TrimSpace(string(data))); err != nil {
+	manager = pidOf(cluster, fmt.Sprintf("taskmanager-%d", n))
+	if manager == 0 {
 		return 0, 0
 	}
 	pid := manager
