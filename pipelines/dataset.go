@@ -7,6 +7,7 @@ import (
 	"image"
 	"io"
 	"log/slog"
+	"math"
 	"os"
 
 	"github.com/advseg/advseg/io/manifest"
@@ -58,31 +59,59 @@ func (d *dataset) load(ctx context.Context, patterns []string, masks bool) error
 		return err
 	}
 	for _, ref := range refs {
-		for rec, err := range shard.Read(ctx, ref, shard.ReadOptions{}) {
-			if err != nil {
-				if ctx.Err() != nil {
-					return ctx.Err()
-				}
-				d.reject("", ref.URL, err)
-				break
-			}
-			mask := rec.Example.Mask
-			switch {
-			case rec.Err != nil:
-				d.reject(rec.Example.Key, ref.URL, rec.Err)
-				continue
-			case masks && mask == nil:
-				d.reject(rec.Example.Key, ref.URL, errors.New("has no mask"))
-				continue
-			case !masks:
-				mask = nil
-			}
-			if err := d.add(ref.URL+"#"+rec.Example.Key, rec.Example.Key, ref.URL, rec.Example.Image, mask); err != nil {
-				return err
-			}
+		if err := d.loadShard(ctx, ref, masks, math.MaxInt); err != nil {
+			return err
 		}
 	}
 	return ctx.Err()
+}
+
+// sample adds about n images from the whole of what the patterns stand for, and reads
+// no more than the beginnings of n shards for it.
+func (d *dataset) sample(ctx context.Context, patterns []string, n int) error {
+	refs, err := shard.Plan(ctx, patterns, shard.PlanOptions{})
+	if err != nil {
+		return err
+	}
+	shards := min(n, len(refs))
+	for i := range shards {
+		if err := d.loadShard(ctx, refs[i*len(refs)/shards], false, (n+shards-1)/shards); err != nil {
+			return err
+		}
+	}
+	return ctx.Err()
+}
+
+// loadShard adds the examples of a shard, the first so many.
+func (d *dataset) loadShard(ctx context.Context, ref shard.Ref, masks bool, most int) error {
+	room := most
+	for rec, err := range shard.Read(ctx, ref, shard.ReadOptions{}) {
+		if err != nil {
+			if ctx.Err() != nil {
+				return ctx.Err()
+			}
+			d.reject("", ref.URL, err)
+			return nil
+		}
+		mask := rec.Example.Mask
+		switch {
+		case rec.Err != nil:
+			d.reject(rec.Example.Key, ref.URL, rec.Err)
+			continue
+		case masks && mask == nil:
+			d.reject(rec.Example.Key, ref.URL, errors.New("has no mask"))
+			continue
+		case !masks:
+			mask = nil
+		}
+		if err := d.add(ref.URL+"#"+rec.Example.Key, rec.Example.Key, ref.URL, rec.Example.Image, mask); err != nil {
+			return err
+		}
+		if room--; room == 0 {
+			return nil
+		}
+	}
+	return nil
 }
 
 // add stores one example after a look at what can be wrong with it.

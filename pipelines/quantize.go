@@ -120,7 +120,7 @@ func checkNotPublished(ctx context.Context, url string) error {
 
 // variant calibrates and measures. It leaves b as it is.
 func (o QuantizeOptions) variant(ctx context.Context, b *bundle.Bundle, observe Observer) (*bundle.Int8, error) {
-	data, err := o.load(ctx, "--data", o.Data, false, len(b.Meta.Classes))
+	data, err := o.load("--data", len(b.Meta.Classes), func(d *dataset) error { return d.sample(ctx, o.Data, o.Images) })
 	if err != nil {
 		return nil, err
 	}
@@ -135,7 +135,7 @@ func (o QuantizeOptions) variant(ctx context.Context, b *bundle.Bundle, observe 
 	if len(o.Val) == 0 {
 		return variant, nil
 	}
-	val, err := o.load(ctx, "--val", o.Val, true, len(b.Meta.Classes))
+	val, err := o.load("--val", len(b.Meta.Classes), func(d *dataset) error { return d.load(ctx, o.Val, true) })
 	if err != nil {
 		return nil, err
 	}
@@ -149,12 +149,12 @@ func (o QuantizeOptions) variant(ctx context.Context, b *bundle.Bundle, observe 
 	return variant, nil
 }
 
-func (o QuantizeOptions) load(ctx context.Context, what string, patterns []string, masks bool, classes int) (*dataset, error) {
+func (o QuantizeOptions) load(what string, classes int, load func(*dataset) error) (*dataset, error) {
 	d, err := newDataset(classes)
 	if err != nil {
 		return nil, err
 	}
-	if err = d.load(ctx, patterns, masks); err == nil {
+	if err = load(d); err == nil {
 		err = d.judge(what, o.MaxRejects)
 	}
 	if err != nil {

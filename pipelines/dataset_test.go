@@ -1,0 +1,64 @@
+package pipelines
+
+import (
+	"bytes"
+	"fmt"
+	"image"
+	"path/filepath"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/advseg/advseg/io/blob"
+	"github.com/advseg/advseg/io/pix"
+	"github.com/advseg/advseg/io/shard"
+)
+
+// A sample is spread over the shards, and of many it reads only as many as it needs.
+func TestSample(t *testing.T) {
+	dir := t.TempDir()
+	picture, err := pix.EncodePNG(image.NewNRGBA(image.Rect(0, 0, 2, 2)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for s := range 4 {
+		var buf bytes.Buffer
+		w := shard.NewTarWriter(&buf, "")
+		for e := range 3 {
+			if err := w.WriteExample(fmt.Sprintf("s%d-e%d", s, e), []shard.Member{{Ext: "png", Data: picture}}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := w.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := blob.WriteFile(t.Context(), filepath.Join(dir, fmt.Sprintf("s%d.tar", s)), buf.Bytes()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, c := range []struct {
+		n    int
+		want []string
+	}{
+		{1, []string{"s0-e0"}},
+		{2, []string{"s0-e0", "s2-e0"}},
+		{4, []string{"s0-e0", "s1-e0", "s2-e0", "s3-e0"}},
+		{5, []string{"s0-e0", "s0-e1", "s1-e0", "s1-e1", "s2-e0", "s2-e1", "s3-e0", "s3-e1"}},
+	} {
+		d, err := newDataset(2)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer d.Close()
+		if err := d.sample(t.Context(), []string{filepath.Join(dir, "*.tar")}, c.n); err != nil {
+			t.Fatal(err)
+		}
+		var got []string
+		for _, s := range d.index {
+			got = append(got, s.id[len(s.id)-len("s0-e0"):])
+		}
+		if diff := cmp.Diff(c.want, got); diff != "" {
+			t.Errorf("%d: %s", c.n, diff)
+		}
+	}
+}
