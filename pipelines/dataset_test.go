@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"image"
+	"math"
 	"path/filepath"
 	"testing"
 
@@ -60,5 +61,15 @@ func TestSample(t *testing.T) {
 		if diff := cmp.Diff(c.want, got); diff != "" {
 			t.Errorf("%d: %s", c.n, diff)
 		}
+	}
+}
+
+// Rare classes weigh more, and one that is in no mask changes nothing.
+func TestClassWeights(t *testing.T) {
+	d := &dataset{classes: 3}
+	d.pixels = [256]int64{0: 99, 1: 1, 255: 1000}
+	want := []float32{float32(1 / math.Log(2.01)), float32(1 / math.Log(1.03)), float32(1 / math.Log(1.02))}
+	if diff := cmp.Diff(want, d.classWeights()); diff != "" {
+		t.Error(diff)
 	}
 }

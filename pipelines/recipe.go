@@ -41,6 +41,7 @@ type Recipe struct {
 	AdvStart       *int     `yaml:"adv_start" help:"first iteration of the adversarial loss (default: the preset's)"`
 	NoStrong       bool     `yaml:"no_strong" help:"augment pseudo-labelled images like others, without jitter, grey, blur and cut-out"`
 	CutMix         float64  `yaml:"cutmix" help:"probability that a rectangle of a pseudo-labelled image comes from another one"`
+	ClassWeights   bool     `yaml:"class_weights" help:"pixels of rare classes count more: 1/ln(1.02 + the class's share of the labelled pixels)"`
 	Encoding       string   `yaml:"encoding" help:"label maps for the discriminator: onehot or scale"`
 	Seed           uint64   `yaml:"seed" help:"of everything random; the same seed gives the same weights"`
 	EvaluateEvery  *int     `yaml:"evaluate_every" help:"iterations between evaluations; 0: only at the end"`
@@ -110,6 +111,15 @@ func (r Recipe) config() (train.Config, error) {
 	set(&c.Adversarial.Start, r.AdvStart)
 	set(&c.EvaluateEvery, r.EvaluateEvery)
 	return c, c.Validate()
+}
+
+// configFor is config with what comes from the data.
+func (r Recipe) configFor(s *sets) (train.Config, error) {
+	c, err := r.config()
+	if r.ClassWeights {
+		c.ClassWeights = s.labelled.classWeights()
+	}
+	return c, err
 }
 
 func set[T any](field *T, given *T) {

@@ -195,7 +195,7 @@ func (o RetrainOptions) trainTo(ctx context.Context, url string, start *bundle.B
 	}
 	defer s.close()
 	report.Labeled, report.Pseudo = s.labelled.Len(), s.pseudo.Len()
-	cfg, err := o.Recipe.config()
+	cfg, err := o.Recipe.configFor(s)
 	if err != nil {
 		return err
 	}

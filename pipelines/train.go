@@ -115,7 +115,7 @@ func Train(ctx context.Context, o TrainOptions, observe Observer) (TrainReport, 
 	if err != nil {
 		return TrainReport{}, fmt.Errorf("train: %w", err)
 	}
-	cfg, err := o.Recipe.config()
+	cfg, err := o.Recipe.configFor(sets)
 	if err == nil {
 		if o.Preset == presetPaper && o.Init == "" {
 			slog.WarnContext(ctx, "the paper's recipe is for a pretrained network (--init, advseg import-weights) and learns little from random weights: --preset scratch is for these")

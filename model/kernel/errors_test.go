@@ -94,7 +94,7 @@ var calls = []struct {
 		return Argmax(nil, a.u, a.f["top"], a.f["x"], 2, 3, 20)
 	}},
 	{"CrossEntropy", map[string]int{"grad": 120, "logits": 120}, 0, 40, func(a args) error {
-		_, _, err := CrossEntropy(nil, a.f["grad"], a.f["logits"], a.u, 255, 2, 3, 20, 1)
+		_, _, err := CrossEntropy(nil, a.f["grad"], a.f["logits"], a.u, nil, 255, 2, 3, 20, 1)
 		return err
 	}},
 	{"BCEWithLogits", map[string]int{"grad": 40, "logits": 40}, 0, 40, func(a args) error {
@@ -219,7 +219,7 @@ func TestBadSpecs(t *testing.T) {
 func TestLabelsOutOfRange(t *testing.T) {
 	labels := []uint8{0, 2, 3, 255}
 	x := make([]float32, 12)
-	_, _, ce := CrossEntropy(nil, nil, x, labels, 255, 1, 3, 4, 1)
+	_, _, ce := CrossEntropy(nil, nil, x, labels, nil, 255, 1, 3, 4, 1)
 	for name, err := range map[string]error{
 		"cross entropy": ce,
 		"one hot":       OneHot(nil, x, labels, 255, 1, 3, 4),

@@ -264,7 +264,7 @@ func TestGoldenLosses(t *testing.T) {
 			run := func(grad []float32) (float64, int, error) {
 				if c.Kind == "cross_entropy" {
 					labels, _ := set.U8(c.Name + "/labels")
-					return CrossEntropy(nil, grad, logits.Data, labels, file.Ignore, n, ch, hw, 1)
+					return CrossEntropy(nil, grad, logits.Data, labels, nil, file.Ignore, n, ch, hw, 1)
 				}
 				ignore, _ := set.U8(c.Name + "/ignore")
 				return BCEWithLogits(nil, grad, logits.Data, ignore, c.Target, n, hw, 1)

@@ -3,56 +3,96 @@ package kernel
 import (
 	"bytes"
 	"fmt"
+	"math"
 
 	"github.com/advseg/advseg/model/kernel/internal/simd"
 )
 
 // CrossEntropy is the mean over the counted pixels of -log softmax(logits) at
 // the label, for logits (n, c, hw) and labels (n, hw). Pixels with the label
-// ignore are not counted; another label of c or more is an error. grad (shape of
-// logits; nil if not wanted) receives scale times the gradient of the mean. When
-// no pixel counts, loss and gradient are 0.
-func CrossEntropy(p *Pool, grad, logits []float32, labels []uint8, ignore uint8, n, c, hw int, scale float32) (loss float64, counted int, err error) {
+// ignore are not counted; another label of c or more is an error. With weights (c;
+// nil for none) the mean is one in which a pixel weighs as much as its label. grad
+// (shape of logits; nil if not wanted) receives scale times the gradient of the mean.
+// When no pixel counts, or none weighs anything, loss and gradient are 0.
+func CrossEntropy(p *Pool, grad, logits []float32, labels []uint8, weights []float32, ignore uint8, n, c, hw int, scale float32) (loss float64, counted int, err error) {
 	const op = "CrossEntropy"
 	size, err := volume(n, c, hw)
 	if err != nil {
 		return 0, 0, sizeError(op, err)
 	}
-	if err := check(op, buffer{"grad", len(grad), optional(grad, size)}, buffer{"logits", len(logits), size}, buffer{"labels", len(labels), n * hw}); err != nil {
+	if err := check(op, buffer{"grad", len(grad), optional(grad, size)}, buffer{"logits", len(logits), size}, buffer{"labels", len(labels), n * hw}, buffer{"weights", len(weights), optional(weights, c)}); err != nil {
 		return 0, 0, err
 	}
 	labels = labels[:n*hw]
+	if weights != nil {
+		weights = weights[:c]
+	}
 	for i, l := range labels {
 		if int(l) >= c && l != ignore {
 			return 0, 0, fmt.Errorf("kernel: %s: label %d at pixel %d of image %d: there are %d classes and %d is ignored", op, l, i%hw, i/hw, c, ignore)
 		}
 	}
 	counted = len(labels) - bytes.Count(labels, []byte{ignore})
-	if counted == 0 {
+	total, err := totalWeight(labels, weights, ignore, counted)
+	if err != nil {
+		return 0, 0, fmt.Errorf("kernel: %s: %w", op, err)
+	}
+	if total == 0 {
 		if grad != nil {
 			clear(grad[:size])
 		}
-		return 0, 0, nil
+		return 0, counted, nil
 	}
 	k, err := microkernels()
 	if err != nil {
 		return 0, 0, err
 	}
-	each := float32(float64(scale) / float64(counted))
+	var each [256]float32 // what the gradient of a pixel of a label is multiplied by
+	var weight [256]float64
+	for l := range c {
+		weight[l] = 1
+		if weights != nil {
+			weight[l] = float64(weights[l])
+		}
+		each[l] = float32(float64(scale) * weight[l] / total)
+	}
 	per := (hw + strip - 1) / strip
 	sums := make([]float64, n*per)
 	strips(p, n, hw, func(img, from, count int) {
 		first := img*c*hw + from
-		t := lossStrip{kernels: k, x: logits[first:], labels: labels[img*hw+from:][:count], ignore: ignore, c: c, hw: hw}
+		t := lossStrip{kernels: k, x: logits[first:], labels: labels[img*hw+from:][:count], ignore: ignore, weight: &weight, each: &each, c: c, hw: hw}
 		if grad != nil {
 			t.grad = grad[first:]
 		}
-		sums[img*per+from/strip] = t.crossEntropy(each)
+		sums[img*per+from/strip] = t.crossEntropy()
 	})
 	for _, s := range sums {
 		loss += s
 	}
-	return loss / float64(counted), counted, nil
+	return loss / total, counted, nil
+}
+
+// totalWeight is what the counted pixels weigh together.
+func totalWeight(labels []uint8, weights []float32, ignore uint8, counted int) (float64, error) {
+	if weights == nil {
+		return float64(counted), nil
+	}
+	for l, w := range weights {
+		if !(w >= 0) || math.IsInf(float64(w), 1) {
+			return 0, fmt.Errorf("class %d weighs %v: want a finite number of at least 0", l, w)
+		}
+	}
+	var pixels [256]int
+	for _, l := range labels {
+		pixels[l]++
+	}
+	total := 0.0
+	for l, w := range weights {
+		if l != int(ignore) {
+			total += float64(pixels[l]) * float64(w)
+		}
+	}
+	return total, nil
 }
 
 // lossStrip is a strip of pixels of one image.
@@ -61,12 +101,13 @@ type lossStrip struct {
 	grad, x []float32 // from the first pixel on, planes hw apart; grad may be nil
 	labels  []uint8
 	ignore  uint8
+	weight  *[256]float64 // of a pixel, by label
+	each    *[256]float32 // what its gradient is multiplied by
 	c, hw   int
 }
 
-// crossEntropy is the sum of the losses of the strip; the gradient of each
-// counted pixel is multiplied by each.
-func (t *lossStrip) crossEntropy(each float32) (loss float64) {
+// crossEntropy is the weighted sum of the losses of the strip.
+func (t *lossStrip) crossEntropy() (loss float64) {
 	r := borrowRows()
 	defer releaseRows(r)
 	count := len(t.labels)
@@ -78,13 +119,13 @@ func (t *lossStrip) crossEntropy(each float32) (loss float64) {
 	for j, l := range t.labels {
 		r.factor[j] = 0
 		if l != t.ignore {
-			r.factor[j] = each / r.sum[j]
+			r.factor[j] = t.each[l] / r.sum[j]
 		}
 	}
 	t.kernels.Log(count, &r.sum[0], &r.sum[0])
 	for j, l := range t.labels {
 		if l != t.ignore {
-			loss += float64(r.sum[j]) + float64(r.top[j]) - float64(t.x[int(l)*t.hw+j])
+			loss += t.weight[l] * (float64(r.sum[j]) + float64(r.top[j]) - float64(t.x[int(l)*t.hw+j]))
 		}
 	}
 	if t.grad == nil {
@@ -96,7 +137,7 @@ func (t *lossStrip) crossEntropy(each float32) (loss float64) {
 	}
 	for j, l := range t.labels {
 		if l != t.ignore {
-			t.grad[int(l)*t.hw+j] -= each
+			t.grad[int(l)*t.hw+j] -= t.each[l]
 		}
 	}
 	return loss

@@ -4,11 +4,13 @@ import (
 	"math"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/advseg/advseg/model/internal/golden"
 	"github.com/advseg/advseg/model/kernel/plain"
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 	"pgregory.net/rapid"
 )
 
@@ -159,7 +161,7 @@ func TestSumsSameForAnyThreads(t *testing.T) {
 	}
 	run := func(p *Pool) (out []float64) {
 		grad, mean, variance, ggamma, gbeta := nans(n*c*hw), nans(c), nans(c), nans(c), nans(c)
-		ce, _, err := CrossEntropy(p, grad, x, labels, 255, n, c, hw, 1)
+		ce, _, err := CrossEntropy(p, grad, x, labels, nil, 255, n, c, hw, 1)
 		bce, _, err2 := BCEWithLogits(p, grad, x, nil, 1, n, c*hw, 1)
 		y, gx := nans(n*c*hw), nans(n*c*hw)
 		err3 := BatchNormTrain(p, y, mean, variance, x, ones, ones, 1e-5, n, c, hw)
@@ -180,6 +182,65 @@ func TestSumsSameForAnyThreads(t *testing.T) {
 	defer four.Close()
 	if d := cmp.Diff(run(one), run(four)); d != "" {
 		t.Error(d)
+	}
+}
+
+// A pixel of twice the weight counts as two pixels, one of no weight as none.
+func TestCrossEntropyWeights(t *testing.T) {
+	const c, hw = 3, 50
+	r := rand.New(rand.NewPCG(5, 6))
+	x := normal(r, c*hw)
+	labels := make([]uint8, hw)
+	for i := range labels {
+		labels[i] = uint8(r.IntN(c))
+	}
+	labels[7] = 255
+	var repeated []uint8 // of label 1 twice, of label 2 none
+	var from []int
+	for i, l := range labels {
+		for range map[uint8]int{0: 1, 1: 2, 2: 0, 255: 1}[l] {
+			repeated, from = append(repeated, l), append(from, i)
+		}
+	}
+	pixels := make([]float32, c*len(from))
+	for ch := range c {
+		for j, i := range from {
+			pixels[ch*len(from)+j] = x[ch*hw+i]
+		}
+	}
+	got, each := nans(c*hw), nans(len(pixels))
+	loss, _, err := CrossEntropy(nil, got, x, labels, []float32{1, 2, 0}, 255, 1, c, hw, 3)
+	if err != nil {
+		t.Fatal(err)
+	}
+	wantLoss, _, err := CrossEntropy(nil, each, pixels, repeated, nil, 255, 1, c, len(from), 3)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := make([]float32, c*hw)
+	for ch := range c {
+		for j, i := range from {
+			want[ch*hw+i] += each[ch*len(from)+j]
+		}
+	}
+	if d := cmp.Diff(wantLoss, loss, cmpopts.EquateApprox(1e-6, 0)); d != "" {
+		t.Error("loss: ", d)
+	}
+	if d := cmp.Diff(want, got, cmpopts.EquateApprox(1e-5, 1e-8)); d != "" {
+		t.Error("gradient: ", d)
+	}
+
+	loss, _, err = CrossEntropy(nil, got, x, labels, []float32{0, 0, 0}, 255, 1, c, hw, 1)
+	if d := cmp.Diff(make([]float32, c*hw), got); err != nil || loss != 0 || d != "" {
+		t.Errorf("no weight: loss %v, %v, gradient %s", loss, err, d)
+	}
+	for _, bad := range [][]float32{{1, -1, 1}, {1, float32(math.NaN()), 1}, {1, 1, float32(math.Inf(1))}} {
+		if _, _, err := CrossEntropy(nil, nil, x, labels, bad, 255, 1, c, hw, 1); err == nil || !strings.Contains(err.Error(), "weighs") {
+			t.Errorf("%v: %v", bad, err)
+		}
+	}
+	if _, _, err := CrossEntropy(nil, nil, x, labels, []float32{1, 1}, 255, 1, c, hw, 1); err == nil {
+		t.Error("two weights for three classes")
 	}
 }
 

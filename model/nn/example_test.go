@@ -30,7 +30,7 @@ func ExampleMachine() {
 	check(err)
 	logits, err := nn.Resize(out.Logits, 33, 33)
 	check(err)
-	loss, err := nn.CrossEntropy(logits, labels)
+	loss, err := nn.CrossEntropy(logits, labels, nil)
 	check(err)
 	wrt := params.Trainable(false)
 	grads, err := nn.Gradients(loss, wrt...)

@@ -193,14 +193,14 @@ func TestGoldenLosses(t *testing.T) {
 			case "cross_entropy":
 				logits = floats("logits")
 				labels := bytes("labels")
-				loss, kept = node(CrossEntropy(logits, labels)), node(KeptShare(labels))
+				loss, kept = node(CrossEntropy(logits, labels, nil)), node(KeptShare(labels))
 			case "bce_with_logits":
 				logits = floats("logits")
 				loss = node(BCEWithLogits(logits, bytes("ignore"), float32(c.Target)))
 			case "semi_supervised":
 				logits = floats("logits")
 				pseudo = node(PseudoLabels(logits, floats("d_logits"), float32(c.Threshold)))
-				loss, kept = node(CrossEntropy(logits, pseudo)), node(KeptShare(pseudo))
+				loss, kept = node(CrossEntropy(logits, pseudo, nil)), node(KeptShare(pseudo))
 			case "adversarial":
 				gradName, gradTol = "grad_logits_low", golden.Tol{RelMax: 1e-4}
 				logits = floats("logits_low")

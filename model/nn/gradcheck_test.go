@@ -238,7 +238,13 @@ func TestGradients(t *testing.T) {
 		"cross entropy": func(f *fixture, t *rapid.T) {
 			n, c, h, w := small.Draw(t, "n"), rapid.IntRange(2, 9).Draw(t, "c"), size.Draw(t, "h"), size.Draw(t, "w")
 			x := f.normal("x", n, c, h, w)
-			f.check(f.node(CrossEntropy(x, f.labels("labels", c, n, h, w))), x)
+			var weights []float32
+			if rapid.Bool().Draw(t, "weighted") {
+				for range c {
+					weights = append(weights, rapid.Float32Range(0, 5).Draw(t, "weight"))
+				}
+			}
+			f.check(f.node(CrossEntropy(x, f.labels("labels", c, n, h, w), weights)), x)
 		},
 		"binary cross entropy": func(f *fixture, t *rapid.T) {
 			n, h, w := small.Draw(t, "n"), size.Draw(t, "h"), size.Draw(t, "w")

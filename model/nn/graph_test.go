@@ -75,7 +75,7 @@ func TestHashes(t *testing.T) {
 	l := node(LabelInput(g, "x", 1, 3, 3))
 	w := node(Input(g, "w", 1))
 	a, b := node(ReLU(x)), node(ReLU(x))
-	loss := node(WeightedSum(w, node(CrossEntropy(node(Add(a, b)), l))))
+	loss := node(WeightedSum(w, node(CrossEntropy(node(Add(a, b)), l, nil))))
 	seen := map[uint32]*gorgonia.Node{}
 	for _, n := range g.AllNodes() {
 		if o := seen[n.Hashcode()]; o != nil {
@@ -161,7 +161,7 @@ func TestFrozenBatchNormHasNoGradient(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	loss := node(CrossEntropy(out.Logits, node(LabelInput(g, "l", 1, 2, 2))))
+	loss := node(CrossEntropy(out.Logits, node(LabelInput(g, "l", 1, 2, 2)), nil))
 	gamma, err := p.Node("bn1.weight")
 	if err != nil {
 		t.Fatal(err)
@@ -180,7 +180,7 @@ func TestGraphErrors(t *testing.T) {
 	w := node(Input(g, "c.weight", 4, 3, 3, 3))
 	one := node(Input(g, "one", 1, 3, 1, 1))
 	other := node(Input(gorgonia.NewGraph(), "other", 2, 3, 8, 8))
-	loss := node(CrossEntropy(x, l))
+	loss := node(CrossEntropy(x, l, nil))
 	params := &Params{nodes: map[string]*gorgonia.Node{}}
 	for _, part := range []string{"weight", "bias", "running_mean", "running_var"} {
 		params.nodes["bn."+part] = node(Input(g, "bn."+part, 3))
@@ -205,8 +205,8 @@ func TestGraphErrors(t *testing.T) {
 		"batch norm of 4":         {only(BatchNorm(node(Input(g, "x4", 2, 4, 8, 8)), params, "bn", true, true)), []string{"layer bn ", "gamma", "(4)"}},
 		"a slope":                 {only(LeakyReLU(x, 0)), []string{"slope 0"}},
 		"a size":                  {only(Resize(x, 0, 4)), []string{"0 x 4"}},
-		"float labels":            {only(CrossEntropy(x, v)), []string{"uint8", "(2, 8, 8)"}},
-		"labels of another size":  {only(CrossEntropy(y, l)), []string{"(2, 8, 7)"}},
+		"float labels":            {only(CrossEntropy(x, v, nil)), []string{"uint8", "(2, 8, 8)"}},
+		"labels of another size":  {only(CrossEntropy(y, l, nil)), []string{"(2, 8, 7)"}},
 		"many channels of D":      {only(BCEWithLogits(x, nil, 1)), []string{"3 channels"}},
 		"a target":                {only(BCEWithLogits(node(Input(g, "d", 2, 1, 8, 8)), nil, 2)), []string{"target 2"}},
 		"D of another size":       {only(PseudoLabels(x, y, 0.2)), []string{"(2, 1, 8, 8)"}},

@@ -148,7 +148,7 @@ func TestGorgoniaGradAgrees(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		return node(CrossEntropy(node(Resize(out.Logits, x.Shape[2], x.Shape[3])), l)), p.Trainable(false)
+		return node(CrossEntropy(node(Resize(out.Logits, x.Shape[2], x.Shape[3])), l, nil)), p.Trainable(false)
 	}
 	loss, wrt := build()
 	grads, err := Gradients(loss, wrt...)
@@ -323,7 +323,7 @@ func TestMachineErrors(t *testing.T) {
 		"a label above the classes": {func(t *testing.T) error {
 			f, x, y := build(t)
 			l := f.node(LabelInput(f.g, "labels", 1, 4, 4))
-			m := machine(t, f.node(CrossEntropy(y, l)))
+			m := machine(t, f.node(CrossEntropy(y, l, nil)))
 			labels := make([]uint8, 16)
 			labels[5] = 3
 			if err := errors.Join(m.Set(x, make([]float32, 32)), m.Set(l, labels)); err != nil {

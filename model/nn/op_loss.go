@@ -12,26 +12,31 @@ import (
 // IgnoreID is the label of pixels that do not count.
 const IgnoreID = 255
 
-// CrossEntropyOp is the mean over the pixels whose label is not Ignore of
-// -log softmax(logits) at the label; 0 when no pixel counts. Its inputs are the
+// CrossEntropyOp is the mean, weighted by the label, over the pixels whose label is
+// not Ignore of -log softmax(logits) at the label; 0 when no pixel counts. Its inputs are the
 // logits (N,C,H,W) and the labels, uint8 (N,H,W).
 type CrossEntropyOp struct {
 	base
-	Ignore uint8
+	Ignore  uint8
+	Weights []float32 // of the classes; nil: all weigh the same
 }
 
 // CrossEntropy is the cross-entropy, a scalar, of logits (N,C,H,W) with the
-// uint8 labels (N,H,W): equations 3 and 5 of the paper.
-func CrossEntropy(logits, labels *gorgonia.Node) (*gorgonia.Node, error) {
-	return apply(&CrossEntropyOp{Ignore: IgnoreID}, nameOf(logits)+".cross_entropy", logits, labels)
+// uint8 labels (N,H,W): equations 3 and 5 of the paper. With weights (C; nil for none)
+// the mean is one in which a pixel weighs as much as its class.
+func CrossEntropy(logits, labels *gorgonia.Node, weights []float32) (*gorgonia.Node, error) {
+	return apply(&CrossEntropyOp{Ignore: IgnoreID, Weights: weights}, nameOf(logits)+".cross_entropy", logits, labels)
 }
 
 func (*CrossEntropyOp) kind() string { return "cross entropy" }
 
-func (*CrossEntropyOp) infer(in []operand) (tensor.Shape, error) {
+func (o *CrossEntropyOp) infer(in []operand) (tensor.Shape, error) {
 	x, err := in[0].image()
 	if err != nil {
 		return nil, err
+	}
+	if o.Weights != nil && len(o.Weights) != x[1] {
+		return nil, fmt.Errorf("%d class weights for %d classes", len(o.Weights), x[1])
 	}
 	return tensor.Shape{}, in[1].labels(x)
 }
@@ -42,7 +47,7 @@ func (o *CrossEntropyOp) run(p *kernel.Pool, out view, in []view) error {
 
 func (o *CrossEntropyOp) compute(p *kernel.Pool, loss, grad []float32, in []view, scale float32) error {
 	s := in[0].shape
-	l, _, err := kernel.CrossEntropy(p, grad, in[0].f32, in[1].u8, o.Ignore, s[0], s[1], s[2]*s[3], scale)
+	l, _, err := kernel.CrossEntropy(p, grad, in[0].f32, in[1].u8, o.Weights, o.Ignore, s[0], s[1], s[2]*s[3], scale)
 	if loss != nil {
 		loss[0] = float32(l)
 	}

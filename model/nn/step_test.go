@@ -100,7 +100,7 @@ func buildStep(t testing.TB, spec Spec, gen, disc weights.Dict, z stepSizes, fre
 	s.dU, full = judge(mapsU)
 	s.pseudo = node(PseudoLabels(upU, full, threshold))
 	s.kept = node(KeptShare(s.pseudo))
-	s.semi = node(CrossEntropy(upU, s.pseudo))
+	s.semi = node(CrossEntropy(upU, s.pseudo, nil))
 	s.semiAdv = node(BCEWithLogits(full, nil, 1))
 	s.gradU = backward(node(WeightedSum(s.lambdaU, s.semi, s.semiAdv)), u.Logits)
 
@@ -112,7 +112,7 @@ func buildStep(t testing.TB, spec Spec, gen, disc weights.Dict, z stepSizes, fre
 	upL := node(Resize(l.Logits, z.h, z.w))
 	mapsL := node(Softmax(upL))
 	s.dL, full = judge(mapsL)
-	s.seg = node(CrossEntropy(upL, s.labels))
+	s.seg = node(CrossEntropy(upL, s.labels, nil))
 	s.adv = node(BCEWithLogits(full, s.left, 1))
 	s.gradL = backward(node(WeightedSum(s.lambdaL, s.seg, s.adv)), l.Logits)
 

@@ -3,7 +3,9 @@ package train
 import (
 	"errors"
 	"fmt"
+	"math"
 	"runtime"
+	"slices"
 )
 
 // Encodings of label maps for the discriminator's real side.
@@ -41,6 +43,10 @@ type Config struct {
 	// CutMix is the probability that a rectangle of a pseudo-labelled image, with its
 	// labels, comes from the next one of the batch (French et al. 2020).
 	CutMix float64 `json:"cutmix,omitempty"`
+
+	// ClassWeights are what pixels of each class weigh in L_ce on labelled and
+	// pseudo-labelled images; nil: all the same.
+	ClassWeights []float32 `json:"class_weights,omitempty"`
 
 	// Accumulate is how many batches an iteration sums gradients over, for large
 	// batches in little memory; 0 and 1: one. Batch norm sees each by itself.
@@ -193,6 +199,7 @@ func (c Config) Validate() error {
 	bad(c.Semi.Lambda >= 0, "semi lambda %v is negative", c.Semi.Lambda)
 	bad(c.Semi.Selector == "" || c.Semi.Selector == SemiDiscriminator || c.Semi.Selector == SemiSoftmax, "semi selector %q: use %q or %q", c.Semi.Selector, SemiDiscriminator, SemiSoftmax)
 	bad(!c.Semi.Teacher || c.EMA > 0 && c.Semi.Selector == SemiSoftmax, "a teacher is the moving average of the weights (ema is %v) and goes by the softmax (semi selector is %q)", c.EMA, c.Semi.Selector)
+	bad(!slices.ContainsFunc(c.ClassWeights, func(w float32) bool { return !(w >= 0) || math.IsInf(float64(w), 1) }), "class_weights %v: want finite numbers of at least 0", c.ClassWeights)
 	bad(c.CutMix >= 0 && c.CutMix <= 1, "cutmix %v is not in 0..1", c.CutMix)
 	bad(c.Semi.Threshold >= 0 && c.Semi.Threshold <= 1, "threshold %v is not in 0..1", c.Semi.Threshold)
 	bad(c.EvaluateEvery >= 0 && c.Patience >= 0 && c.CheckpointEvery >= 0 && c.KeepCheckpoints >= 0 && c.Prefetch >= 0 && c.Threads >= 0, "evaluate_every, patience, checkpoint_every, keep_checkpoints, prefetch, threads: none may be negative")

@@ -179,7 +179,7 @@ func (b *builder) unlabelledPass() (out prediction) {
 		if b.phase.semi {
 			pseudo := b.pseudoLabels(logits, out)
 			b.read(b.node(nn.KeptShare(pseudo)), func(l *Losses) *float64 { return &l.KeptShare })
-			losses = append(losses, b.read(b.node(nn.CrossEntropy(logits, pseudo)), func(l *Losses) *float64 { return &l.Semi }))
+			losses = append(losses, b.read(b.node(nn.CrossEntropy(logits, pseudo, nil)), func(l *Losses) *float64 { return &l.Semi }))
 			lambdas = append(lambdas, float32(b.cfg.Semi.Lambda))
 		}
 		if b.phase.unlabelledAdv {
@@ -210,7 +210,7 @@ func (b *builder) labelledPass() (out prediction) {
 	labels := b.labelInput("labels", b.cfg.Batch, func(x *batch) any { return x.labels })
 	logits := b.predict(x)
 	lambdas := []float32{1}
-	losses := []*gorgonia.Node{b.read(b.node(nn.CrossEntropy(logits, labels)), func(l *Losses) *float64 { return &l.Seg })}
+	losses := []*gorgonia.Node{b.read(b.node(nn.CrossEntropy(logits, labels, b.cfg.ClassWeights)), func(l *Losses) *float64 { return &l.Seg })}
 	if b.phase.adversarial || b.phase.discriminator {
 		out.maps = b.node(nn.Softmax(logits))
 	}
