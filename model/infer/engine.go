@@ -125,10 +125,11 @@ func newEngine(b *bundle.Bundle, digest string, opts Options) (*Engine, error) {
 		turn:   make(chan struct{}, 1),
 		plans:  lru[planKey, *plan]{cap: keptPlans},
 	}
+	roomy := leavesRoom(b.G, ranges != nil)
 	if e.g, err = compileGenerator(b.Meta.Arch, b.G, ranges); err != nil {
 		return nil, fmt.Errorf("engine: %w", err)
 	}
-	if e.d, err = compileDiscriminator(b.Meta.Arch, b.D); err != nil {
+	if e.d, err = compileDiscriminator(b.Meta.Arch, b.D, roomy); err != nil {
 		return nil, fmt.Errorf("engine: %w", err)
 	}
 	e.pool = kernel.Default()
@@ -151,7 +152,7 @@ func compileGenerator(arch nn.Spec, d weights.Dict, ranges map[string]float32) (
 	if err != nil {
 		return nil, err
 	}
-	return lower("generator", x, logits, d, ranges)
+	return lower("generator", x, logits, d, ranges, false)
 }
 
 // generatorGraph builds the generator's graph, without values.
@@ -171,8 +172,21 @@ func generatorGraph(arch nn.Spec) (x, logits *gorgonia.Node, err error) {
 	return x, out.Logits, nil
 }
 
+// leavesRoom tells whether a generator is so small, for example a ResNet-18 or one in
+// 8-bit integers, that the discriminator may take memory to be faster.
+func leavesRoom(g weights.Dict, ints bool) bool {
+	bytes := 0
+	for _, t := range g {
+		bytes += 4 * len(t.Data)
+	}
+	if ints {
+		bytes /= 4
+	}
+	return bytes <= 64<<20
+}
+
 // compileDiscriminator is compileGenerator for D.
-func compileDiscriminator(arch nn.Spec, d weights.Dict) (*program, error) {
+func compileDiscriminator(arch nn.Spec, d weights.Dict, roomy bool) (*program, error) {
 	g := gorgonia.NewGraph()
 	x, err := nn.Input(g, "softmax", 1, arch.Classes, nominal, nominal)
 	if err != nil {
@@ -186,7 +200,7 @@ func compileDiscriminator(arch nn.Spec, d weights.Dict) (*program, error) {
 	if err != nil {
 		return nil, err
 	}
-	return lower("discriminator", x, out, d, nil)
+	return lower("discriminator", x, out, d, nil, roomy)
 }
 
 // Digest identifies the engine's bundle.

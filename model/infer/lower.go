@@ -30,16 +30,16 @@ type layer struct {
 
 // lower turns the graph below out into layers, with the parameters of dict, from
 // which it removes each weight that it has packed. With ranges, layers that can
-// compute in 8-bit integers do.
+// compute in 8-bit integers do; roomy ones take memory where it saves time.
 //
 // Layers are named by the network and the state dict.
-func lower(network string, in, out *gorgonia.Node, dict weights.Dict, ranges map[string]float32) (*program, error) {
+func lower(network string, in, out *gorgonia.Node, dict weights.Dict, ranges map[string]float32, roomy bool) (*program, error) {
 	found, err := match(in, out)
 	if err != nil {
 		return nil, err
 	}
 	l := lowering{
-		network: network, dict: dict, found: found, ranges: ranges,
+		network: network, dict: dict, found: found, ranges: ranges, roomy: roomy,
 		forms:  make([]form, len(found)+1), // nothing in integers
 		floats: make([]int, len(found)+1), words: make([]int, len(found)+1),
 	}
@@ -60,6 +60,7 @@ type lowering struct {
 	dict    weights.Dict
 	found   []matched
 	ranges  map[string]float32
+	roomy   bool
 	forms   []form
 	// Where the program has the values found, in either form; 0 for not at all,
 	// and for the input.
@@ -119,7 +120,7 @@ func (l *lowering) operation(v int, m *matched) (operation, error) {
 	}
 	defer l.drop(m.weight.Name())
 	if !l.forms[v].computed {
-		conv, err := kernel.NewConv(f.spec, f.weight, f.bias, m.act)
+		conv, err := kernel.NewConv(f.spec, f.weight, f.bias, kernel.ConvOptions{Act: m.act, Roomy: l.roomy})
 		return convolution{conv}, err
 	}
 	o := kernel.Int8Options{Act: m.act}

@@ -60,7 +60,7 @@ func BenchmarkConv(b *testing.B) {
 }
 
 func benchmarkConv(b *testing.B, p *Pool, c convProblem) {
-	conv, err := NewConv(c.spec, c.weight, c.bias, ActReLU)
+	conv, err := NewConv(c.spec, c.weight, c.bias, ConvOptions{Act: ActReLU})
 	if err != nil {
 		b.Fatal(err)
 	}

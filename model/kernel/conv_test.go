@@ -66,7 +66,7 @@ type convResults struct{ y, fused, gx, gw, gb []float32 }
 func (c *convProblem) run(t testing.TB, p *Pool, act Act) (r convResults) {
 	t.Helper()
 	r = convResults{nans(c.sizes.y), nans(c.sizes.y), nans(c.sizes.x), nans(len(c.weight)), nans(c.spec.Out)}
-	conv, err := NewConv(c.spec, c.weight, c.bias, act)
+	conv, err := NewConv(c.spec, c.weight, c.bias, ConvOptions{Act: act})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -221,4 +221,26 @@ func FuzzConv(f *testing.F) {
 			withMethod(methodWinograd, func() { c.check(t, nil, Act(in%3)) })
 		})
 	})
+}
+
+// Where there is room, the last large layer of the paper's discriminator goes by
+// Winograd's method, with the same result.
+func TestRoomy(t *testing.T) {
+	c := newConvProblem(t, ConvSpec{256, 512, 4, 4, 2, 1, 1}, 1, 23, 30, 1)
+	var results [2][]float32
+	for i, roomy := range []bool{false, true} {
+		conv, err := NewConv(c.spec, c.weight, c.bias, ConvOptions{Roomy: roomy})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if conv.phased() != roomy {
+			t.Errorf("roomy %v: by Winograd's method: %v", roomy, conv.phased())
+		}
+		results[i] = nans(c.sizes.y)
+		scratch := nans(conv.Scratch(c.n, c.h, c.w, 2))
+		if err := conv.Forward(Default(), results[i], c.x, nil, scratch, c.n, c.h, c.w); err != nil {
+			t.Fatal(err)
+		}
+	}
+	golden.Near(t, "y", results[1], results[0], golden.Tol{RelMax: 5e-5})
 }

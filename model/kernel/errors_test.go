@@ -23,11 +23,11 @@ var calls = []struct {
 	call    func(a args) error
 }{
 	{"NewConv", map[string]int{"weight": 54, "bias": 2}, 0, 0, func(a args) error {
-		_, err := NewConv(errorSpec, a.f["weight"], a.f["bias"], ActNone)
+		_, err := NewConv(errorSpec, a.f["weight"], a.f["bias"], ConvOptions{Act: ActNone})
 		return err
 	}},
 	{"Conv.Forward", map[string]int{"y": 80, "x": 120, "residual": 80, "scratch": -1}, 0, 0, func(a args) error {
-		c, err := NewConv(errorSpec, make([]float32, 54), nil, ActReLU)
+		c, err := NewConv(errorSpec, make([]float32, 54), nil, ConvOptions{Act: ActReLU})
 		if err != nil {
 			return err
 		}
@@ -208,7 +208,7 @@ func TestBadSpecs(t *testing.T) {
 			t.Errorf("%+v: FLOPs of a convolution that cannot be", s)
 		}
 	}
-	if _, err := NewConv(good, make([]float32, 36), nil, ActLeakyReLU+1); err == nil {
+	if _, err := NewConv(good, make([]float32, 36), nil, ConvOptions{Act: ActLeakyReLU + 1}); err == nil {
 		t.Error("NewConv accepts an unknown activation")
 	}
 	if got, want := good.FLOPs(2, 4, 5), int64(2*2*4*5*2*2*9); got != want {

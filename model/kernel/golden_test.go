@@ -94,7 +94,7 @@ func checkGoldenConv(t *testing.T, set *golden.Set, c convCase, spec ConvSpec, t
 	y := like("y")
 	near("y", y, ConvForward(nil, spec, y, at("x"), at("w"), at("b"), c.Batch, c.H, c.W))
 	y = like("y")
-	conv, err := NewConv(spec, at("w"), at("b"), ActNone)
+	conv, err := NewConv(spec, at("w"), at("b"), ConvOptions{Act: ActNone})
 	if err != nil {
 		t.Fatal(err)
 	}
