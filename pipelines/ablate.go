@@ -31,6 +31,8 @@ type AblateOptions struct {
 	Seeds []uint64 `yaml:"seeds" help:"each arm is trained with each seed"`
 	Base  Recipe   `yaml:"base"`
 	Arms  []Arm    `yaml:"arms"`
+	// Baseline is the arm that gains are over; the first one if it is empty.
+	Baseline string `yaml:"baseline"`
 }
 
 // Arm is one way to train.
@@ -82,6 +84,9 @@ func (o *AblateOptions) Validate() error {
 	for _, a := range o.Arms {
 		errs = append(errs, o.validateArm(a, known))
 		known[a.Name] = true
+	}
+	if o.Baseline != "" && !known[o.Baseline] {
+		errs = append(errs, fmt.Errorf("baseline %q is not an arm", o.Baseline))
 	}
 	return errors.Join(errs...)
 }

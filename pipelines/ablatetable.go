@@ -1,6 +1,9 @@
 package pipelines
 
-import "math"
+import (
+	"cmp"
+	"math"
+)
 
 // AblateTable compares the arms of a grid.
 type AblateTable struct {
@@ -14,7 +17,7 @@ type AblateArm struct {
 	Seeds            int     `json:"seeds"` // done
 	MeanIoU          float64 `json:"mean_iou"`
 	MeanIoUDeviation float64 `json:"mean_iou_deviation"`
-	// Gain over the first arm with the same seeds, and its standard error.
+	// Gain over the baseline with the same seeds, and its standard error.
 	Gain       float64 `json:"gain"`
 	GainError  float64 `json:"gain_error"`
 	Iterations float64 `json:"iterations"`
@@ -31,10 +34,10 @@ type AblateArm struct {
 
 func tabulate(o AblateOptions, runs []AblateRun) AblateTable {
 	t := AblateTable{Runs: runs}
-	first := map[uint64]float64{} // mean IoU by seed
+	baseline := map[uint64]float64{} // mean IoU by seed
 	for _, r := range runs {
-		if r.Arm == o.Arms[0].Name {
-			first[r.Seed] = r.MeanIoU
+		if r.Arm == cmp.Or(o.Baseline, o.Arms[0].Name) {
+			baseline[r.Seed] = r.MeanIoU
 		}
 	}
 	for _, a := range o.Arms {
@@ -45,19 +48,19 @@ func tabulate(o AblateOptions, runs []AblateRun) AblateTable {
 			}
 		}
 		if len(of) > 0 {
-			t.Arms = append(t.Arms, meanOf(a.Name, of, first))
+			t.Arms = append(t.Arms, meanOf(a.Name, of, baseline))
 		}
 	}
 	return t
 }
 
-func meanOf(name string, runs []AblateRun, first map[uint64]float64) AblateArm {
+func meanOf(name string, runs []AblateRun, baseline map[uint64]float64) AblateArm {
 	a := AblateArm{Name: name, Seeds: len(runs)}
 	var scores, gains []float64
 	n := float64(len(runs))
 	for _, r := range runs {
 		scores = append(scores, r.MeanIoU)
-		if base, ok := first[r.Seed]; ok {
+		if base, ok := baseline[r.Seed]; ok {
 			gains = append(gains, r.MeanIoU-base)
 		}
 		a.Iterations += float64(r.Iterations) / n

@@ -52,6 +52,7 @@ func TestAblate(t *testing.T) {
 		{"twice", "name: paper", "name: supervised", "supervised is there twice"},
 		{"a name", "name: paper", "name: ../paper", "letters"},
 		{"a share", "class_share: 0.5", "class_share: 5", "--class-share 5"},
+		{"the baseline", "seeds: [1, 2]", "seeds: [1, 2]\nbaseline: nobody", `baseline "nobody" is not an arm`},
 		{"the same seeds", "[1, 2]", "[1, 1]", "twice"},
 		{"the seed", "encoding: scale", "seed: 3", "the grid's to say"},
 	} {

@@ -47,8 +47,8 @@ from the base (the settings of train, with underscores):
       pseudo: {selector: softmax, threshold: 0.9}
       recipe: {iterations: 2000, no_discriminator: true}
 
-Gains are over the first arm, with their standard error. What is done is not done
-again, and a training that was interrupted goes on.`
+Gains are over the arm that "baseline: NAME" names, or the first, with their standard
+error. What is done is not done again, and a training that was interrupted goes on.`
 	jsonFlag(cmd, &asJSON)
 	return cmd
 }

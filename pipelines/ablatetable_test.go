@@ -1,0 +1,34 @@
+package pipelines
+
+import (
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+)
+
+// Gains are over the baseline's run with the same seed.
+func TestTabulate(t *testing.T) {
+	o := AblateOptions{Arms: []Arm{{Name: "start"}, {Name: "control"}, {Name: "better"}}, Baseline: "control"}
+	runs := []AblateRun{
+		{Arm: "start", Seed: 1, MeanIoU: 0.1},
+		{Arm: "control", Seed: 1, MeanIoU: 0.3},
+		{Arm: "better", Seed: 1, MeanIoU: 0.4},
+		{Arm: "control", Seed: 2, MeanIoU: 0.4},
+		{Arm: "better", Seed: 2, MeanIoU: 0.6},
+	}
+	want := map[string]AblateArm{
+		"start":   {Name: "start", Seeds: 1, MeanIoU: 0.1, Gain: -0.2},
+		"control": {Name: "control", Seeds: 2, MeanIoU: 0.35, MeanIoUDeviation: 0.0707, Gain: 0},
+		"better":  {Name: "better", Seeds: 2, MeanIoU: 0.5, MeanIoUDeviation: 0.1414, Gain: 0.15, GainError: 0.05},
+	}
+	for _, a := range tabulate(o, runs).Arms {
+		if d := cmp.Diff(want[a.Name], a, cmpopts.EquateApprox(0, 1e-4)); d != "" {
+			t.Error(d)
+		}
+	}
+	o.Baseline = ""
+	if a := tabulate(o, runs).Arms[2]; a.Gain < 0.2999 || a.Gain > 0.3001 {
+		t.Errorf("gain over the first arm %v", a.Gain)
+	}
+}
