@@ -50,7 +50,7 @@ type Arm struct {
 	Pseudo *ArmPseudo `yaml:"pseudo"`
 }
 
-// ArmPseudo is self-training.
+// ArmPseudo is self-training. Its Earlier are arms, whose weights label too.
 type ArmPseudo struct {
 	Selector       selector.Kind      `yaml:"selector"`
 	Threshold      selector.Threshold `yaml:"threshold"`
@@ -99,6 +99,8 @@ func (o *AblateOptions) validateArm(a Arm, known map[string]bool) error {
 		return fmt.Errorf("arm %s is there twice", a.Name)
 	case a.From != "" && !known[a.From]:
 		return fmt.Errorf("arm %s starts from %q, which is not an arm before it", a.Name, a.From)
+	case a.Pseudo != nil && slices.ContainsFunc(a.Pseudo.Earlier, func(name string) bool { return !known[name] }):
+		return fmt.Errorf("arm %s: earlier %v: name arms before it", a.Name, a.Pseudo.Earlier)
 	case a.Pseudo != nil && (a.From == "" || len(o.Unlabeled) == 0):
 		return fmt.Errorf("arm %s: pseudo-labels need an arm to start from, and unlabeled images", a.Name)
 	}
@@ -245,7 +247,7 @@ func (o AblateOptions) run(ctx context.Context, a Arm, seed uint64, observe Obse
 		t.Init = blob.Join(o.dir(a.From, seed), "model")
 	}
 	if a.Pseudo != nil {
-		seconds, err := o.label(ctx, *a.Pseudo, t.Init, blob.Join(dir, "labels"), observe)
+		seconds, err := o.labels(ctx, a, seed, &t, observe)
 		if err != nil {
 			return run, err
 		}
@@ -274,14 +276,31 @@ func (o AblateOptions) training(a Arm, dir string) TrainOptions {
 	t := DefaultTrainOptions()
 	t.Labeled, t.Unlabeled, t.Out = o.Labeled, o.Unlabeled, blob.Join(dir, "model")
 	t.Arch, t.Width, t.DiscriminatorWidth = o.Arch, o.Width, o.DiscriminatorWidth
-	if a.Pseudo != nil {
-		t.pseudo = a.Pseudo.settings()
-		t.pseudo.runs = []string{blob.Join(dir, "labels")}
-	}
 	return t
 }
 
-// label makes the pseudo-labels of self-training.
+// labels makes the pseudo-labels that an arm trains on, and those that say how stable
+// they are.
+func (o AblateOptions) labels(ctx context.Context, a Arm, seed uint64, t *TrainOptions, observe Observer) (seconds float64, err error) {
+	dir := o.dir(a.Name, seed)
+	t.pseudo = a.Pseudo.settings()
+	t.pseudo.runs, t.pseudo.Earlier = []string{blob.Join(dir, "labels")}, nil
+	if seconds, err = o.label(ctx, *a.Pseudo, t.Init, t.pseudo.runs[0], observe); err != nil {
+		return seconds, err
+	}
+	for _, arm := range a.Pseudo.Earlier {
+		to := blob.Join(dir, "labels-of-"+arm)
+		more, err := o.label(ctx, *a.Pseudo, blob.Join(o.dir(arm, seed), "model"), to, observe)
+		if err != nil {
+			return seconds, err
+		}
+		seconds += more
+		t.pseudo.Earlier = append(t.pseudo.Earlier, to)
+	}
+	return seconds, nil
+}
+
+// label labels the unlabelled images.
 func (o AblateOptions) label(ctx context.Context, p ArmPseudo, from, to string, observe Observer) (seconds float64, err error) {
 	l := DefaultLabelOptions()
 	l.Input, l.Bundle, l.Output = o.Unlabeled, from, to

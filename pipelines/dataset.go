@@ -104,7 +104,7 @@ func (d *dataset) loadShard(ctx context.Context, ref shard.Ref, masks bool, most
 		case !masks:
 			mask = nil
 		}
-		if err := d.add(ref.URL+"#"+rec.Example.Key, rec.Example.Key, ref.URL, rec.Example.Image, mask); err != nil {
+		if err := d.add(exampleID(ref.URL, rec.Example.Key), rec.Example.Key, ref.URL, rec.Example.Image, mask); err != nil {
 			return err
 		}
 		if room--; room == 0 {

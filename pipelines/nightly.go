@@ -52,6 +52,9 @@ func (o *NightlyOptions) Validate() error {
 	if err := o.Retrain.validate(); err != nil {
 		errs = append(errs, fmt.Errorf("retrain: %w", err))
 	}
+	if o.Retrain.StableShare > 0 {
+		errs = append(errs, errors.New("retrain: stable_share is for the command retrain: a night labels each image once, so that there is no earlier run"))
+	}
 	errs = append(errs, o.Runner.Validate(), o.reachable(o.Input...), o.reachable(o.Val...), o.reachable(o.Registry, o.Output))
 	return errors.Join(errs...)
 }

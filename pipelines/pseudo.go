@@ -17,17 +17,24 @@ import (
 // loadPseudo adds the pseudo-labelled images of a label run: the images are
 // read again from where the run read them, the labels from the run.
 //
-// With a classShare above 0 the run's own thresholds do not count: of the pixels of
+// With a ClassShare above 0 the run's own thresholds do not count: of the pixels of
 // each class, that share keeps its label whose confidence is highest, so that rare and
-// hard classes are not left out.
-func (d *dataset) loadPseudo(ctx context.Context, run string, classShare float64) error {
-	if _, err := blob.Stat(ctx, blob.Join(run, transforms.SuccessFile)); err != nil {
-		return fmt.Errorf("label run %s is not complete, label again to finish it: %w", run, err)
+// hard classes are not left out. With a StableShare above 0 only that share of the
+// images is added, see stableImages.
+func (d *dataset) loadPseudo(ctx context.Context, run string, s PseudoSettings) error {
+	if err := checkComplete(ctx, run); err != nil {
+		return err
 	}
 	labels := &pseudoLabels{run: run}
-	if classShare > 0 {
-		if err := labels.balance(ctx, d.classes, classShare); err != nil {
+	if s.ClassShare > 0 {
+		if err := labels.balance(ctx, d.classes, s.ClassShare); err != nil {
 			return fmt.Errorf("thresholds of the classes of %s: %w", run, err)
+		}
+	}
+	if s.StableShare > 0 {
+		var err error
+		if labels.keep, err = stableImages(ctx, run, s.Earlier, s.StableShare, d.classes); err != nil {
+			return fmt.Errorf("stability of %s: %w", run, err)
 		}
 	}
 	for report, err := range transforms.Reports(ctx, run) {
@@ -39,6 +46,13 @@ func (d *dataset) loadPseudo(ctx context.Context, run string, classShare float64
 		}
 	}
 	return ctx.Err()
+}
+
+func checkComplete(ctx context.Context, run string) error {
+	if _, err := blob.Stat(ctx, blob.Join(run, transforms.SuccessFile)); err != nil {
+		return fmt.Errorf("label run %s is not complete, label again to finish it: %w", run, err)
+	}
+	return nil
 }
 
 // joinShard walks a shard's images and its labels side by side; both are in the
@@ -58,12 +72,14 @@ func (d *dataset) joinShard(ctx context.Context, labels *pseudoLabels, report *t
 			continue
 		}
 		key := rec.Example.Key
-		pseudo, failed := labels.of(label)
-		if failed != nil {
-			return fmt.Errorf("%q: %w", key, failed)
-		}
-		if err := d.add(report.Source+"#"+key, key, report.Source, rec.Example.Image, pseudo); err != nil {
-			return err
+		if id := exampleID(report.Source, key); labels.keep == nil || labels.keep[id] {
+			pseudo, failed := labels.of(label)
+			if failed != nil {
+				return fmt.Errorf("%q: %w", key, failed)
+			}
+			if err := d.add(id, key, report.Source, rec.Example.Image, pseudo); err != nil {
+				return err
+			}
 		}
 		label, err, more = next()
 	}
@@ -81,7 +97,8 @@ func (d *dataset) joinShard(ctx context.Context, labels *pseudoLabels, report *t
 // pseudoLabels are those of a run: its own, or by thresholds for each class.
 type pseudoLabels struct {
 	run        string
-	thresholds []int // by class, of 8-bit confidence; nil for the run's own labels
+	thresholds []int           // by class, of 8-bit confidence; nil for the run's own labels
+	keep       map[string]bool // images, by exampleID; nil for all
 }
 
 func (p *pseudoLabels) files() []string {

@@ -139,7 +139,9 @@ func (o RetrainOptions) workDir(champion registry.Version) (string, error) {
 // sets leaves the validation images out: weights chosen by the images that
 // decide at the gate would be judged too well.
 func (o RetrainOptions) sets(ctx context.Context, meta bundle.Meta, observe Observer) (*sets, error) {
-	return loadSets(ctx, len(meta.Classes), o.MaxRejects, setSpec{labelled: o.Labeled, pseudo: o.Pseudo, classShare: o.ClassShare}, observe)
+	pseudo := o.PseudoSettings
+	pseudo.runs = o.Pseudo
+	return loadSets(ctx, len(meta.Classes), o.MaxRejects, setSpec{labelled: o.Labeled, pseudo: pseudo}, observe)
 }
 
 func (o RetrainOptions) plan(ctx context.Context, champion registry.Version) (RetrainReport, error) {

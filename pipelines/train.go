@@ -40,6 +40,12 @@ type PseudoSettings struct {
 	Share      float64 `yaml:"pseudo_share" help:"share of each batch that comes from the pseudo-labels"`
 	ClassShare float64 `yaml:"class_share" help:"share of each class's pixels, the most confident ones, that keeps its label, whatever the run's thresholds; 0: the run's own labels"`
 
+	// Earlier are label runs of the same images by earlier weights, and StableShare the
+	// share of the images, those on which they agree most with the pseudo-labels, that is
+	// trained on.
+	Earlier     []string `yaml:"earlier" help:"label runs of the same images by earlier weights, for --stable-share"`
+	StableShare float64  `yaml:"stable_share" help:"share of the pseudo-labelled images that is trained on, those that --earlier weights saw most alike (ST++); 0: all"`
+
 	runs []string // label runs
 }
 
@@ -50,6 +56,12 @@ func (s PseudoSettings) validate() error {
 	}
 	if s.ClassShare < 0 || s.ClassShare > 1 {
 		errs = append(errs, fmt.Errorf("--class-share %v is not a share (0 to 1)", s.ClassShare))
+	}
+	if s.StableShare < 0 || s.StableShare > 1 {
+		errs = append(errs, fmt.Errorf("--stable-share %v is not a share (0 to 1)", s.StableShare))
+	}
+	if (s.StableShare > 0) != (len(s.Earlier) > 0) {
+		errs = append(errs, errors.New("--stable-share and --earlier belong together: the images are ranked by how far earlier label runs agree"))
 	}
 	return errors.Join(errs...)
 }
@@ -102,7 +114,7 @@ func Train(ctx context.Context, o TrainOptions, observe Observer) (TrainReport, 
 	if err != nil {
 		return TrainReport{}, fmt.Errorf("train: %w", err)
 	}
-	sets, err := loadSets(ctx, len(start.Meta.Classes), o.MaxRejects, setSpec{labelled: o.Labeled, unlabelled: o.Unlabeled, pseudo: o.pseudo.runs, val: o.Val, classShare: o.pseudo.ClassShare}, observe)
+	sets, err := loadSets(ctx, len(start.Meta.Classes), o.MaxRejects, setSpec{labelled: o.Labeled, unlabelled: o.Unlabeled, pseudo: o.pseudo, val: o.Val}, observe)
 	if err != nil {
 		return TrainReport{}, fmt.Errorf("train: %w", err)
 	}
@@ -194,9 +206,8 @@ type sets struct {
 
 // setSpec names them: patterns, for pseudo label runs.
 type setSpec struct {
-	labelled, unlabelled, pseudo, val []string
-
-	classShare float64 // see loadPseudo
+	labelled, unlabelled, val []string
+	pseudo                    PseudoSettings
 }
 
 func loadSets(ctx context.Context, classes int, maxRejects float64, spec setSpec, observe Observer) (_ *sets, failed error) {
@@ -217,7 +228,7 @@ func loadSets(ctx context.Context, classes int, maxRejects float64, spec setSpec
 	}{
 		{"labelled data", &s.labelled, spec.labelled, true, false},
 		{"unlabelled data", &s.unlabelled, spec.unlabelled, false, false},
-		{"pseudo-labelled data", &s.pseudo, spec.pseudo, true, true},
+		{"pseudo-labelled data", &s.pseudo, spec.pseudo.runs, true, true},
 		{"validation data", &s.val, spec.val, true, false},
 	} {
 		d, err := newDataset(classes)
@@ -230,7 +241,7 @@ func loadSets(ctx context.Context, classes int, maxRejects float64, spec setSpec
 		}
 		if set.pseudo {
 			for _, run := range set.from {
-				err = errors.Join(err, d.loadPseudo(ctx, run, spec.classShare))
+				err = errors.Join(err, d.loadPseudo(ctx, run, spec.pseudo))
 			}
 		} else {
 			err = d.load(ctx, set.from, set.masks)

@@ -93,6 +93,11 @@ func ReadReport(ctx context.Context, url string) (*ReportObject, error) {
 	return &r, nil
 }
 
+// ReportOf reads what a run says about the shard of a name.
+func ReportOf(ctx context.Context, run, name string) (*ReportObject, error) {
+	return ReadReport(ctx, blob.Join(run, reportsDir, name+".json"))
+}
+
 // writeReport publishes the object, and with it says that the shard is done.
 func writeReport(ctx context.Context, url string, r *ReportObject) error {
 	if err := r.check(); err != nil {

@@ -54,7 +54,7 @@ func Reports(ctx context.Context, run string) iter.Seq2[*ReportObject, error] {
 		defer names.Close()
 		lines := bufio.NewScanner(names)
 		for lines.Scan() {
-			report, err := ReadReport(ctx, blob.Join(run, reportsDir, lines.Text()+".json"))
+			report, err := ReportOf(ctx, run, lines.Text())
 			if !yield(report, err) || err != nil {
 				return
 			}

@@ -31,7 +31,7 @@ arms:
   - name: self-training
     from: supervised
     seeds: 1
-    pseudo: {selector: softmax, threshold: 0.2, class_share: 0.5}
+    pseudo: {selector: softmax, threshold: 0.2, class_share: 0.5, stable_share: 0.5, earlier: [paper]}
     recipe: {no_discriminator: true, cutmix: 0.5, iterations: 6, ema: 0.9}
 `
 
@@ -52,6 +52,8 @@ func TestAblate(t *testing.T) {
 		{"twice", "name: paper", "name: supervised", "supervised is there twice"},
 		{"a name", "name: paper", "name: ../paper", "letters"},
 		{"a share", "class_share: 0.5", "class_share: 5", "--class-share 5"},
+		{"an earlier arm", "earlier: [paper]", "earlier: [nobody]", "name arms before it"},
+		{"no earlier arm", ", earlier: [paper]", "", "belong together"},
 		{"the baseline", "seeds: [1, 2]", "seeds: [1, 2]\nbaseline: nobody", `baseline "nobody" is not an arm`},
 		{"the same seeds", "[1, 2]", "[1, 1]", "twice"},
 		{"the seed", "encoding: scale", "seed: 3", "the grid's to say"},
