@@ -156,7 +156,7 @@ func TestFlinkCluster(t *testing.T) {
 	})
 	t.Run("interrupted", func(t *testing.T) {
 		job := start(t, dir, label("interrupted")...)
-		waitForShards(t, filepath.Join(dir, "interrupted"), 1)
+		waitForShards(t, filepath.Join(dir, "interrupted"), 1, slow)
 		if err := job.Process.Signal(os.Interrupt); err != nil {
 			t.Fatal(err)
 		}
@@ -167,7 +167,7 @@ func TestFlinkCluster(t *testing.T) {
 	})
 	t.Run("job server lost", func(t *testing.T) {
 		job := start(t, dir, label("lost")...)
-		waitForShards(t, filepath.Join(dir, "lost"), 1)
+		waitForShards(t, filepath.Join(dir, "lost"), 1, slow)
 		if err := syscall.Kill(pidOf(cluster, "jobserver"), syscall.SIGKILL); err != nil {
 			t.Fatal(err)
 		}
@@ -197,7 +197,7 @@ func killTimes(t *testing.T, dir, cluster string, label func(out string) []strin
 		out := fmt.Sprintf("killed-%d", n)
 		job := start(t, dir, label(out)...)
 		for range min(2, kills-killed) {
-			waitForShards(t, filepath.Join(dir, out), 1+rand.IntN(6))
+			waitForShards(t, filepath.Join(dir, out), 1+rand.IntN(6), 40*time.Second)
 			if killOne(t, cluster, filepath.Join(dir, out), killed%2 == 0, 1+rand.IntN(2)) {
 				killed++
 			}
@@ -262,14 +262,17 @@ func noJobs(t *testing.T, cluster string) {
 	t.Errorf("%d jobs are running in the cluster", overview.Running)
 }
 
+// slow is how long a job may take to its first shard.
+const slow = 5 * time.Minute
+
 // waitForShards waits until so many shards more are there, or a while.
-func waitForShards(t *testing.T, dir string, more int) {
+func waitForShards(t *testing.T, dir string, more int, most time.Duration) {
 	t.Helper()
 	count := func() int {
 		names, _ := filepath.Glob(filepath.Join(dir, "shards", "*.tar"))
 		return len(names)
 	}
-	for until, want := time.Now().Add(40*time.Second), count()+more; count() < want && time.Now().Before(until); {
+	for until, want := time.Now().Add(most), count()+more; count() < want && time.Now().Before(until); {
 		time.Sleep(50 * time.Millisecond)
 	}
 }
