@@ -111,6 +111,15 @@ func (f fake) PredictMargin(ctx context.Context, imgs []*image.NRGBA) ([]infer.R
 	return results, err
 }
 
+// PredictSoftmax leaves the confidences out.
+func (f fake) PredictSoftmax(ctx context.Context, imgs []*image.NRGBA) ([]infer.Result, error) {
+	results, err := f.Predict(ctx, imgs)
+	for i := range results {
+		results[i].Confidence = nil
+	}
+	return results, err
+}
+
 func (f fake) Predict(ctx context.Context, imgs []*image.NRGBA) ([]infer.Result, error) {
 	fakeCalls.Add(1)
 	if fakeInside.Add(1) != 1 {

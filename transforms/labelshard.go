@@ -17,7 +17,6 @@ import (
 	"github.com/advseg/advseg/io/shard"
 	"github.com/advseg/advseg/model/infer"
 	"github.com/advseg/advseg/model/metric"
-	"github.com/advseg/advseg/model/selector"
 )
 
 // The layout of a run below its URL.
@@ -72,10 +71,8 @@ func labelShard(ctx context.Context, ref shard.Ref, o LabelOptions) (ShardReport
 			return ShardReport{}, err
 		}
 	}
-	if l.selection.Kind == selector.Fused {
-		if l.predictor, err = withMargin(l.predictor); err != nil {
-			return ShardReport{}, err
-		}
+	if l.predictor, err = predictorFor(l.selection.Kind, l.predictor); err != nil {
+		return ShardReport{}, err
 	}
 	if l.palette, err = meta.Palette(); err != nil {
 		return ShardReport{}, err

@@ -49,6 +49,34 @@ func withMargin(p Predictor) (Predictor, error) {
 	return marginal{m}, nil
 }
 
+// SoftmaxPredictor is a Predictor that can leave out Result.Confidence, which the softmax
+// selector does not need, to be faster.
+type SoftmaxPredictor interface {
+	Predictor
+	// PredictSoftmax is Predict without confidences.
+	PredictSoftmax(ctx context.Context, imgs []*image.NRGBA) ([]infer.Result, error)
+}
+
+// unjudged is a SoftmaxPredictor whose Predict gives no confidences.
+type unjudged struct{ SoftmaxPredictor }
+
+func (u unjudged) Predict(ctx context.Context, imgs []*image.NRGBA) ([]infer.Result, error) {
+	return u.PredictSoftmax(ctx, imgs)
+}
+
+// predictorFor is one that gives what a selector needs and, if it can, no more.
+func predictorFor(kind selector.Kind, p Predictor) (Predictor, error) {
+	switch kind {
+	case selector.Fused:
+		return withMargin(p)
+	case selector.Softmax:
+		if s, ok := p.(SoftmaxPredictor); ok {
+			return unjudged{s}, nil
+		}
+	}
+	return p, nil
+}
+
 // EngineOptions is what a pipeline may say to the engine on its workers.
 type EngineOptions struct {
 	Threads   int    // 0: all cores

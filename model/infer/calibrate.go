@@ -49,7 +49,7 @@ func calibrate(ctx context.Context, b *bundle.Bundle, opts Options, images iter.
 		if err != nil {
 			return nil, fmt.Errorf("image %d: %w", out.Images, err)
 		}
-		if _, err := e.Predict(ctx, []*image.NRGBA{img}); err != nil {
+		if _, err := e.PredictSoftmax(ctx, []*image.NRGBA{img}); err != nil {
 			return nil, fmt.Errorf("image %d: %w", out.Images, err)
 		}
 		out.Images++

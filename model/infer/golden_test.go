@@ -60,7 +60,7 @@ func outputs(t *testing.T, e *Engine, imgs []*image.NRGBA) (logits, dlogits []fl
 		t.Fatal(err)
 	}
 	f := e.frame
-	_, all := newResults(n, w, h, false)
+	_, all := newResults(n, w, h, want{})
 	f.images, f.mask, f.confidence, f.softmaxMax = imgs, all.Mask, all.Confidence, all.SoftmaxMax
 	for i, s := range p.steps {
 		if err := s.run(&f); err != nil {

@@ -49,13 +49,32 @@ func (m *model) list(p *planner, key planKey) error {
 	if key.margin && !key.tile {
 		p.margin(maps, n)
 	}
+	var confidence *buffer
+	if !key.noConfidence {
+		if confidence, err = m.judge(p, key, maps); err != nil {
+			return err
+		}
+	}
+	if key.tile {
+		p.softmax, p.confidence = maps.buffer, confidence
+		kept := []*buffer{maps.buffer}
+		if confidence != nil {
+			kept = append(kept, confidence)
+		}
+		p.add("keep", nil, kept, func(*frame) error { return nil })
+	}
+	return nil
+}
 
+// judge appends the steps from softmax maps to D's confidence, and returns where a
+// tile's is; others' goes straight into the result.
+func (m *model) judge(p *planner, key planKey, maps tensor) (confidence *buffer, err error) {
+	n, h, w := key.n, key.h, key.w
 	judged, err := p.network(m.d, n, p.pad(maps, n))
 	if err != nil {
-		return err
+		return nil, err
 	}
 	p.requireFinite("discriminator", judged)
-	var confidence *buffer // of a tile; otherwise it goes straight into the result
 	if key.tile {
 		confidence = newBuffer(n * h * w)
 	}
@@ -71,11 +90,7 @@ func (m *model) list(p *planner, key planKey) error {
 		}
 		return kernel.Sigmoid(f.pool, out, out)
 	})
-	if key.tile {
-		p.softmax, p.confidence = maps.buffer, confidence
-		p.add("keep", nil, []*buffer{maps.buffer, confidence}, func(*frame) error { return nil })
-	}
-	return nil
+	return confidence, nil
 }
 
 // pad appends zeros below and to the right of x up to minSide, where needed.

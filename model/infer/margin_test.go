@@ -68,3 +68,25 @@ func TestPredictMargin(t *testing.T) {
 		}
 	}
 }
+
+// Leaving the discriminator out changes nothing else, whole or in tiles.
+func TestPredictSoftmax(t *testing.T) {
+	b := random(tiny(nn.Basic, 3), 2)
+	imgs := []*image.NRGBA{picture(61, 47, 1), picture(61, 47, 2), picture(5, 3, 3)}
+	for name, opts := range map[string]Options{"whole": {}, "tiles": {MaxPixels: 1, Tile: 41, Overlap: 9}} {
+		e := newTestEngine(t, b, opts)
+		for _, some := range [][]*image.NRGBA{imgs[:2], imgs[2:]} {
+			want := predict(t, e, some...)
+			for i := range want {
+				want[i].Confidence = nil
+			}
+			got, err := e.PredictSoftmax(t.Context(), some)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if d := cmp.Diff(want, got); d != "" {
+				t.Errorf("%s: %s", name, d)
+			}
+		}
+	}
+}

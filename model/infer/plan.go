@@ -15,7 +15,7 @@ import (
 type planKey struct {
 	n, h, w int
 	tile    bool
-	margin  bool
+	want
 }
 
 // plan is a list of steps over one arena.

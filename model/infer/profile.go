@@ -35,7 +35,7 @@ func (e *Engine) Profile(ctx context.Context, imgs []*image.NRGBA) ([]LayerTime,
 		return nil, fmt.Errorf("profile: %w", err)
 	}
 	e.frame.took = make([]time.Duration, len(p.steps))
-	_, all := newResults(len(imgs), w, h, false)
+	_, all := newResults(len(imgs), w, h, want{})
 	err = e.run(ctx, p, imgs, all)
 	took := slices.Clone(e.frame.took)
 	e.frame.took = nil

@@ -67,7 +67,7 @@ type blender struct {
 	run     func(n int, f func(i int)) // a parallel for
 	out     Result
 	classes int
-	// One plane for each class and one for the confidence:
+	// One plane for each class and one for the confidence, if that is wanted:
 	below  edges // bottom edges of the last row of tiles, of the image's width
 	beside edges // right edge of the last tile
 }
@@ -83,11 +83,16 @@ func newEdges(planes, h, w int) edges { return edges{h, w, make([]float32, plane
 func (e edges) row(plane, y int) []float32 { return e.values[(plane*e.h+y)*e.w:][:e.w] }
 
 func newBlender(run func(int, func(int)), out Result, classes int, rows, cols []span) *blender {
-	return &blender{
-		run: run, out: out, classes: classes,
-		below:  newEdges(classes+1, rows[0].tail, out.W),
-		beside: newEdges(classes+1, rows[0].n, cols[0].tail),
+	b := &blender{run: run, out: out, classes: classes}
+	b.below, b.beside = newEdges(b.planes(), rows[0].tail, out.W), newEdges(b.planes(), rows[0].n, cols[0].tail)
+	return b
+}
+
+func (b *blender) planes() int {
+	if b.out.Confidence == nil {
+		return b.classes
 	}
+	return b.classes + 1
 }
 
 // add takes the tile at rows ys and columns xs: softmax is (C,h,w), confidence
@@ -95,7 +100,7 @@ func newBlender(run func(int, func(int)), out Result, classes int, rows, cols []
 func (b *blender) add(ys, xs span, softmax, confidence []float32) {
 	area := ys.n * xs.n
 	wx := xs.weights()
-	b.run(b.classes+1, func(i int) {
+	b.run(b.planes(), func(i int) {
 		plane := confidence
 		if i < b.classes {
 			plane = softmax[i*area : (i+1)*area]
@@ -149,7 +154,9 @@ func (b *blender) finish(y int, ys, xs span, softmax, confidence []float32) {
 		b.out.Mask[at+x] = uint8(label)
 		// Blended, what was at most 1 may be rounded above.
 		b.out.SoftmaxMax[at+x] = min(best, 1)
-		b.out.Confidence[at+x] = min(confidence[p], 1)
+		if b.out.Confidence != nil {
+			b.out.Confidence[at+x] = min(confidence[p], 1)
+		}
 		if b.out.Margin != nil {
 			b.out.Margin[at+x] = best - second
 		}

@@ -56,7 +56,7 @@ func TestBlenderJoinsWhatWasCut(t *testing.T) {
 		w, h := rapid.IntRange(1, 150).Draw(t, "w"), rapid.IntRange(1, 150).Draw(t, "h")
 		const classes = 3
 		value := func(c, y, x int) float32 { return float32((c*31+y*17+x*7)%29) / 29 }
-		_, out := newResults(1, w, h, true)
+		_, out := newResults(1, w, h, want{margin: true})
 		rows, cols := spans(h, tile, overlap), spans(w, tile, overlap)
 		b := newBlender(serial, out, classes, rows, cols)
 		for _, ys := range rows {
