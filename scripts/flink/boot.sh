@@ -26,8 +26,9 @@ trap 'exit 0' TERM INT
 # runs tells whether the worker runs, and removes the copy that it was started from:
 # a running program needs its file's name no more.
 runs() {
-  local pid exe
-  for pid in $(cat "/proc/$group/task/"*/children 2>/dev/null); do
+  local pids pid exe
+  pids=$(cat "/proc/$group/task/"*/children 2>/dev/null || true)
+  for pid in $pids; do
     exe=$(readlink "/proc/$pid/exe") || continue
     case $exe in /tmp/bin*/worker*) rm -rf "$(dirname "${exe% (deleted)}")" && return ;; esac
   done
