@@ -70,7 +70,7 @@ func (e *Engine) PredictMargin(ctx context.Context, imgs []*image.NRGBA) ([]Resu
 }
 
 // PredictSoftmax is Predict without Result.Confidence, for which it leaves the
-// discriminator out: a fourth of the time with a ResNet-18.
+// discriminator out: a fifth of the time with a ResNet-18.
 func (e *Engine) PredictSoftmax(ctx context.Context, imgs []*image.NRGBA) ([]Result, error) {
 	return e.predict(ctx, imgs, want{noConfidence: true})
 }
