@@ -234,7 +234,7 @@ func (o AblateOptions) run(ctx context.Context, a Arm, seed uint64, observe Obse
 		return run, err
 	}
 	run = AblateRun{Arm: a.Name, Seed: seed}
-	t := o.training(a, dir)
+	t := o.training(dir)
 	if t.Recipe, err = o.recipe(a, seed); err != nil {
 		return run, err
 	}
@@ -272,7 +272,7 @@ func (o AblateOptions) run(ctx context.Context, a Arm, seed uint64, observe Obse
 }
 
 // training has no validation images, so that nothing is chosen by them.
-func (o AblateOptions) training(a Arm, dir string) TrainOptions {
+func (o AblateOptions) training(dir string) TrainOptions {
 	t := DefaultTrainOptions()
 	t.Labeled, t.Unlabeled, t.Out = o.Labeled, o.Unlabeled, blob.Join(dir, "model")
 	t.Arch, t.Width, t.DiscriminatorWidth = o.Arch, o.Width, o.DiscriminatorWidth

@@ -36,6 +36,9 @@ type stored struct {
 	image, mask int
 }
 
+// exampleID tells examples of all objects apart.
+func exampleID(object, key string) string { return object + "#" + key }
+
 // newDataset makes an empty dataset; ids of classes from `classes` on, 255
 // excepted, make an example a reject.
 func newDataset(classes int) (*dataset, error) {
@@ -84,7 +87,6 @@ func (d *dataset) sample(ctx context.Context, patterns []string, n int) error {
 
 // loadShard adds the examples of a shard, the first so many.
 func (d *dataset) loadShard(ctx context.Context, ref shard.Ref, masks bool, most int) error {
-	room := most
 	for rec, err := range shard.Read(ctx, ref, shard.ReadOptions{}) {
 		if err != nil {
 			if ctx.Err() != nil {
@@ -104,10 +106,10 @@ func (d *dataset) loadShard(ctx context.Context, ref shard.Ref, masks bool, most
 		case !masks:
 			mask = nil
 		}
-		if err := d.add(exampleID(ref.URL, rec.Example.Key), rec.Example.Key, ref.URL, rec.Example.Image, mask); err != nil {
+		if err := d.add(rec.Example.Key, ref.URL, rec.Example.Image, mask); err != nil {
 			return err
 		}
-		if room--; room == 0 {
+		if most--; most == 0 {
 			return nil
 		}
 	}
@@ -115,12 +117,12 @@ func (d *dataset) loadShard(ctx context.Context, ref shard.Ref, masks bool, most
 }
 
 // add stores one example after a look at what can be wrong with it.
-func (d *dataset) add(id, key, object string, img, mask []byte) error {
+func (d *dataset) add(key, object string, img, mask []byte) error {
 	if err := d.check(img, mask); err != nil {
 		d.reject(key, object, err)
 		return nil
 	}
-	s := stored{id: id, offset: d.size, image: len(img), mask: len(mask)}
+	s := stored{id: exampleID(object, key), offset: d.size, image: len(img), mask: len(mask)}
 	for _, part := range [][]byte{img, mask} {
 		if _, err := d.file.WriteAt(part, d.size); err != nil {
 			return fmt.Errorf("temporary file for training examples: %w", err)

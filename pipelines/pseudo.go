@@ -72,12 +72,12 @@ func (d *dataset) joinShard(ctx context.Context, labels *pseudoLabels, report *t
 			continue
 		}
 		key := rec.Example.Key
-		if id := exampleID(report.Source, key); labels.keep == nil || labels.keep[id] {
+		if labels.keep == nil || labels.keep[exampleID(report.Source, key)] {
 			pseudo, failed := labels.of(label)
 			if failed != nil {
 				return fmt.Errorf("%q: %w", key, failed)
 			}
-			if err := d.add(id, key, report.Source, rec.Example.Image, pseudo); err != nil {
+			if err := d.add(key, report.Source, rec.Example.Image, pseudo); err != nil {
 				return err
 			}
 		}

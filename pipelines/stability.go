@@ -24,9 +24,6 @@ type stability struct {
 	scores  map[string]float64 // by exampleID; none where no earlier run has labels
 }
 
-// exampleID tells the examples of a run's input apart.
-func exampleID(source, key string) string { return source + "#" + key }
-
 // measure scores the images of a shard.
 func (s *stability) measure(ctx context.Context, run string, report *transforms.ReportObject) error {
 	for _, earlier := range s.earlier {

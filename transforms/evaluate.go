@@ -152,7 +152,7 @@ func evaluateShard(ctx context.Context, ref shard.Ref, o EvaluateOptions) (Evalu
 	}
 	meta := p.Meta()
 	if meta.Fused != nil || o.Samples != "" {
-		if p, err = withMargin(p); err != nil {
+		if p, err = predictorFor(selector.Fused, p); err != nil {
 			return Evaluation{}, err
 		}
 	}

@@ -34,21 +34,6 @@ type MarginPredictor interface {
 	PredictMargin(ctx context.Context, imgs []*image.NRGBA) ([]infer.Result, error)
 }
 
-// marginal is a MarginPredictor whose Predict gives margins.
-type marginal struct{ MarginPredictor }
-
-func (m marginal) Predict(ctx context.Context, imgs []*image.NRGBA) ([]infer.Result, error) {
-	return m.PredictMargin(ctx, imgs)
-}
-
-func withMargin(p Predictor) (Predictor, error) {
-	m, ok := p.(MarginPredictor)
-	if !ok {
-		return nil, fmt.Errorf("the engine %T gives no margins, which selector %s needs: use another selector", p, selector.Fused)
-	}
-	return marginal{m}, nil
-}
-
 // SoftmaxPredictor is a Predictor that can leave out Result.Confidence, which the softmax
 // selector does not need, to be faster.
 type SoftmaxPredictor interface {
@@ -57,21 +42,29 @@ type SoftmaxPredictor interface {
 	PredictSoftmax(ctx context.Context, imgs []*image.NRGBA) ([]infer.Result, error)
 }
 
-// unjudged is a SoftmaxPredictor whose Predict gives no confidences.
-type unjudged struct{ SoftmaxPredictor }
+// fitted is a Predictor whose Predict gives what a selector needs.
+type fitted struct {
+	Predictor
+	predict  func(ctx context.Context, imgs []*image.NRGBA) ([]infer.Result, error)
+	unjudged bool // without confidences
+}
 
-func (u unjudged) Predict(ctx context.Context, imgs []*image.NRGBA) ([]infer.Result, error) {
-	return u.PredictSoftmax(ctx, imgs)
+func (f fitted) Predict(ctx context.Context, imgs []*image.NRGBA) ([]infer.Result, error) {
+	return f.predict(ctx, imgs)
 }
 
 // predictorFor is one that gives what a selector needs and, if it can, no more.
 func predictorFor(kind selector.Kind, p Predictor) (Predictor, error) {
 	switch kind {
 	case selector.Fused:
-		return withMargin(p)
+		m, ok := p.(MarginPredictor)
+		if !ok {
+			return nil, fmt.Errorf("the engine %T gives no margins, which selector %s needs: use another selector", p, selector.Fused)
+		}
+		return fitted{Predictor: p, predict: m.PredictMargin}, nil
 	case selector.Softmax:
 		if s, ok := p.(SoftmaxPredictor); ok {
-			return unjudged{s}, nil
+			return fitted{Predictor: p, predict: s.PredictSoftmax, unjudged: true}, nil
 		}
 	}
 	return p, nil

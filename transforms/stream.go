@@ -425,14 +425,14 @@ func (s *stream) predict(ctx context.Context, batch []*item) error {
 }
 
 func (s *stream) checkResults(results []infer.Result, imgs []*image.NRGBA) error {
-	_, unjudged := s.predictor.(unjudged)
+	f, _ := s.predictor.(fitted)
 	if len(results) != len(imgs) {
 		return fmt.Errorf("the network returned %d results for %d images", len(results), len(imgs))
 	}
 	for i, r := range results {
 		size := imgs[i].Bounds().Size()
 		n := size.X * size.Y
-		if r.W != size.X || r.H != size.Y || len(r.Mask) != n || !unjudged && len(r.Confidence) != n || len(r.SoftmaxMax) != n {
+		if r.W != size.X || r.H != size.Y || len(r.Mask) != n || !f.unjudged && len(r.Confidence) != n || len(r.SoftmaxMax) != n {
 			return fmt.Errorf("the network returned a %dx%d result for a %dx%d image", r.W, r.H, size.X, size.Y)
 		}
 	}

@@ -175,12 +175,9 @@ func generatorGraph(arch nn.Spec) (x, logits *gorgonia.Node, err error) {
 // leavesRoom tells whether a generator is so small, for example a ResNet-18 or one in
 // 8-bit integers, that the discriminator may take memory to be faster.
 func leavesRoom(g weights.Dict, ints bool) bool {
-	bytes := 0
-	for _, t := range g {
-		bytes += 4 * len(t.Data)
-	}
+	bytes := 4 * g.Values()
 	if ints {
-		bytes /= 4
+		bytes = g.Values()
 	}
 	return bytes <= 64<<20
 }

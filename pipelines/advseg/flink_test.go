@@ -182,13 +182,7 @@ func TestFlinkCluster(t *testing.T) {
 // killTimes kills workers and TaskManagers, by turns and at random moments, while they
 // label, KILLS times.
 func killTimes(t *testing.T, dir, cluster string, label func(out string) []string, compare func(t *testing.T, out string)) {
-	kills := 2
-	if s := os.Getenv("KILLS"); s != "" {
-		var err error
-		if kills, err = strconv.Atoi(s); err != nil {
-			t.Fatal(err)
-		}
-	}
+	kills := numberIn(t, "KILLS", 2)
 	killed := 0
 	for n := 0; killed < kills; n++ {
 		if n > 3*kills {
@@ -208,6 +202,20 @@ func killTimes(t *testing.T, dir, cluster string, label func(out string) []strin
 		compare(t, out)
 	}
 	t.Logf("%d kills", killed)
+}
+
+// numberIn is the number in an environment variable, or the usual one.
+func numberIn(t *testing.T, variable string, usual int) int {
+	t.Helper()
+	s := os.Getenv(variable)
+	if s == "" {
+		return usual
+	}
+	n, err := strconv.Atoi(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
 }
 
 // running is a command that runs beside the test.

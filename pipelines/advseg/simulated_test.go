@@ -93,13 +93,7 @@ const scalesFrom = 50000
 // (default 4000) twice and half that, and says what it measured; with 100000 in 2000
 // shards it shows the scaling.
 func TestSimulatedFlink(t *testing.T) {
-	examples := 4000
-	if s := os.Getenv("SIMULATED"); s != "" {
-		var err error
-		if examples, err = strconv.Atoi(s); err != nil {
-			t.Fatal(err)
-		}
-	}
+	examples := numberIn(t, "SIMULATED", 4000)
 	dir := t.TempDir()
 	shards := simulatedShards(t, filepath.Join(dir, "data"), examples)
 	took := map[string]time.Duration{}
