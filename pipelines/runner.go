@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"github.com/apache/beam/sdks/v2/go/pkg/beam"
+	"github.com/apache/beam/sdks/v2/go/pkg/beam/core/util/hooks"
 	"github.com/apache/beam/sdks/v2/go/pkg/beam/options/jobopts"
 	_ "github.com/apache/beam/sdks/v2/go/pkg/beam/x/beamx" // registers the runners
 )
@@ -123,10 +124,8 @@ func (r Runner) run(ctx context.Context, job string, p *beam.Pipeline) (jobResul
 func (r Runner) await(ctx context.Context, p *beam.Pipeline) (beam.PipelineResult, error) {
 	switch {
 	case r.Local():
-		// Prism panics when a deadline passes, but not when it is cancelled.
-		within, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
+		within, cancel := r.cancellable(ctx)
 		defer cancel(nil)
-		defer context.AfterFunc(ctx, func() { cancel(context.Cause(ctx)) })()
 		result, err := beam.Run(within, r.name(), p)
 		if cause := context.Cause(within); err != nil && cause != nil {
 			err = fmt.Errorf("%w: %w", cause, err)
@@ -150,4 +149,47 @@ func (r Runner) await(ctx context.Context, p *beam.Pipeline) (beam.PipelineResul
 	case <-ctx.Done():
 		return nil, fmt.Errorf("%w while waiting: if job %s was submitted it goes on, and only its runner can cancel it", context.Cause(ctx), name)
 	}
+}
+
+// workerStarted gets a value when a worker has started in this process.
+var workerStarted = make(chan struct{}, 1)
+
+func init() {
+	const name = "advseg-worker-started"
+	hooks.RegisterHook(name, func([]string) hooks.Hook {
+		return hooks.Hook{Init: func(ctx context.Context) (context.Context, error) {
+			select {
+			case workerStarted <- struct{}{}:
+			default:
+			}
+			return ctx, nil
+		}}
+	})
+	_ = hooks.EnableHook(name) // fails for names that are not registered
+}
+
+// cancellable returns a context for a local run that ends after ctx has ended, as soon as
+// prism survives it. It panics when a deadline passes, and when it asks for a worker that
+// Beam, having given up the run, no longer starts.
+func (r Runner) cancellable(ctx context.Context) (context.Context, context.CancelCauseFunc) {
+	within, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
+	select {
+	case <-workerStarted: // of an earlier run
+	default:
+	}
+	go func() {
+		select {
+		case <-ctx.Done():
+		case <-within.Done():
+			return
+		}
+		if r.name() == "prism" {
+			select {
+			case <-workerStarted:
+			case <-within.Done():
+			}
+		}
+		cancel(context.Cause(ctx))
+	}()
+	return within, cancel
 }
