@@ -317,15 +317,27 @@ type winogradSource struct {
 	freq           int
 }
 
+// channelsAtOnce is how many channels of a row of tiles are transformed by one call:
+// enough that its preparation does not count, few enough that the lines of all matrices
+// they go to stay in the first-level cache until the next row fills them up. The grids
+// of the phases have many channels of few rows, which are better read one by one.
+func (s ConvSpec) channelsAtOnce() int {
+	if s.KH == 3 {
+		return 8
+	}
+	return 1
+}
+
 // transform transforms the tiles of channels [from, to): along the rows of tiles
-// of one channel, so that each matrix is written in sequence.
+// of a few channels, so that each matrix is written in sequence.
 func (b *winogradBlock) transform(f func(*simd.Kernels, simd.WinogradForm, *simd.WinogradInput), s winogradSource, from, to int) {
-	plane := s.h * s.w
-	for c := from; c < to; c++ {
+	plane, most := s.h*s.w, b.spec.channelsAtOnce()
+	for c := from; c < to; c += most {
+		count := min(most, to-c)
 		for row := b.from; row < b.to; row++ {
 			image, line, tile := b.place(row)
 			b.in = simd.WinogradInput{
-				X: &s.x[(image*s.channels+c)*plane], Plane: plane, Width: s.w, Left: -s.pad, Lanes: b.lanes, Count: 1,
+				X: &s.x[(image*s.channels+c)*plane], Plane: plane, Width: s.w, Left: -s.pad, Lanes: b.lanes, Count: count,
 				V: &s.to[c*b.ld+tile], Freq: s.freq, Channel: b.ld, Tmp: &b.tmp[0],
 			}
 			for i := range b.in.Rows {
