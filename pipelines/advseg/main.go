@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
-	"runtime/debug"
 	"slices"
 	"strings"
 	"syscall"
@@ -27,15 +26,9 @@ const (
 	exitGateRefused = 3
 )
 
-// collectAt is the garbage, as a percentage of what is in use, at which Go's
-// collector starts. Most of what is in use are weights and activations, which it
-// need not look through: collecting early costs next to nothing and keeps the
-// process from growing to twice its size.
-const collectAt = 2
-
 func main() {
 	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(collectAt)
+		collectEarly()
 	}
 	if isWorker(os.Args[1:]) {
 		flag.Parse()
