@@ -93,8 +93,8 @@ func (s JobServer) cancel(ctx context.Context, job serverJob) error {
 		return err
 	})
 	if url, ok := job.flink(); ok {
-		if err := cancelInFlink(ctx, url, job.name); err != nil {
-			return fmt.Errorf("cancel it in Flink, at %s: %w", url, err)
+		if failed := cancelInFlink(ctx, url, job.name); failed != nil {
+			err = errors.Join(err, fmt.Errorf("cancel it in Flink, at %s: %w", url, failed))
 		}
 	}
 	return err
