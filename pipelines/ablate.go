@@ -297,6 +297,9 @@ func (o AblateOptions) labels(ctx context.Context, a Arm, seed uint64, t *TrainO
 		seconds += more
 		t.pseudo.Earlier = append(t.pseudo.Earlier, to)
 	}
+	if t.pseudo.Fresh {
+		t.Init = ""
+	}
 	return seconds, nil
 }
 

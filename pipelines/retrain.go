@@ -12,6 +12,7 @@ import (
 	"github.com/advseg/advseg/io/manifest"
 	"github.com/advseg/advseg/io/registry"
 	"github.com/advseg/advseg/model/bundle"
+	"github.com/advseg/advseg/model/train"
 )
 
 // RetrainSettings is what of a retraining may also be set for a nightly one.
@@ -202,6 +203,9 @@ func (o RetrainOptions) trainTo(ctx context.Context, url string, start *bundle.B
 		return err
 	}
 	cfg.PseudoShare = o.Share
+	if o.Fresh {
+		start.G = train.Init(start.Meta, o.Seed).G
+	}
 	start.Meta.Lineage = bundle.Lineage{
 		Parent: parent, Seed: o.Seed, CodeVersion: Version,
 		Data: append(append([]string{}, o.Labeled...), o.Pseudo...),

@@ -33,6 +33,11 @@ arms:
     seeds: 1
     pseudo: {selector: softmax, threshold: 0.2, class_share: 0.5, stable_share: 0.5, earlier: [paper]}
     recipe: {no_discriminator: true, cutmix: 0.5, iterations: 6, ema: 0.9}
+  - name: fresh
+    from: supervised
+    seeds: 1
+    pseudo: {selector: softmax, threshold: 0, fresh: true}
+    recipe: {no_discriminator: true}
 `
 
 // TestAblate trains a grid in pieces.
@@ -91,7 +96,7 @@ func TestAblate(t *testing.T) {
 			t.Errorf("%+v", a)
 		}
 	}
-	if diff := cmp.Diff([]arm{{"supervised", 2, 12}, {"paper", 2, 12}, {"softmax", 2, 12}, {"self-training", 1, 6}}, got); diff != "" {
+	if diff := cmp.Diff([]arm{{"supervised", 2, 12}, {"paper", 2, 12}, {"softmax", 2, 12}, {"self-training", 1, 6}, {"fresh", 1, 12}}, got); diff != "" {
 		t.Error(diff)
 	}
 	if table.Arms[0].Gain != 0 || table.Arms[3].Seconds <= table.Runs[0].Seconds {
