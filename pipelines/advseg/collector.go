@@ -9,7 +9,7 @@ import (
 // garbage is about how many bytes of garbage pile up before Go's collector starts. It
 // starts by a share of what is in use, which is either much for a network of hundreds of
 // megabytes, or so little for a small one that it runs all the time.
-const garbage = 12 << 20
+const garbage = 8 << 20
 
 // collectEarly keeps the collector's share at garbage, from one collection to the next.
 func collectEarly() {
@@ -22,5 +22,5 @@ func collectEarly() {
 
 // collectorShare is the percentage of what is in use that garbage is.
 func collectorShare(live uint64) int {
-	return int(min(100*garbage/max(live, garbage), 100)) + 1
+	return max(int(100*garbage/max(live, garbage)), 1)
 }
