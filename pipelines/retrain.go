@@ -203,7 +203,7 @@ func (o RetrainOptions) trainTo(ctx context.Context, url string, start *bundle.B
 		return err
 	}
 	cfg.PseudoShare = o.Share
-	if o.Fresh {
+	if o.Fresh { // D goes on: with NoD, a new one's confidence would mean nothing
 		start.G = train.Init(start.Meta, o.Seed).G
 	}
 	start.Meta.Lineage = bundle.Lineage{

@@ -177,12 +177,7 @@ func (r Runner) cancellable(ctx context.Context) (context.Context, context.Cance
 	case <-workerStarted: // of an earlier run
 	default:
 	}
-	go func() {
-		select {
-		case <-ctx.Done():
-		case <-within.Done():
-			return
-		}
+	stop := context.AfterFunc(ctx, func() {
 		if r.name() == "prism" {
 			select {
 			case <-workerStarted:
@@ -190,6 +185,9 @@ func (r Runner) cancellable(ctx context.Context) (context.Context, context.Cance
 			}
 		}
 		cancel(context.Cause(ctx))
-	}()
-	return within, cancel
+	})
+	return within, func(cause error) {
+		stop()
+		cancel(cause)
+	}
 }
