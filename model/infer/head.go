@@ -26,29 +26,19 @@ func (m *model) list(p *planner, key planKey) error {
 	}
 	p.requireFinite("generator", logits)
 
-	// Bilinear and softmax share a buffer; the mask is taken between them, since
-	// softmax rounds and could make ties of what is none.
-	maps := tensor{newBuffer(n * c * h * w), c, h, w}
-	p.add("upsample", maps.buffer, []*buffer{logits.buffer}, func(f *frame) error {
-		return kernel.Bilinear(f.pool, f.of(maps.buffer), f.of(logits.buffer), n, c, logits.h, logits.w, h, w)
+	// Columns first; the rows, eight times as many, are resized where they are used.
+	wide := tensor{newBuffer(n * c * logits.h * w), c, logits.h, w}
+	p.add("upsample", wide.buffer, []*buffer{logits.buffer}, func(f *frame) error {
+		return kernel.Bilinear(f.pool, f.of(wide.buffer), f.of(logits.buffer), n, c, logits.h, logits.w, wide.h, w)
 	})
-	if !key.tile {
-		p.add("argmax", nil, []*buffer{maps.buffer}, func(f *frame) error {
-			return kernel.Argmax(f.pool, f.mask, nil, f.of(maps.buffer), n, c, h*w)
-		})
+	maps := tensor{c: c, h: h, w: w}
+	if key.tile || !key.noConfidence { // else nobody reads them
+		maps.buffer = newBuffer(n * c * h * w)
 	}
-	p.add("softmax", maps.buffer, nil, func(f *frame) error {
-		return kernel.Softmax(f.pool, f.of(maps.buffer), f.of(maps.buffer), n, c, h*w)
+	p.add("classify", maps.buffer, []*buffer{wide.buffer}, func(f *frame) error {
+		out := kernel.Classified{Labels: f.mask, Top: f.softmaxMax, Margin: f.margin, Softmax: f.of(maps.buffer)}
+		return kernel.Classify(f.pool, out, f.of(wide.buffer), n, c, wide.h, w, h)
 	})
-	if !key.tile {
-		p.add("softmax max", nil, []*buffer{maps.buffer}, func(f *frame) error {
-			gather(f.pool, f.softmaxMax, f.of(maps.buffer), f.mask, n, c, h*w)
-			return nil
-		})
-	}
-	if key.margin && !key.tile {
-		p.margin(maps, n)
-	}
 	var confidence *buffer
 	if !key.noConfidence {
 		if confidence, err = m.judge(p, key, maps); err != nil {
@@ -119,20 +109,5 @@ func (p *planner) pad(x tensor, n int) tensor {
 func (p *planner) requireFinite(network string, x tensor) {
 	p.add(network+" output", nil, []*buffer{x.buffer}, func(f *frame) error {
 		return requireFinite("", f.of(x.buffer))
-	})
-}
-
-// gather writes out[p] = x[label[p], p] for each image, in parallel.
-func gather(pool *kernel.Pool, out, x []float32, label []uint8, n, c, hw int) {
-	const piece = 1 << 13
-	per := ceilDiv(hw, piece)
-	pool.Run(n*per, func(i int) {
-		img, from := i/per, i%per*piece
-		to := min(from+piece, hw)
-		planes := x[img*c*hw:]
-		labels, dst := label[img*hw:][from:to], out[img*hw:][from:to]
-		for j, l := range labels {
-			dst[j] = planes[int(l)*hw+from+j]
-		}
 	})
 }

@@ -48,6 +48,12 @@ func BenchmarkPointwise(b *testing.B) {
 			{"sigmoid", n * h * w, func() error { return Sigmoid(p, y, one) }},
 			{"argmax", n * c * h * w, func() error { return Argmax(p, found, nil, x, n, c, h*w) }},
 			{"argmaxTop", n * c * h * w, func() error { return Argmax(p, found, one, x, n, c, h*w) }},
+			{"classify", n * c * h * w, func() error {
+				return Classify(p, Classified{Labels: found, Top: one}, x, n, c, low, w, h)
+			}},
+			{"classifySoftmax", n * c * h * w, func() error {
+				return Classify(p, Classified{Labels: found, Top: one, Softmax: y}, x, n, c, low, w, h)
+			}},
 			{"oneHot", n * c * h * w, func() error { return OneHot(p, y, mask, 255, n, c, h*w) }},
 			{"maxPool", len(px), func() error { return MaxPool3x3S2(p, pooled, nil, px, n, width, stem, stem) }},
 			{"maxPoolArgmax", len(px), func() error { return MaxPool3x3S2(p, pooled, argmax, px, n, width, stem, stem) }},

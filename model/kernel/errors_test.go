@@ -93,6 +93,10 @@ var calls = []struct {
 	{"Argmax", map[string]int{"top": 40, "x": 120}, 0, 40, func(a args) error {
 		return Argmax(nil, a.u, a.f["top"], a.f["x"], 2, 3, 20)
 	}},
+	{"Classify", map[string]int{"x": 120, "top": 70, "margin": 70, "softmax": 210}, 0, 70, func(a args) error {
+		out := Classified{Labels: a.u, Top: a.f["top"], Margin: a.f["margin"], Softmax: a.f["softmax"]}
+		return Classify(nil, out, a.f["x"], 2, 3, 4, 5, 7)
+	}},
 	{"CrossEntropy", map[string]int{"grad": 120, "logits": 120}, 0, 40, func(a args) error {
 		_, _, err := CrossEntropy(nil, a.f["grad"], a.f["logits"], a.u, nil, 255, 2, 3, 20, 1)
 		return err
@@ -165,6 +169,7 @@ func TestBadSizes(t *testing.T) {
 			"bilinearback": BilinearBackward(nil, x, x, n, c, h, w, 1, 1),
 			"softmax":      Softmax(nil, x, x, n, c, hw),
 			"argmax":       Argmax(nil, l, nil, x, n, c, hw),
+			"classify":     Classify(nil, Classified{Labels: l}, x, n, c, h, w, 1),
 			"onehot":       OneHot(nil, x, l, 255, n, c, hw),
 		} {
 			if err == nil {
@@ -231,6 +236,9 @@ func TestLabelsOutOfRange(t *testing.T) {
 	}
 	if err := Argmax(nil, make([]uint8, 1), nil, make([]float32, 257), 1, 257, 1); err == nil {
 		t.Error("Argmax accepts more classes than a label can tell")
+	}
+	if err := Classify(nil, Classified{}, make([]float32, 257), 1, 257, 1, 1, 1); err == nil {
+		t.Error("Classify accepts more classes than a label can tell")
 	}
 	if err := MaxPoolBackward(nil, x[:4], x[:4], []int32{0, 4, -1, 3}, 1, 1, 2, 2); err == nil || !strings.Contains(err.Error(), "outside") {
 		t.Errorf("MaxPoolBackward with a foreign argmax: %v", err)

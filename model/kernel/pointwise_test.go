@@ -1,6 +1,7 @@
 package kernel
 
 import (
+	"errors"
 	"math"
 	"math/rand/v2"
 	"slices"
@@ -59,6 +60,58 @@ func TestSoftmaxAndArgmax(t *testing.T) {
 		if t.Failed() {
 			r.Fatal("see above")
 		}
+	})
+}
+
+// Classify is Bilinear, Argmax and Softmax in one, to the bit, whatever of it is wanted.
+func TestClassify(t *testing.T) {
+	everyLevel(t, func(t *testing.T) {
+		rapid.Check(t, func(r *rapid.T) {
+			n, c := rapid.IntRange(1, 3).Draw(r, "n"), rapid.IntRange(1, 6).Draw(r, "c")
+			h, oh := rapid.IntRange(1, 5).Draw(r, "h"), rapid.IntRange(1, 9).Draw(r, "oh")
+			w := rapid.SampledFrom([]int{1, 3, strip - 1, strip, strip + 1, 2*strip + 5}).Draw(r, "w")
+			rng := rand.New(rand.NewPCG(rapid.Uint64().Draw(r, "seed"), 0))
+			x := make([]float32, n*c*h*w)
+			for i := range x {
+				x[i] = float32(rng.IntN(9)-4) * 2 // with ties
+			}
+			hw := oh * w
+			want := Classified{Labels: make([]uint8, n*hw), Top: make([]float32, n*hw), Margin: make([]float32, n*hw), Softmax: nans(n * c * hw)}
+			err := errors.Join(
+				Bilinear(nil, want.Softmax, x, n, c, h, w, oh, w),
+				Argmax(nil, want.Labels, nil, want.Softmax, n, c, hw),
+				Softmax(nil, want.Softmax, want.Softmax, n, c, hw),
+			)
+			if err != nil {
+				r.Fatal(err)
+			}
+			for i, label := range want.Labels {
+				second := float32(0)
+				for ch := range c {
+					switch v := want.Softmax[(i/hw*c+ch)*hw+i%hw]; {
+					case ch == int(label):
+						want.Top[i] = v
+					default:
+						second = max(second, v)
+					}
+				}
+				want.Margin[i] = want.Top[i] - second
+			}
+			got := Classified{Labels: make([]uint8, n*hw), Top: nans(n * hw), Margin: nans(n * hw), Softmax: nans(n * c * hw)}
+			if rapid.Bool().Draw(r, "no softmax") {
+				got.Softmax, want.Softmax = nil, nil
+			}
+			if rapid.Bool().Draw(r, "only softmax") {
+				got.Labels, got.Top, got.Margin = nil, nil, nil
+				want.Labels, want.Top, want.Margin = nil, nil, nil
+			}
+			if err := Classify(nil, got, x, n, c, h, w, oh); err != nil {
+				r.Fatal(err)
+			}
+			if d := cmp.Diff(want, got); d != "" {
+				r.Fatal(d)
+			}
+		})
 	})
 }
 

@@ -3,41 +3,12 @@ package infer
 import (
 	"image"
 	"math"
-	"slices"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
-	"pgregory.net/rapid"
 
-	"github.com/advseg/advseg/model/kernel"
 	"github.com/advseg/advseg/model/nn"
 )
-
-func TestMargins(t *testing.T) {
-	rapid.Check(t, func(t *rapid.T) {
-		n, c, hw := rapid.IntRange(1, 3).Draw(t, "n"), rapid.IntRange(2, 5).Draw(t, "c"), rapid.SampledFrom([]int{1, 7, 1<<13 + 3}).Draw(t, "hw")
-		x := make([]float32, n*c*hw)
-		seed := rapid.IntRange(1, 1000).Draw(t, "seed")
-		for i := range x {
-			x[i] = float32((i*seed*7919)%101) / 101
-		}
-		top, label, got, want := make([]float32, n*hw), make([]uint8, n*hw), make([]float32, n*hw), make([]float32, n*hw)
-		for i := range want {
-			values := make([]float32, c)
-			for ch := range values {
-				values[ch] = x[(i/hw*c+ch)*hw+i%hw]
-			}
-			top[i] = slices.Max(values)
-			label[i] = uint8(slices.Index(values, top[i]))
-			slices.Sort(values)
-			want[i] = values[c-1] - values[c-2]
-		}
-		margins(kernel.Default(), got, x, top, label, n, c, hw)
-		if d := cmp.Diff(want, got); d != "" {
-			t.Fatal(d)
-		}
-	})
-}
 
 // Asking for margins changes nothing else, and tiles give them too.
 func TestPredictMargin(t *testing.T) {
