@@ -170,8 +170,8 @@ func (d *demo) example(ctx context.Context, index int, dirs []string, out []*sha
 	return nil
 }
 
-func (d *demo) recipe(iterations int) Recipe {
-	r := DefaultRecipe()
+// recipe is r at the size of the demo.
+func (d *demo) recipe(r Recipe, iterations int) Recipe {
 	r.Preset = presetScratch
 	r.Iterations, r.Crop, r.Seed = iterations, fmt.Sprint(d.o.Size), d.o.Seed
 	never := 0
@@ -183,7 +183,7 @@ func (d *demo) train(ctx context.Context, _ *DemoReport) error {
 	o := DefaultTrainOptions()
 	o.Labeled, o.Unlabeled, o.Val = d.shards("labeled"), d.shards("unlabeled"), d.shards("val")
 	o.Out, o.Arch, o.Width, o.DiscriminatorWidth = d.path("models", "first"), "resnet18", d.o.Width, d.o.Width
-	o.Recipe = d.recipe(d.o.Iterations)
+	o.Recipe = d.recipe(o.Recipe, d.o.Iterations)
 	if _, err := Train(ctx, o, d.observe); err != nil {
 		return err
 	}
@@ -207,7 +207,7 @@ func (d *demo) retrain(ctx context.Context, r *DemoReport) error {
 	o := DefaultRetrainOptions()
 	o.Labeled, o.Val, o.Pseudo = d.shards("labeled"), d.shards("val"), []string{d.path("labels")}
 	o.Registry, o.Runner = d.path("registry"), d.o.Runner
-	o.Recipe = d.recipe(d.o.Retrain)
+	o.Recipe = d.recipe(o.Recipe, d.o.Retrain)
 	result, err := Retrain(ctx, o, d.observe)
 	if err != nil && !errors.Is(err, ErrGateRefused) {
 		return err

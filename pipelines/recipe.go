@@ -35,11 +35,11 @@ type Recipe struct {
 	SemiStart      *int     `yaml:"semi_start" help:"first iteration of the semi-supervised loss (default a quarter of the way)"`
 	SemiThreshold  *float64 `yaml:"semi_threshold" help:"T of the semi-supervised loss (default 0.2)"`
 	SemiSelector   string   `yaml:"semi_selector" help:"whose confidence the semi-supervised loss goes by: discriminator or softmax (default: the discriminator's)"`
-	Teacher        bool     `yaml:"teacher" help:"labels for the semi-supervised loss come from the moving average (--ema) for weakly augmented images, the network sees them strongly augmented; by the softmax"`
+	Teacher        bool     `yaml:"teacher" help:"labels for the semi-supervised loss come from the moving average (--ema) by the softmax; with --strong the network sees the images strongly augmented, the average does not"`
 	NoD            bool     `yaml:"no_discriminator" help:"leave the discriminator as it is, and with it out all losses that ask it"`
 	DStart         *int     `yaml:"d_start" help:"first iteration that trains the discriminator (default: the preset's)"`
 	AdvStart       *int     `yaml:"adv_start" help:"first iteration of the adversarial loss (default: the preset's)"`
-	NoStrong       bool     `yaml:"no_strong" help:"augment pseudo-labelled images like others, without jitter, grey, blur and cut-out"`
+	Strong         bool     `yaml:"strong" help:"augment pseudo-labelled images, and with --teacher unlabelled ones, strongly too: jitter, grey, blur and cut-out (ST++)"`
 	CutMix         float64  `yaml:"cutmix" help:"probability that a rectangle of a pseudo-labelled image comes from another one"`
 	ClassWeights   bool     `yaml:"class_weights" help:"pixels of rare classes count more: 1/ln(1.02 + the class's share of the labelled pixels)"`
 	Encoding       string   `yaml:"encoding" help:"label maps for the discriminator: onehot or scale"`
@@ -94,8 +94,8 @@ func (r Recipe) config() (train.Config, error) {
 		c.Discriminator.Off, c.Adversarial.Off = true, true
 		c.Semi.Off = c.Semi.Off || c.Semi.Selector != train.SemiSoftmax
 	}
-	if r.NoStrong {
-		c.PseudoAugment = c.Augment
+	if r.Strong {
+		c.PseudoAugment = train.Strong()
 	}
 	if r.Encoding != "" {
 		c.Discriminator.Encoding = r.Encoding

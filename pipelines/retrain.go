@@ -23,12 +23,14 @@ type RetrainSettings struct {
 	Recipe         `yaml:",inline"`
 }
 
-// DefaultRetrainSettings fine-tunes, half of each batch with pseudo-labels.
+// DefaultRetrainSettings fine-tunes, half of each batch with pseudo-labels: the best
+// recipe of scripts/ablation.
 func DefaultRetrainSettings() RetrainSettings {
 	r := DefaultRecipe()
 	r.Preset, r.Iterations = presetScratch, 4000
 	rate := 0.005 // half of what training from random weights starts with
 	r.LearningRate = &rate
+	r.EMA, r.ClassWeights = 0.999, true
 	return RetrainSettings{PseudoSettings: PseudoSettings{Share: 0.5}, MaxRejects: 0.01, Recipe: r}
 }
 

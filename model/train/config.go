@@ -37,8 +37,8 @@ type Config struct {
 	Adversarial   AdversarialConfig   `json:"adversarial"`
 	Semi          SemiConfig          `json:"semi"`
 	Augment       Augment             `json:"augment"`
-	// PseudoAugment is for images of Data.Pseudo: strong augmentation helps
-	// there and hurts on human labels (ST++, Yang et al. 2022).
+	// PseudoAugment is for images of Data.Pseudo. With a pretrained network Strong
+	// helps there and hurts on human labels (ST++, Yang et al. 2022).
 	PseudoAugment Augment `json:"pseudo_augment"`
 	// CutMix is the probability that a rectangle of a pseudo-labelled image, with its
 	// labels, comes from the next one of the batch (French et al. 2020).
@@ -144,7 +144,7 @@ func Paper() Config {
 		Adversarial:     AdversarialConfig{Lambda: 0.01, LambdaUnlabelled: 0.001},
 		Semi:            SemiConfig{Lambda: 0.1, Threshold: 0.2, Start: 5000},
 		Augment:         Weak(),
-		PseudoAugment:   Strong(),
+		PseudoAugment:   Weak(),
 		EvaluateEvery:   1000,
 		CheckpointEvery: 500,
 	}

@@ -72,6 +72,7 @@ func quick() Config {
 	c.Semi.Threshold = 0.4
 	c.EvaluateEvery, c.CheckpointEvery = 2, 2
 	c.PseudoShare = 0.25
+	c.PseudoAugment = Strong()
 	return c
 }
 
