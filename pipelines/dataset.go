@@ -210,7 +210,8 @@ func (d *dataset) judgeClasses(ctx context.Context, what string, warn bool) erro
 
 // classWeights make up for how rare a class is: 1/ln(1.02 + share), where share is
 // the class's of all pixels with one (ENet, Paszke et al. 2016, section 5.2); from
-// 1.4 for a class that is everywhere to 50.
+// 1.4 for a class that is everywhere to 50. A class that nobody labelled weighs as
+// little as any: all that is told of it are pseudo-labels, which nothing corrects.
 func (d *dataset) classWeights() []float32 {
 	total := int64(0)
 	for _, n := range d.pixels[:d.classes] {
@@ -218,7 +219,11 @@ func (d *dataset) classWeights() []float32 {
 	}
 	weights := make([]float32, d.classes)
 	for c := range weights {
-		weights[c] = float32(1 / math.Log(1.02+float64(d.pixels[c])/float64(max(total, 1))))
+		share := 1.0
+		if n := d.pixels[c]; n > 0 {
+			share = float64(n) / float64(total)
+		}
+		weights[c] = float32(1 / math.Log(1.02+share))
 	}
 	return weights
 }

@@ -68,7 +68,7 @@ func TestSample(t *testing.T) {
 func TestClassWeights(t *testing.T) {
 	d := &dataset{classes: 3}
 	d.pixels = [256]int64{0: 99, 1: 1, 255: 1000}
-	want := []float32{float32(1 / math.Log(2.01)), float32(1 / math.Log(1.03)), float32(1 / math.Log(1.02))}
+	want := []float32{float32(1 / math.Log(2.01)), float32(1 / math.Log(1.03)), float32(1 / math.Log(2.02))}
 	if diff := cmp.Diff(want, d.classWeights()); diff != "" {
 		t.Error(diff)
 	}
