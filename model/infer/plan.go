@@ -10,12 +10,10 @@ import (
 )
 
 // planKey says what a plan is for: n images of h x w pixels, or one tile, whose
-// softmax and confidence maps stay in the arena for blending. With margin the
-// margins are computed too.
+// softmax and confidence maps stay in the arena for blending.
 type planKey struct {
-	n, h, w int
-	tile    bool
-	want
+	n, h, w            int
+	tile, noConfidence bool
 }
 
 // plan is a list of steps over one arena.

@@ -149,7 +149,7 @@ func (e *Engine) release() { e.turn <- struct{}{} }
 
 // whole runs images of w x h pixels together.
 func (e *Engine) whole(ctx context.Context, imgs []*image.NRGBA, w, h int, what want) ([]Result, error) {
-	p, err := e.plan(planKey{n: len(imgs), h: h, w: w, want: what})
+	p, err := e.plan(planKey{n: len(imgs), h: h, w: w, noConfidence: what.noConfidence})
 	if err != nil {
 		return nil, err
 	}
@@ -164,7 +164,7 @@ func (e *Engine) tiled(ctx context.Context, img *image.NRGBA, what want) ([]Resu
 	b := newBlender(e.pool.Run, all, e.meta.Arch.Classes, rows, cols)
 	for _, ys := range rows {
 		for _, xs := range cols {
-			p, err := e.plan(planKey{n: 1, h: ys.n, w: xs.n, tile: true, want: want{noConfidence: what.noConfidence}})
+			p, err := e.plan(planKey{n: 1, h: ys.n, w: xs.n, tile: true, noConfidence: what.noConfidence})
 			if err != nil {
 				return nil, err
 			}
