@@ -1,6 +1,10 @@
 package kernel
 
-import "fmt"
+import (
+	"fmt"
+
+	"github.com/advseg/advseg/model/kernel/internal/simd"
+)
 
 // maxClasses is how many classes a label of 8 bits can tell apart.
 const maxClasses = 256
@@ -27,20 +31,28 @@ func Argmax(p *Pool, labels []uint8, top, x []float32, n, c, hw int) error {
 	strips(p, n, hw, func(img, from, count int) {
 		r := borrowRows()
 		defer releaseRows(r)
-		x := x[img*c*hw+from:]
-		best, index := r.top[:count], r.index[:count]
-		clear(index)
-		copy(best, x)
-		for ch := 1; ch < c; ch++ {
-			k.Larger(count, &best[0], &index[0], &x[ch*hw], int32(ch))
-		}
-		out := labels[img*hw+from:][:count]
-		for j, ch := range index {
-			out[j] = uint8(ch)
-		}
+		r.largest(k, x[img*c*hw+from:], hw, c, count)
+		r.labels(labels[img*hw+from:][:count])
 		if top != nil {
-			copy(top[img*hw+from:], best)
+			copy(top[img*hw+from:], r.top[:count])
 		}
 	})
 	return nil
+}
+
+// largest finds the largest value of each pixel of a strip, top, and its channel, index.
+func (r *stripRows) largest(k *simd.Kernels, x []float32, plane, c, count int) {
+	best, index := r.top[:count], r.index[:count]
+	copy(best, x)
+	clear(index)
+	for ch := 1; ch < c; ch++ {
+		k.Larger(count, &best[0], &index[0], &x[ch*plane], int32(ch))
+	}
+}
+
+// labels writes index.
+func (r *stripRows) labels(out []uint8) {
+	for j, ch := range r.index[:len(out)] {
+		out[j] = uint8(ch)
+	}
 }

@@ -82,29 +82,15 @@ type classifier struct {
 // classify finds the index of the largest value of each pixel, and replaces values by
 // exp(value - largest); factor is what makes them probabilities.
 func (s *classifier) classify(c, count int) {
-	k, top, index := s.kernels, s.top[:count], s.index[:count]
-	copy(top, s.values)
-	clear(index)
-	for ch := 1; ch < c; ch++ {
-		k.Larger(count, &top[0], &index[0], &s.values[ch*s.plane], int32(ch))
-	}
-	clear(s.sum[:count])
-	for ch := range c {
-		e := &s.values[ch*s.plane]
-		k.ExpSub(count, e, e, &top[0], &s.sum[0])
-	}
-	for j, sum := range s.sum[:count] {
-		s.factor[j] = 1 / sum
-	}
+	s.largest(s.kernels, s.values, s.plane, c, count)
+	expStrip(s.kernels, s.values, s.plane, s.values, s.plane, &s.top, &s.sum, c, count)
+	s.invertSums(count)
 }
 
 // write writes what is wanted of a strip that begins at pixel at.
 func (s *classifier) write(out Classified, at, c, count int) {
 	if out.Labels != nil {
-		labels := out.Labels[at:][:count]
-		for j, ch := range s.index[:count] {
-			labels[j] = uint8(ch)
-		}
+		s.labels(out.Labels[at:][:count])
 	}
 	// The largest value less itself is 0, and exp(0) is 1: its probability is factor.
 	if out.Top != nil {
@@ -114,10 +100,7 @@ func (s *classifier) write(out Classified, at, c, count int) {
 		s.margins(out.Margin[at:][:count], c)
 	}
 	if out.Softmax != nil {
-		for ch := range c {
-			e := &s.values[ch*s.plane]
-			s.kernels.Mul(count, e, e, &s.factor[0])
-		}
+		s.scale(s.kernels, s.values, s.plane, c, count)
 	}
 }
 

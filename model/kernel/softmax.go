@@ -45,9 +45,29 @@ func softmaxStrip(k *simd.Kernels, e []float32, eplane int, x []float32, xplane 
 	for ch := 1; ch < c; ch++ {
 		k.Maximum(count, &top[0], &top[0], &x[ch*xplane])
 	}
+	expStrip(k, e, eplane, x, xplane, top, sum, c, count)
+}
+
+// expStrip is softmaxStrip where the maxima are known.
+func expStrip(k *simd.Kernels, e []float32, eplane int, x []float32, xplane int, top, sum *stripRow, c, count int) {
 	clear(sum[:count])
 	for ch := range c {
 		k.ExpSub(count, &e[ch*eplane], &x[ch*xplane], &top[0], &sum[0])
+	}
+}
+
+// invertSums makes factor what exponentials are multiplied by to be probabilities.
+func (r *stripRows) invertSums(count int) {
+	for j, s := range r.sum[:count] {
+		r.factor[j] = 1 / s
+	}
+}
+
+// scale multiplies the channels of a strip by factor.
+func (r *stripRows) scale(k *simd.Kernels, e []float32, plane, c, count int) {
+	for ch := range c {
+		out := &e[ch*plane]
+		k.Mul(count, out, out, &r.factor[0])
 	}
 }
 
@@ -71,13 +91,8 @@ func Softmax(p *Pool, y, x []float32, n, c, hw int) error {
 		defer releaseRows(r)
 		first := img*c*hw + from
 		softmaxStrip(k, y[first:], hw, x[first:], hw, &r.top, &r.sum, c, count)
-		for j, s := range r.sum[:count] {
-			r.factor[j] = 1 / s
-		}
-		for ch := range c {
-			out := &y[first+ch*hw]
-			k.Mul(count, out, out, &r.factor[0])
-		}
+		r.invertSums(count)
+		r.scale(k, y[first:], hw, c, count)
 	})
 	return nil
 }
