@@ -23,8 +23,8 @@ type RetrainSettings struct {
 	Recipe         `yaml:",inline"`
 }
 
-// DefaultRetrainSettings fine-tunes, half of each batch with pseudo-labels: the best
-// recipe of scripts/ablation.
+// DefaultRetrainSettings fine-tunes, half of each batch with pseudo-labels, as the arm
+// best of scripts/ablation does.
 func DefaultRetrainSettings() RetrainSettings {
 	r := DefaultRecipe()
 	r.Preset, r.Iterations = presetScratch, 4000
