@@ -36,7 +36,7 @@ const (
 // So any number of shards may share the process's budget without a deadlock,
 // and which images share a batch depends on the shard alone.
 const (
-	windowImages = 16
+	windowImages = 8
 	windowPixels = 8 << 20
 	windowBytes  = 32 << 20 // undecoded
 

@@ -51,7 +51,8 @@ func lower(network string, in, out *gorgonia.Node, dict weights.Dict, ranges map
 			return nil, fmt.Errorf("lower %s: %w", found[i].name, err)
 		}
 	}
-	return &l.program, nil
+	made := l.program // a pointer into l would keep its memory too
+	return &made, nil
 }
 
 type lowering struct {
