@@ -26,6 +26,7 @@ type Recipe struct {
 	Accumulate     int      `yaml:"accumulate" help:"batches whose gradients an iteration adds up: a large batch in the memory of a small one"`
 	EMA            float64  `yaml:"ema" help:"decay of the moving average of the weights, which is then evaluated and kept; 0.999 is usual, 0: none"`
 	LearningRate   *float64 `yaml:"lr" help:"learning rate of the generator (default: the preset's)"`
+	HeadFactor     *float64 `yaml:"head_factor" help:"learning rate of the classifier, times that of the backbone (default: the preset's, 10 or 0.1)"`
 	DLearningRate  *float64 `yaml:"lr_d" help:"learning rate of the discriminator (default: the preset's)"`
 	NoAdversarial  bool     `yaml:"no_adversarial" help:"leave out the adversarial loss"`
 	NoSemi         bool     `yaml:"no_semi" help:"leave out the semi-supervised loss"`
@@ -101,6 +102,7 @@ func (r Recipe) config() (train.Config, error) {
 		c.Discriminator.Encoding = r.Encoding
 	}
 	set(&c.Generator.LearningRate, r.LearningRate)
+	set(&c.Generator.HeadFactor, r.HeadFactor)
 	set(&c.Discriminator.LearningRate, r.DLearningRate)
 	set(&c.Adversarial.Lambda, r.LambdaAdv)
 	set(&c.Adversarial.LambdaUnlabelled, r.LambdaSemiAdv)

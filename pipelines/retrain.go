@@ -28,7 +28,7 @@ type RetrainSettings struct {
 func DefaultRetrainSettings() RetrainSettings {
 	r := DefaultRecipe()
 	r.Preset, r.Iterations = presetScratch, 4000
-	rate := 0.005 // half of what training from random weights starts with
+	rate := 0.03 // a third of what training from random weights starts with
 	r.LearningRate = &rate
 	r.EMA, r.ClassWeights = 0.999, true
 	return RetrainSettings{PseudoSettings: PseudoSettings{Share: 0.5}, MaxRejects: 0.01, Recipe: r}

@@ -151,16 +151,17 @@ func Paper() Config {
 }
 
 // Scratch is the recipe for weights that were not pretrained: batch norm is
-// trained, the rate is higher and rises slowly at first, the adversarial game
-// starts when the generator knows something. Crops and batches are such that two
-// cores manage.
+// trained, which bears a far higher rate, and that rises slowly at first. The
+// classifier has no batch norm behind it and diverges at such a rate, the sooner the
+// wider the network. The adversarial game starts when the generator knows something.
+// Crops and batches are such that two cores manage.
 func Scratch() Config {
 	c := Paper()
 	c.Iterations = 8000
 	c.CropHeight, c.CropWidth = 192, 192
 	c.Batch, c.UnlabelledBatch = 4, 4
-	c.Generator.LearningRate = 0.01
-	c.Generator.HeadFactor = 1
+	c.Generator.LearningRate = 0.1
+	c.Generator.HeadFactor = 0.1
 	c.Generator.TrainBN = true
 	c.Generator.WarmUp = 200
 	c.Discriminator.Start = c.Iterations / 10
