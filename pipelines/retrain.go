@@ -24,7 +24,7 @@ type RetrainSettings struct {
 }
 
 // DefaultRetrainSettings fine-tunes, half of each batch with pseudo-labels, as the arm
-// best of scripts/ablation does.
+// best of scripts/ablation does, but with the preset's factor for the classifier.
 func DefaultRetrainSettings() RetrainSettings {
 	r := DefaultRecipe()
 	r.Preset, r.Iterations = presetScratch, 4000
