@@ -42,6 +42,7 @@ type Recipe struct {
 	AdvStart       *int     `yaml:"adv_start" help:"first iteration of the adversarial loss (default: the preset's)"`
 	Strong         bool     `yaml:"strong" help:"augment pseudo-labelled images, and with --teacher unlabelled ones, strongly too: jitter, grey, blur and cut-out (ST++)"`
 	CutMix         float64  `yaml:"cutmix" help:"probability that a rectangle of a pseudo-labelled image comes from another one"`
+	ClassMix       float64  `yaml:"classmix" help:"probability that half of the classes of a human-labelled image, pixels and labels, are pasted onto a pseudo-labelled one (ClassMix, DACS)"`
 	ClassWeights   bool     `yaml:"class_weights" help:"pixels of rare classes count more: 1/ln(1.02 + the class's share of the labelled pixels)"`
 	Encoding       string   `yaml:"encoding" help:"label maps for the discriminator: onehot or scale"`
 	Seed           uint64   `yaml:"seed" help:"of everything random; the same seed gives the same weights"`
@@ -87,7 +88,7 @@ func (r Recipe) config() (train.Config, error) {
 	c.Patience, c.CheckpointEvery = r.Patience, r.Checkpoint
 	c.Adversarial.Off = r.NoAdversarial
 	c.Semi.Off = r.NoSemi
-	c.Semi.Selector, c.CutMix = r.SemiSelector, r.CutMix
+	c.Semi.Selector, c.CutMix, c.ClassMix = r.SemiSelector, r.CutMix, r.ClassMix
 	if r.Teacher {
 		c.Semi.Teacher, c.Semi.Selector = true, cmp.Or(c.Semi.Selector, train.SemiSoftmax)
 	}

@@ -43,6 +43,10 @@ type Config struct {
 	// CutMix is the probability that a rectangle of a pseudo-labelled image, with its
 	// labels, comes from the next one of the batch (French et al. 2020).
 	CutMix float64 `json:"cutmix,omitempty"`
+	// ClassMix is the probability that half of the classes of a human-labelled image of
+	// the batch, pixels and labels, are pasted onto a pseudo-labelled one (Olsson et al.
+	// 2021, Tranheden et al. 2021).
+	ClassMix float64 `json:"classmix,omitempty"`
 
 	// ClassWeights are what pixels of each class weigh in L_ce on labelled and
 	// pseudo-labelled images; nil: all the same.
@@ -202,6 +206,7 @@ func (c Config) Validate() error {
 	bad(!c.Semi.Teacher || c.EMA > 0 && c.Semi.Selector == SemiSoftmax, "a teacher is the moving average of the weights (ema is %v) and goes by the softmax (semi selector is %q)", c.EMA, c.Semi.Selector)
 	bad(!slices.ContainsFunc(c.ClassWeights, func(w float32) bool { return !(w >= 0) || math.IsInf(float64(w), 1) }), "class_weights %v: want finite numbers of at least 0", c.ClassWeights)
 	bad(c.CutMix >= 0 && c.CutMix <= 1, "cutmix %v is not in 0..1", c.CutMix)
+	bad(c.ClassMix >= 0 && c.ClassMix <= 1, "classmix %v is not in 0..1", c.ClassMix)
 	bad(c.Semi.Threshold >= 0 && c.Semi.Threshold <= 1, "threshold %v is not in 0..1", c.Semi.Threshold)
 	bad(c.EvaluateEvery >= 0 && c.Patience >= 0 && c.CheckpointEvery >= 0 && c.KeepCheckpoints >= 0 && c.Prefetch >= 0 && c.Threads >= 0, "evaluate_every, patience, checkpoint_every, keep_checkpoints, prefetch, threads: none may be negative")
 	bad(c.Accumulate >= 0, "accumulate %d is negative", c.Accumulate)

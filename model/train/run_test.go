@@ -394,6 +394,8 @@ func TestConfigValidate(t *testing.T) {
 		{func(c *Config) { c.Discriminator.Encoding = "soft" }, `encoding "soft"`},
 		{func(c *Config) { c.Augment.MaxScale = 0.1 }, "augment: scale 0.5 to 0.1"},
 		{func(c *Config) { c.PseudoAugment.Blur = 3 }, "pseudo_augment: probability 3"},
+		{func(c *Config) { c.CutMix = -0.5 }, "cutmix -0.5"},
+		{func(c *Config) { c.ClassMix = 1.5 }, "classmix 1.5"},
 		{func(c *Config) { c.Iterations = 0 }, "iterations 0"},
 		{func(c *Config) { c.Generator.Momentum = 1 }, "momentum 1"},
 	} {

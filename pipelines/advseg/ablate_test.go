@@ -32,7 +32,7 @@ arms:
     from: supervised
     seeds: 1
     pseudo: {selector: softmax, threshold: 0.2, class_share: 0.5, stable_share: 0.5, earlier: [paper]}
-    recipe: {no_discriminator: true, cutmix: 0.5, iterations: 6, ema: 0.9}
+    recipe: {no_discriminator: true, cutmix: 0.5, classmix: 0.5, iterations: 6, ema: 0.9}
   - name: fresh
     from: supervised
     seeds: 1
