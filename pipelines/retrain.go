@@ -23,14 +23,12 @@ type RetrainSettings struct {
 	Recipe         `yaml:",inline"`
 }
 
-// DefaultRetrainSettings fine-tunes, half of each batch with pseudo-labels, as the arm
+// DefaultRetrainSettings trains on, half of each batch with pseudo-labels, as the arm
 // best of scripts/ablation does, but with the preset's factor for the classifier.
 func DefaultRetrainSettings() RetrainSettings {
 	r := DefaultRecipe()
-	r.Preset, r.Iterations = presetScratch, 4000
-	rate := 0.03 // a third of what training from random weights starts with
-	r.LearningRate = &rate
-	r.EMA, r.ClassWeights = 0.999, true
+	r.Preset = presetScratch
+	r.EMA, r.ClassWeights, r.ClassMix = 0.999, true, 1
 	return RetrainSettings{PseudoSettings: PseudoSettings{Share: 0.5}, MaxRejects: 0.01, Recipe: r}
 }
 

@@ -43,7 +43,7 @@ func (a *app) retrainCommand() *cobra.Command {
 	asJSON := false
 	cmd := a.beamCommand("retrain", "Retrain the champion with its pseudo-labels; promote the result if it is better",
 		`  advseg retrain --labeled 'data/train/labeled/*.tar' --pseudo runs/labels --val 'data/val/labeled/*.tar' \
-                 --registry models/registry --iterations 2000`,
+                 --registry models/registry`,
 		&o, func(cmd *cobra.Command) error {
 			r, err := pipelines.Retrain(cmd.Context(), o, a.progress.Show)
 			if r.Champion.Digest == "" {
