@@ -173,7 +173,7 @@ func (l *loader) fillBatch(ctx context.Context, b *batch, number int, picks []pi
 	if l.cfg.CutMix > 0 && b.pseudo > 1 {
 		l.cutMix(b, number)
 	}
-	if l.cfg.ClassMix > 0 && b.pseudo > 0 {
+	if l.cfg.ClassMix > 0 {
 		l.classMix(b, number)
 	}
 	b.finish(l.cfg.Discriminator.Encoding == EncodingScale)

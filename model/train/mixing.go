@@ -8,18 +8,18 @@ import (
 )
 
 // Pseudo-labelled images of a batch are mixed by pasting parts of other images of it,
-// with their labels, onto them, all taken as they were before.
+// with their labels, onto them.
 
-// cutMix pastes into each, with probability Config.CutMix, a rectangle of the next one,
-// the first one following the last (French et al., "Semi-supervised semantic
-// segmentation needs strong, varied perturbations", 2020).
+// cutMix pastes into each, with probability Config.CutMix, a rectangle of the next one as
+// it was before, the first one following the last (French et al., "Semi-supervised
+// semantic segmentation needs strong, varied perturbations", 2020).
 func (l *loader) cutMix(b *batch, number int) {
 	human := b.size - b.pseudo
-	mixed := l.beginMix(b)
+	before := &batch{size: b.size, images: slices.Clone(b.images), labels: slices.Clone(b.labels)}
 	for i := range b.pseudo {
 		rng := random(l.cfg.Seed, streamPseudo, 4, uint64(number), uint64(i))
 		if rng.Float64() < l.cfg.CutMix {
-			mixed.paste(human+i, human+(i+1)%b.pseudo, rectangleMask(rng, l.cfg.CropWidth, l.cfg.CropHeight))
+			b.paste(human+i, before, human+(i+1)%b.pseudo, rectangleMask(rng, l.cfg.CropWidth, l.cfg.CropHeight))
 		}
 	}
 }
@@ -27,50 +27,34 @@ func (l *loader) cutMix(b *batch, number int) {
 // classMix pastes onto each, with probability Config.ClassMix, half of the classes of an
 // image with human labels (ClassMix, Olsson et al. 2021, from human labels onto
 // pseudo-labels as in DACS, Tranheden et al. 2021): rare classes, of which
-// pseudo-labels have little, come in ever new surroundings.
+// pseudo-labels have little, come in ever new surroundings. Human labels stay as they
+// are, so they can be read from the batch itself.
 func (l *loader) classMix(b *batch, number int) {
 	human := b.size - b.pseudo
 	if human == 0 {
 		return
 	}
-	mixed := l.beginMix(b)
+	area := l.cfg.CropWidth * l.cfg.CropHeight
 	for i := range b.pseudo {
 		rng := random(l.cfg.Seed, streamPseudo, 2, uint64(number), uint64(i))
 		if rng.Float64() < l.cfg.ClassMix {
 			from := rng.IntN(human)
-			mixed.paste(human+i, from, classMask(rng, mixed.of(from)))
+			b.paste(human+i, b, from, classMask(rng, b.labels[from*area:][:area]))
 		}
 	}
 }
 
-// mixing is a batch and how it was.
-type mixing struct {
-	b      *batch
-	images []float32
-	labels []uint8
-}
-
-func (l *loader) beginMix(b *batch) mixing {
-	return mixing{b, slices.Clone(b.images), slices.Clone(b.labels)}
-}
-
-// of are the labels of an image.
-func (m mixing) of(i int) []uint8 {
-	area := len(m.labels) / m.b.size
-	return m.labels[i*area:][:area]
-}
-
-// paste copies the chosen pixels of an image.
-func (m mixing) paste(to, from int, chosen []bool) {
+// paste copies the chosen pixels of an image of source, with their labels, onto one of b.
+func (b *batch) paste(to int, source *batch, from int, chosen []bool) {
 	area := len(chosen)
 	for p, yes := range chosen {
 		if !yes {
 			continue
 		}
 		for c := range 3 {
-			m.b.images[(3*to+c)*area+p] = m.images[(3*from+c)*area+p]
+			b.images[(3*to+c)*area+p] = source.images[(3*from+c)*area+p]
 		}
-		m.b.labels[to*area+p] = m.labels[from*area+p]
+		b.labels[to*area+p] = source.labels[from*area+p]
 	}
 }
 
