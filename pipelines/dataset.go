@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"math"
 	"os"
+	"sync"
 
 	"github.com/advseg/advseg/io/manifest"
 	"github.com/advseg/advseg/io/pix"
@@ -18,9 +19,12 @@ import (
 
 // dataset is a train.Source over shards: the examples lie, encoded, one behind
 // the other in a temporary file and are decoded when they are asked for, so
-// that memory does not grow with their number. Shards can only be read in
-// order, training wants any order.
+// that memory does not grow with their number; what was decoded stays if there
+// is room. Shards can only be read in order, training wants any order.
 type dataset struct {
+	mu      sync.Mutex // guards kept and room
+	kept    map[int]train.Example
+	room    int // bytes of pixels that kept may still grow by
 	file    *os.File
 	size    int64
 	index   []stored
@@ -28,6 +32,11 @@ type dataset struct {
 	rejects []manifest.Reject
 	pixels  [256]int64 // of each id, in the masks
 }
+
+// keepDecoded bytes hold the pixels of a few dozen images. Training has room for so
+// many of the labelled ones, which are few and asked for over and over again: decoding
+// takes an eighth of a small network's iteration.
+const keepDecoded = 64 << 20
 
 // stored is where an example lies in the file; no mask has length 0.
 type stored struct {
@@ -46,7 +55,7 @@ func newDataset(classes int) (*dataset, error) {
 	if err != nil {
 		return nil, fmt.Errorf("temporary file for training examples: %w", err)
 	}
-	return &dataset{file: f, classes: classes}, nil
+	return &dataset{file: f, classes: classes, kept: map[int]train.Example{}}, nil
 }
 
 // Close removes the temporary file.
@@ -173,12 +182,25 @@ func (d *dataset) reject(key, object string, err error) {
 // Len is the number of usable examples.
 func (d *dataset) Len() int { return len(d.index) }
 
-// Get decodes an example.
+// Get decodes an example, or returns the one it kept.
 func (d *dataset) Get(ctx context.Context, i int) (train.Example, error) {
 	if err := ctx.Err(); err != nil {
 		return train.Example{}, err
 	}
-	s := d.index[i]
+	d.mu.Lock()
+	e, ok := d.kept[i]
+	d.mu.Unlock()
+	if ok {
+		return e, nil
+	}
+	e, err := d.decode(d.index[i])
+	if err == nil {
+		d.keep(i, e)
+	}
+	return e, err
+}
+
+func (d *dataset) decode(s stored) (train.Example, error) {
 	buf := make([]byte, s.image+s.mask)
 	if _, err := io.ReadFull(io.NewSectionReader(d.file, s.offset, int64(len(buf))), buf); err != nil {
 		return train.Example{}, fmt.Errorf("%s: temporary file: %w", s.id, err)
@@ -188,6 +210,22 @@ func (d *dataset) Get(ctx context.Context, i int) (train.Example, error) {
 		return train.Example{}, fmt.Errorf("%s: %w", s.id, err)
 	}
 	return train.Example{ID: s.id, Image: img, Mask: mask}, nil
+}
+
+// keep holds on to a decoded example if there is room. Nothing is ever given up for
+// another one: in shuffled order all are as likely to be asked for next.
+func (d *dataset) keep(i int, e train.Example) {
+	size := len(e.Image.Pix)
+	if e.Mask != nil {
+		size += len(e.Mask.Pix)
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if _, ok := d.kept[i]; ok || size > d.room {
+		return
+	}
+	d.kept[i] = e
+	d.room -= size
 }
 
 // judgeClasses refuses masks in which no pixel has a class, and with warn says which

@@ -13,6 +13,7 @@ import (
 	"github.com/advseg/advseg/io/blob"
 	"github.com/advseg/advseg/io/pix"
 	"github.com/advseg/advseg/io/shard"
+	"github.com/advseg/advseg/model/train"
 )
 
 // A sample is spread over the shards, and of many it reads only as many as it needs.
@@ -71,5 +72,50 @@ func TestClassWeights(t *testing.T) {
 	want := []float32{float32(1 / math.Log(2.01)), float32(1 / math.Log(1.03)), float32(1 / math.Log(2.02))}
 	if diff := cmp.Diff(want, d.classWeights()); diff != "" {
 		t.Error(diff)
+	}
+}
+
+// What is asked for again is not decoded again while there is room, and is the same
+// either way.
+func TestDatasetKeepsDecoded(t *testing.T) {
+	d, err := newDataset(2)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.Close()
+	const side, n = 4, 3
+	for i := range n {
+		img, mask := image.NewNRGBA(image.Rect(0, 0, side, side)), image.NewGray(image.Rect(0, 0, side, side))
+		img.Pix[0], img.Pix[3], mask.Pix[i] = uint8(i+1), 255, 1
+		picture, err := pix.EncodePNG(img)
+		if err != nil {
+			t.Fatal(err)
+		}
+		labels, err := pix.EncodePNG(mask)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := d.add(fmt.Sprint(i), "object", picture, labels); err != nil {
+			t.Fatal(err)
+		}
+	}
+	d.room = 2*(4+1)*side*side + 1 // of three examples, two
+	var first [n]train.Example
+	for i := range n {
+		if first[i], err = d.Get(t.Context(), i); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for i, want := range first {
+		got, err := d.Get(t.Context(), i)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("example %d differs the second time: %s", i, diff)
+		}
+		if kept := got.Image == want.Image; kept != (i < 2) {
+			t.Errorf("example %d: kept: %v", i, kept)
+		}
 	}
 }

@@ -260,6 +260,7 @@ func loadSets(ctx context.Context, classes int, maxRejects float64, spec setSpec
 		done += int64(d.Len())
 		observe.tell(Event{Stage: "read", Done: done, Unit: "examples", Detail: set.name, Elapsed: time.Since(start), Last: set.to == &s.val})
 	}
+	s.labelled.room = keepDecoded
 	return s, nil
 }
 
