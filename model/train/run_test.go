@@ -312,6 +312,29 @@ func TestSwitches(t *testing.T) {
 	}
 }
 
+// With the softmax as selector L_semi needs no discriminator.
+func TestSemiWithoutDiscriminator(t *testing.T) {
+	c := quick()
+	c.Discriminator.Off, c.Adversarial.Off = true, true
+	c.Semi.Selector, c.Semi.Start, c.Semi.Threshold = SemiSoftmax, 0, 0.4
+	var kept, semi float64
+	c.Progress = func(p Progress) { kept, semi = kept+p.KeptShare, semi+p.Semi }
+	d := quickData()
+	r := run(t, newTrainer(t, c, d))
+	if !(kept > 0 && semi > 0) {
+		t.Errorf("kept %v, loss %v", kept, semi)
+	}
+	if diff := cmp.Diff(Init(testMeta(tiny), 3).D, r.Final.D); diff != "" {
+		t.Error("D was trained")
+	}
+	c.Semi.Threshold = 1
+	kept = 0
+	run(t, newTrainer(t, c, d))
+	if kept != 0 {
+		t.Errorf("%v kept at T = 1", kept)
+	}
+}
+
 // When no pixel passes the threshold, L_semi is 0; the unlabelled adversarial
 // term stays, or goes with the switch of the public release.
 func TestNoneKept(t *testing.T) {
