@@ -172,7 +172,6 @@ func (d *demo) example(ctx context.Context, index int, dirs []string, out []*sha
 
 // recipe is r at the size of the demo.
 func (d *demo) recipe(r Recipe, iterations int) Recipe {
-	r.Preset = presetScratch
 	r.Iterations, r.Crop, r.Seed = iterations, fmt.Sprint(d.o.Size), d.o.Seed
 	never := 0
 	r.EvaluateEvery, r.Checkpoint = &never, iterations
@@ -183,6 +182,7 @@ func (d *demo) train(ctx context.Context, _ *DemoReport) error {
 	o := DefaultTrainOptions()
 	o.Labeled, o.Unlabeled, o.Val = d.shards("labeled"), d.shards("unlabeled"), d.shards("val")
 	o.Out, o.Arch, o.Width, o.DiscriminatorWidth = d.path("models", "first"), "resnet18", d.o.Width, d.o.Width
+	o.Preset = presetScratch
 	o.Recipe = d.recipe(o.Recipe, d.o.Iterations)
 	if _, err := Train(ctx, o, d.observe); err != nil {
 		return err

@@ -14,19 +14,20 @@ import (
 const (
 	presetPaper   = "paper"
 	presetScratch = "scratch"
+	presetRetrain = "retrain"
 )
 
 // Recipe is how a network is trained: a preset and what differs from it.
 type Recipe struct {
-	Preset         string   `yaml:"preset" help:"paper (fine-tune a pretrained or earlier network, --init) or scratch (from random weights)"`
-	Iterations     int      `yaml:"iterations" help:"length of the training; the preset's starts move along (default: the preset's, 20000 or 8000)"`
-	Crop           string   `yaml:"crop" help:"size of the training crops, N or HxW pixels (default: the preset's, 321 or 192)"`
-	Batch          int      `yaml:"batch" help:"labelled images an iteration (default: the preset's, 10 or 4)"`
+	Preset         string   `yaml:"preset" help:"paper (fine-tune a pretrained network, --init), scratch (from random weights) or retrain (go on from a network of scratch)"`
+	Iterations     int      `yaml:"iterations" help:"length of the training; the preset's starts move along (default: the preset's, 20000, 8000 or 4000)"`
+	Crop           string   `yaml:"crop" help:"size of the training crops, N or HxW pixels (default: the preset's: 321, of the others 192)"`
+	Batch          int      `yaml:"batch" help:"labelled images an iteration (default: the preset's: 10, of the others 4)"`
 	UnlabeledBatch int      `yaml:"unlabeled_batch" help:"unlabelled images an iteration (default: as many as labelled)"`
 	Accumulate     int      `yaml:"accumulate" help:"batches whose gradients an iteration adds up: a large batch in the memory of a small one"`
 	EMA            float64  `yaml:"ema" help:"decay of the moving average of the weights, which is then evaluated and kept; 0.999 is usual, 0: none"`
 	LearningRate   *float64 `yaml:"lr" help:"learning rate of the generator (default: the preset's)"`
-	HeadFactor     *float64 `yaml:"head_factor" help:"learning rate of the classifier, times that of the backbone (default: the preset's, 10 or 0.1)"`
+	HeadFactor     *float64 `yaml:"head_factor" help:"learning rate of the classifier, times that of the backbone (default: the preset's: 10, of the others 0.1)"`
 	DLearningRate  *float64 `yaml:"lr_d" help:"learning rate of the discriminator (default: the preset's)"`
 	NoAdversarial  bool     `yaml:"no_adversarial" help:"leave out the adversarial loss"`
 	NoSemi         bool     `yaml:"no_semi" help:"leave out the semi-supervised loss"`
@@ -64,8 +65,10 @@ func (r Recipe) config() (train.Config, error) {
 		c = train.Paper()
 	case presetScratch:
 		c = train.Scratch()
+	case presetRetrain:
+		c = train.Retrain()
 	default:
-		return c, fmt.Errorf("--preset %q: use paper or scratch", r.Preset)
+		return c, fmt.Errorf("--preset %q: use paper, scratch or retrain", r.Preset)
 	}
 	if r.Iterations < 0 || r.Batch < 0 || r.UnlabeledBatch < 0 {
 		return c, fmt.Errorf("--iterations %d, --batch %d, --unlabeled-batch %d: none may be negative", r.Iterations, r.Batch, r.UnlabeledBatch)

@@ -24,10 +24,12 @@ type RetrainSettings struct {
 }
 
 // DefaultRetrainSettings trains on, half of each batch with pseudo-labels, as the arm
-// best of scripts/ablation does, but with the preset's factor for the classifier.
+// best of scripts/ablation does, but with the preset's factor for the classifier. D is
+// trained along, so that its confidence is of the new network, which learns nothing
+// from it.
 func DefaultRetrainSettings() RetrainSettings {
 	r := DefaultRecipe()
-	r.Preset = presetScratch
+	r.Preset, r.NoAdversarial = presetRetrain, true
 	r.EMA, r.ClassWeights, r.ClassMix = 0.999, true, 1
 	return RetrainSettings{PseudoSettings: PseudoSettings{Share: 0.5}, MaxRejects: 0.01, Recipe: r}
 }

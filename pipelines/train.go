@@ -40,7 +40,7 @@ type PseudoSettings struct {
 	Share      float64 `yaml:"pseudo_share" help:"share of each batch that comes from the pseudo-labels"`
 	ClassShare float64 `yaml:"class_share" help:"share of each class's pixels, the most confident ones, that keeps its label, whatever the run's thresholds; 0: the run's own labels"`
 
-	Fresh bool `yaml:"fresh" help:"train a new network on the labels instead of the one that made them, which holds to its mistakes (Noisy Student, ST++); give it the iterations and the rate of a first training"`
+	Fresh bool `yaml:"fresh" help:"train a new network on the labels instead of the one that made them, which holds to its mistakes (Noisy Student, ST++); with --preset scratch, and as long as a first training"`
 
 	// Earlier are label runs of the same images by earlier weights, and StableShare the
 	// share of the images, those on which they agree most with the pseudo-labels, that is
