@@ -193,14 +193,14 @@ func (d *dataset) Get(ctx context.Context, i int) (train.Example, error) {
 	if ok {
 		return e, nil
 	}
-	e, err := d.decode(d.index[i])
+	e, err := d.read(d.index[i])
 	if err == nil {
 		d.keep(i, e)
 	}
 	return e, err
 }
 
-func (d *dataset) decode(s stored) (train.Example, error) {
+func (d *dataset) read(s stored) (train.Example, error) {
 	buf := make([]byte, s.image+s.mask)
 	if _, err := io.ReadFull(io.NewSectionReader(d.file, s.offset, int64(len(buf))), buf); err != nil {
 		return train.Example{}, fmt.Errorf("%s: temporary file: %w", s.id, err)

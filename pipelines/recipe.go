@@ -73,12 +73,7 @@ func (r Recipe) config() (train.Config, error) {
 	if r.Iterations < 0 || r.Batch < 0 || r.UnlabeledBatch < 0 {
 		return c, fmt.Errorf("--iterations %d, --batch %d, --unlabeled-batch %d: none may be negative", r.Iterations, r.Batch, r.UnlabeledBatch)
 	}
-	r.Iterations = cmp.Or(r.Iterations, c.Iterations)
-	for _, start := range []*int{&c.Semi.Start, &c.Adversarial.Start, &c.Discriminator.Start, &c.EvaluateEvery} {
-		*start = *start * r.Iterations / c.Iterations
-	}
-	c.Iterations = r.Iterations
-	c.Generator.WarmUp = min(c.Generator.WarmUp, r.Iterations/10)
+	c = c.Lasting(cmp.Or(r.Iterations, c.Iterations))
 	if r.Crop != "" {
 		var err error
 		if c.CropHeight, c.CropWidth, err = parseSize(r.Crop); err != nil {

@@ -177,11 +177,19 @@ func Scratch() Config {
 // Retrain goes on from a network that was trained as [Scratch] does, for half as long
 // at a third of the rate.
 func Retrain() Config {
-	c := Scratch()
-	for _, n := range []*int{&c.Iterations, &c.EvaluateEvery, &c.Discriminator.Start, &c.Adversarial.Start, &c.Semi.Start} {
-		*n /= 2
-	}
+	c := Scratch().Lasting(4000)
 	c.Generator.LearningRate = 0.03
+	return c
+}
+
+// Lasting is c for so many iterations: what begins or is done after a part of the way
+// moves along.
+func (c Config) Lasting(iterations int) Config {
+	for _, at := range []*int{&c.Semi.Start, &c.Adversarial.Start, &c.Discriminator.Start, &c.EvaluateEvery} {
+		*at = *at * iterations / c.Iterations
+	}
+	c.Iterations = iterations
+	c.Generator.WarmUp = min(c.Generator.WarmUp, iterations/10)
 	return c
 }
 
