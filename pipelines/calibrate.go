@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/advseg/advseg/io/blob"
+	"github.com/advseg/advseg/io/pix"
 	"github.com/advseg/advseg/model/bundle"
 	"github.com/advseg/advseg/model/selector"
 	"github.com/advseg/advseg/transforms"
@@ -19,6 +20,7 @@ type CalibrateOptions struct {
 	Bundle    string        `yaml:"bundle" help:"the trained network; what is chosen is stored in it"`
 	Data      []string      `yaml:"data" help:"patterns of labelled shards that were not trained on, or a folder of images with --masks"`
 	Masks     string        `yaml:"masks" help:"folder of masks, when --data is a folder of images"`
+	Ignore    int           `yaml:"ignore" help:"class id in the masks that means nothing is known, besides the bundle's"`
 	Run       string        `yaml:"run" help:"a label run of --data by this bundle: its masks and confidences are taken, nothing is inferred; for the run's selector only"`
 	Precision float64       `yaml:"precision" help:"share of the kept pixels that must be right on other images"`
 	PerClass  bool          `yaml:"per_class" help:"a threshold for each class, so that each reaches the precision"`
@@ -36,7 +38,7 @@ type CalibrateOptions struct {
 
 // DefaultCalibrateOptions are those of the command.
 func DefaultCalibrateOptions() CalibrateOptions {
-	return CalibrateOptions{Precision: 0.95, Pixels: 8192, MaxRejects: 0.01}
+	return CalibrateOptions{Ignore: pix.Void, Precision: 0.95, Pixels: 8192, MaxRejects: 0.01}
 }
 
 // Validate reports settings that make no sense.
@@ -48,6 +50,7 @@ func (o *CalibrateOptions) Validate() error {
 	if !(o.Precision > 0 && o.Precision < 1) {
 		errs = append(errs, fmt.Errorf("--precision %v: must be between 0 and 1", o.Precision))
 	}
+	errs = append(errs, checkID(o.Ignore))
 	if o.Selector != "" {
 		errs = append(errs, o.Selector.Check())
 	}
@@ -147,7 +150,7 @@ func (o CalibrateOptions) checkTarget(ctx context.Context) error {
 // samples runs the network.
 func (o CalibrateOptions) samples(ctx context.Context, observe Observer) ([]selector.Image, error) {
 	e := DefaultEvaluateOptions()
-	e.Input, e.Masks, e.Bundle, e.Output = o.Data, o.Masks, o.Bundle, o.Work
+	e.Input, e.Masks, e.Ignore, e.Bundle, e.Output = o.Data, o.Masks, o.Ignore, o.Bundle, o.Work
 	e.MaxRejects, e.MaxPixels, e.Threads, e.Runner = o.MaxRejects, o.MaxPixels, o.Threads, o.Runner
 	e.samplePixels = o.Pixels
 	if e.Output == "" {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"image"
 	"slices"
 
 	"github.com/advseg/advseg/io/blob"
@@ -86,7 +87,7 @@ func (o CalibrateOptions) samplesOfRun(ctx context.Context, meta bundle.Meta, di
 				missing++
 				continue
 			}
-			img, err := sampleOfRun(meta, selector.Kind(report.Selector), l, mask, o.Pixels)
+			img, err := o.sampleOfRun(meta, selector.Kind(report.Selector), l, mask)
 			if err != nil {
 				return nil, fmt.Errorf("%s of %s: %w", l.Key, l.Source, err)
 			}
@@ -112,24 +113,24 @@ func sameWeights(meta bundle.Meta, digest, run string) error {
 	return nil
 }
 
-func sampleOfRun(meta bundle.Meta, kind selector.Kind, l labelFile, mask []byte, pixels int) (selector.Image, error) {
+func (o CalibrateOptions) sampleOfRun(meta bundle.Meta, kind selector.Kind, l labelFile, mask []byte) (selector.Image, error) {
 	var planes [3][]uint8 // truth, class, confidence
-	size := fmt.Sprintf("%dx%d", l.Width, l.Height)
+	size := image.Pt(int(l.Width), int(l.Height))
 	for i, data := range [][]byte{mask, l.files[0], l.files[1]} {
 		m, err := pix.DecodeMask(data, pix.Limits{})
+		switch {
+		case err != nil:
+		case i == 0:
+			planes[i], err = transforms.Truth(m, size, meta, uint8(o.Ignore))
+		case m.Rect.Size() != size:
+			err = fmt.Errorf("it is of %v pixels, the image of %v", m.Rect.Size(), size)
+		default:
+			for y := range size.Y {
+				planes[i] = append(planes[i], m.Pix[y*m.Stride:][:size.X]...)
+			}
+		}
 		if err != nil {
-			return selector.Image{}, err
-		}
-		if got := fmt.Sprintf("%dx%d", m.Rect.Dx(), m.Rect.Dy()); got != size {
-			return selector.Image{}, fmt.Errorf("the %s is %s, the image %s", []string{"mask of --data", "run's mask", "run's confidence map"}[i], got, size)
-		}
-		for y := range m.Rect.Dy() {
-			planes[i] = append(planes[i], m.Pix[y*m.Stride:][:m.Rect.Dx()]...)
-		}
-	}
-	for _, id := range planes[0] {
-		if int(id) >= len(meta.Classes) && id != meta.IgnoreID {
-			return selector.Image{}, fmt.Errorf("the mask of --data has id %d; the bundle has classes 0..%d and ignores %d", id, len(meta.Classes)-1, meta.IgnoreID)
+			return selector.Image{}, fmt.Errorf("%s: %w", []string{"the mask of --data", "the run's mask", "the run's confidence map"}[i], err)
 		}
 	}
 	// A byte q stands for what rounds to it; at least this:
@@ -146,7 +147,7 @@ func sampleOfRun(meta bundle.Meta, kind selector.Kind, l labelFile, mask []byte,
 	default:
 		return selector.Image{}, fmt.Errorf("the run is of selector %s, whose figures come from a model that may have been fitted to these images: calibrate without --run", kind)
 	}
-	return selector.Sample(l.Source, l.Key, planes[0], p, meta.IgnoreID, pixels)
+	return selector.Sample(l.Source, l.Key, planes[0], p, meta.IgnoreID, o.Pixels)
 }
 
 // masksByKey finds the mask of an example by its object, or in copies of the data

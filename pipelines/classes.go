@@ -124,3 +124,11 @@ func encodeClasses(classes []bundle.Class) ([]byte, error) {
 	data, err := json.MarshalIndent(classes, "", "  ")
 	return append(data, '\n'), err
 }
+
+// checkID refuses what cannot be a pixel of a mask.
+func checkID(ignore int) error {
+	if ignore < 0 || ignore > 255 {
+		return fmt.Errorf("--ignore %d is not a byte", ignore)
+	}
+	return nil
+}

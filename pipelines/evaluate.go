@@ -12,6 +12,7 @@ import (
 
 	"github.com/advseg/advseg/io/blob"
 	"github.com/advseg/advseg/io/manifest"
+	"github.com/advseg/advseg/io/pix"
 	"github.com/advseg/advseg/model/bundle"
 	"github.com/advseg/advseg/model/infer"
 	"github.com/advseg/advseg/model/metric"
@@ -29,6 +30,7 @@ const evaluationFile = "evaluation.json"
 type EvaluateOptions struct {
 	Input      []string `yaml:"input" help:"patterns of labelled shards, or a folder of images with --masks"`
 	Masks      string   `yaml:"masks" help:"folder of masks, when --input is a folder of images"`
+	Ignore     int      `yaml:"ignore" help:"class id in the masks that means nothing is known, besides the bundle's"`
 	Bundle     string   `yaml:"bundle" help:"the trained network"`
 	Output     string   `yaml:"output" help:"where evaluation.json and run.json go (needed only for workers elsewhere)"`
 	MaxRejects float64  `yaml:"max_rejects" help:"share of rejected examples above which the run fails in the end"`
@@ -43,7 +45,7 @@ type EvaluateOptions struct {
 
 // DefaultEvaluateOptions are those of the command.
 func DefaultEvaluateOptions() EvaluateOptions {
-	return EvaluateOptions{MaxRejects: 0.01, Precision: infer.Float32}
+	return EvaluateOptions{Ignore: pix.Void, MaxRejects: 0.01, Precision: infer.Float32}
 }
 
 // Validate reports settings that make no sense.
@@ -52,6 +54,7 @@ func (o *EvaluateOptions) Validate() error {
 	if len(o.Input) == 0 || o.Bundle == "" {
 		errs = append(errs, errors.New("--input and --bundle are needed"))
 	}
+	errs = append(errs, checkID(o.Ignore))
 	if o.MaxRejects < 0 || o.MaxRejects > 1 {
 		errs = append(errs, fmt.Errorf("--max-rejects %v is not a share (0 to 1)", o.MaxRejects))
 	}
@@ -158,7 +161,7 @@ func Evaluate(ctx context.Context, o EvaluateOptions, observe Observer) (Evaluat
 func (o EvaluateOptions) execute(ctx context.Context, meta bundle.Meta, observe Observer) (EvaluateReport, error) {
 	p, s := beam.NewPipelineWithRoot()
 	refs := transforms.Shards(s, o.Input, transforms.MasksURL(o.Masks))
-	e := transforms.Evaluate(s, refs, transforms.EvaluateOptions{Bundle: o.Bundle, PerImage: true, MaxPixels: o.MaxPixels, Threads: o.Threads, Precision: o.Precision, Samples: o.samples, SamplePixels: o.samplePixels})
+	e := transforms.Evaluate(s, refs, transforms.EvaluateOptions{Bundle: o.Bundle, PerImage: true, Ignore: []uint8{uint8(o.Ignore)}, MaxPixels: o.MaxPixels, Threads: o.Threads, Precision: o.Precision, Samples: o.samples, SamplePixels: o.samplePixels})
 	url := blob.Join(o.Output, evaluationFile)
 	beam.ParDo0(s, &saveEvaluationFn{URL: url}, e)
 	stop := watch("evaluate", 0, observe)

@@ -32,7 +32,7 @@ type ImportOptions struct {
 }
 
 // DefaultImportOptions keeps all masks, 64 examples a shard.
-func DefaultImportOptions() ImportOptions { return ImportOptions{Ignore: 255, ShardSize: 64} }
+func DefaultImportOptions() ImportOptions { return ImportOptions{Ignore: pix.Void, ShardSize: 64} }
 
 // Validate reports settings that make no sense.
 func (o *ImportOptions) Validate() error {
@@ -40,9 +40,7 @@ func (o *ImportOptions) Validate() error {
 	if o.Images == "" || o.Out == "" {
 		errs = append(errs, errors.New("--images and --out are needed"))
 	}
-	if o.Ignore < 0 || o.Ignore > 255 {
-		errs = append(errs, fmt.Errorf("--ignore %d is not a byte", o.Ignore))
-	}
+	errs = append(errs, checkID(o.Ignore))
 	if o.LabeledEvery < 0 || (o.LabeledEvery > 0 && o.LabeledList != "") {
 		errs = append(errs, errors.New("--labeled-every (from 1) and --labeled-list exclude each other"))
 	}

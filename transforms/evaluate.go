@@ -41,6 +41,9 @@ type EvaluateOptions struct {
 	Samples      string
 	SamplePixels int
 
+	// Ignore are ids in the masks that mean that nothing is known, besides the bundle's.
+	Ignore []uint8
+
 	MaxPixels      int // images above are cut into tiles; 0: the engine's default
 	MaxImagePixels int // images above are rejected; 0: pix.DefaultMaxPixels
 	Batch          int // most images in one call of the network; 0: 4
@@ -159,7 +162,7 @@ func evaluateShard(ctx context.Context, ref shard.Ref, o EvaluateOptions) (Evalu
 	part := Evaluation{Shards: 1, Bundles: []string{p.Digest()}}
 	var samples []selector.Image
 	st := &stream{
-		ref: ref, predictor: p, batch: o.Batch, needMask: true,
+		ref: ref, predictor: p, batch: o.Batch, needMask: true, ignore: o.Ignore,
 		limits: pix.Limits{MaxPixels: o.MaxImagePixels},
 	}
 	st.finish = func(it *item) (any, error) {

@@ -2,11 +2,13 @@ package transforms
 
 import (
 	"fmt"
+	"image"
 	"math"
 	"strings"
 	"testing"
 
 	"github.com/advseg/advseg/io/shard"
+	"github.com/advseg/advseg/model/bundle"
 	"github.com/advseg/advseg/model/metric"
 	"github.com/apache/beam/sdks/v2/go/pkg/beam"
 	"github.com/google/go-cmp/cmp"
@@ -124,6 +126,60 @@ func TestEvaluateFoldersAndFailures(t *testing.T) {
 		}
 		if got.Images != nil {
 			t.Errorf("%s: images are listed unasked", runner)
+		}
+	}
+}
+
+func TestTruth(t *testing.T) {
+	meta := bundle.Meta{Classes: make([]bundle.Class, 3), IgnoreID: 200}
+	mask := &image.Gray{Pix: []uint8{0, 1, 9, 2, 200, 9}, Stride: 3, Rect: image.Rect(0, 0, 2, 2)}
+	for _, c := range []struct {
+		name   string
+		size   image.Point
+		ignore []uint8
+		want   []uint8
+		err    string
+	}{
+		{name: "stride, the bundle's id", size: image.Pt(2, 2), want: []uint8{0, 1, 2, 200}},
+		{name: "a class", size: image.Pt(2, 2), ignore: []uint8{7, 1}, want: []uint8{0, 200, 2, 200}},
+		{name: "size", size: image.Pt(4, 1), err: "the mask is 2x2, the image 4x1"},
+	} {
+		got, err := Truth(mask, c.size, meta, c.ignore...)
+		if (c.err == "") != (err == nil) || err != nil && !strings.Contains(err.Error(), c.err) {
+			t.Errorf("%s: error %v, want %q", c.name, err, c.err)
+		}
+		if d := cmp.Diff(c.want, got); d != "" {
+			t.Errorf("%s: %s", c.name, d)
+		}
+	}
+	mask.Pix[4] = 11
+	if _, err := Truth(mask, image.Pt(2, 2), meta); err == nil || !strings.Contains(err.Error(), "id 11 at x=1 y=1") {
+		t.Errorf("error %v", err)
+	}
+	got, err := Truth(mask, image.Pt(2, 2), meta, 11)
+	if d := cmp.Diff([]uint8{0, 1, 2, 200}, got); err != nil || d != "" {
+		t.Error(err, d)
+	}
+}
+
+// TestEvaluateIgnores counts the pixels that are compared.
+func TestEvaluateIgnores(t *testing.T) {
+	in := t.TempDir()
+	writeFile(t, in+"/images/a.png", imageBytes(12, 8, 0))
+	writeFile(t, in+"/masks/a.png", grayPNG(12, 8, fakeClasses))
+	for _, c := range []struct {
+		ignore   []uint8
+		rejected int64
+	}{
+		{nil, 1},
+		{[]uint8{fakeClasses}, 0},
+	} {
+		got, err := evaluate(t, "direct", []string{in + "/images/"}, EvaluateOptions{Ignore: c.ignore}, MasksURL(in+"/masks/"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got.Rejected != c.rejected || got.Evaluated != 1-c.rejected {
+			t.Errorf("ignoring %v: %d evaluated, %d rejected", c.ignore, got.Evaluated, got.Rejected)
 		}
 	}
 }

@@ -16,6 +16,7 @@ import (
 	"github.com/advseg/advseg/io/blob"
 	"github.com/advseg/advseg/io/pix"
 	"github.com/advseg/advseg/io/shard"
+	"github.com/advseg/advseg/model/bundle"
 	"github.com/advseg/advseg/model/infer"
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sync/semaphore"
@@ -89,7 +90,8 @@ type stream struct {
 	predictor Predictor
 	batch     int
 	limits    pix.Limits
-	needMask  bool // an example without a mask is a reject
+	needMask  bool    // an example without a mask is a reject
+	ignore    []uint8 // see Truth
 
 	// finish runs on any goroutine, several at a time; what it returns is the
 	// item's output, an error makes it a reject of stage encode.
@@ -285,7 +287,7 @@ func (s *stream) decode(ctx context.Context, it *item) error {
 		if err != nil {
 			return err
 		}
-		it.truth, err = truth(mask, it.img.Bounds().Size(), len(meta.Classes), meta.IgnoreID)
+		it.truth, err = Truth(mask, it.img.Bounds().Size(), meta, s.ignore...)
 		return err
 	})
 	if err != nil {
@@ -295,9 +297,10 @@ func (s *stream) decode(ctx context.Context, it *item) error {
 	return nil
 }
 
-// truth returns the ids of a mask, or why it cannot be the truth of an image of
-// that size.
-func truth(m *image.Gray, size image.Point, classes int, ignore uint8) ([]uint8, error) {
+// Truth returns the ids of a human's mask row by row, or why it cannot be the truth of
+// an image of that size. The ids in ignore, also those of classes, count as the
+// bundle's ignore id.
+func Truth(m *image.Gray, size image.Point, meta bundle.Meta, ignore ...uint8) ([]uint8, error) {
 	if got := m.Bounds().Size(); got != size {
 		return nil, fmt.Errorf("the mask is %dx%d, the image %dx%d", got.X, got.Y, size.X, size.Y)
 	}
@@ -306,8 +309,11 @@ func truth(m *image.Gray, size image.Point, classes int, ignore uint8) ([]uint8,
 		ids = append(ids, m.Pix[y*m.Stride:y*m.Stride+size.X]...)
 	}
 	for i, id := range ids {
-		if int(id) >= classes && id != ignore {
-			return nil, fmt.Errorf("the mask has id %d at x=%d y=%d; the bundle has classes 0..%d and ignores %d", id, i%size.X, i/size.X, classes-1, ignore)
+		switch {
+		case slices.Contains(ignore, id):
+			ids[i] = meta.IgnoreID
+		case int(id) >= len(meta.Classes) && id != meta.IgnoreID:
+			return nil, fmt.Errorf("the mask has id %d at x=%d y=%d; the bundle has classes 0..%d and ignores %d: is it another id to ignore?", id, i%size.X, i/size.X, len(meta.Classes)-1, meta.IgnoreID)
 		}
 	}
 	return ids, nil

@@ -231,10 +231,22 @@ func TestCalibrateRefusesData(t *testing.T) {
 		"trained on": {[]string{"--bundle", "trained", "--data", "five/", "--masks", "few"}, "was trained on five/p000.jpg"},
 		"published":  {[]string{"--bundle", version[0], "--data", "photos/", "--masks", "few"}, "version of a registry"},
 		"no bundle":  {[]string{"--bundle", "none", "--data", "photos/", "--masks", "few"}, "model.json"},
+		"ignored":    {[]string{"--bundle", "model", "--data", "photos/", "--masks", "classes", "--ignore", "98"}, "id 99"},
 	} {
 		if r := advseg(t, dir, append([]string{"calibrate"}, c.args...)...); r.code != exitFailed || !strings.Contains(r.stderr, c.want) {
 			t.Errorf("%s: exit code %d, standard error does not say %q:\n%s", name, r.code, c.want, r.stderr)
 		}
+	}
+	must(t, dir, "evaluate", "--bundle", "model", "--input", "photos/", "--masks", "classes", "--ignore", "99")
+	must(t, dir, "calibrate", "--bundle", "model", "--data", "photos/", "--masks", "classes", "--ignore", "99", "--precision", "0.001", "--dry-run")
+	must(t, dir, "label", "--bundle", "model", "--input", "photos/", "--output", "run")
+	ofRun := []string{"calibrate", "--bundle", "model", "--data", "photos/", "--masks", "classes", "--run", "run", "--precision", "0.001", "--dry-run"}
+	if r := advseg(t, dir, ofRun...); r.code != exitFailed || !strings.Contains(r.stderr, "the mask of --data: the mask has id 99") {
+		t.Errorf("run: exit code %d\n%s", r.code, r.stderr)
+	}
+	must(t, dir, append(ofRun, "--ignore", "99")...)
+	if r := advseg(t, dir, append(ofRun, "--ignore", "256")...); r.code != exitUsage || !strings.Contains(r.stderr, "--ignore 256") {
+		t.Errorf("no byte: exit code %d\n%s", r.code, r.stderr)
 	}
 	out := must(t, dir, "calibrate", "--bundle", "trained", "--data", "photos/", "--masks", "few", "--precision", "0.01", "--to", "calibrated")
 	if !strings.Contains(out, "elsewhere/*.tar, which cannot be looked at") || !strings.Contains(out, "12 images are too few to check") {

@@ -15,7 +15,7 @@ func (a *app) evaluateCommand() *cobra.Command {
 	asJSON := false
 	cmd := a.beamCommand("evaluate", "Hold a model against human labels: IoU, and what a threshold is worth",
 		`  advseg evaluate --input 'data/val/labeled/*.tar' --bundle models/first
-  advseg evaluate --input val/images/ --masks val/masks/ --bundle models/first --json`,
+  advseg evaluate --input val/images/ --masks val/masks/ --ignore 11 --bundle models/first --json`,
 		&o, func(cmd *cobra.Command) error {
 			r, err := pipelines.Evaluate(cmd.Context(), o, a.progress.Show)
 			if err != nil {
