@@ -114,31 +114,28 @@ func sameWeights(meta bundle.Meta, digest, run string) error {
 }
 
 func (o CalibrateOptions) sampleOfRun(meta bundle.Meta, kind selector.Kind, l labelFile, mask []byte) (selector.Image, error) {
-	var planes [3][]uint8 // truth, class, confidence
+	human, err := pix.DecodeMask(mask, pix.Limits{})
+	if err != nil {
+		return selector.Image{}, fmt.Errorf("the mask of --data: %w", err)
+	}
 	size := image.Pt(int(l.Width), int(l.Height))
-	for i, data := range [][]byte{mask, l.files[0], l.files[1]} {
-		m, err := pix.DecodeMask(data, pix.Limits{})
-		switch {
-		case err != nil:
-		case i == 0:
-			planes[i], err = transforms.Truth(m, size, meta, uint8(o.Ignore))
-		case m.Rect.Size() != size:
-			err = fmt.Errorf("it is of %v pixels, the image of %v", m.Rect.Size(), size)
-		default:
-			for y := range size.Y {
-				planes[i] = append(planes[i], m.Pix[y*m.Stride:][:size.X]...)
-			}
-		}
-		if err != nil {
-			return selector.Image{}, fmt.Errorf("%s: %w", []string{"the mask of --data", "the run's mask", "the run's confidence map"}[i], err)
-		}
+	truth, err := transforms.Truth(human, size, meta, uint8(o.Ignore))
+	if err != nil {
+		return selector.Image{}, fmt.Errorf("the mask of --data: %w", err)
+	}
+	class, confidence, err := maskAndConfidence(l)
+	if err != nil {
+		return selector.Image{}, fmt.Errorf("the run's files: %w", err)
+	}
+	if got := class.Rect.Size(); got != size {
+		return selector.Image{}, fmt.Errorf("the run's mask is of %v pixels, the image of %v", got, size)
 	}
 	// A byte q stands for what rounds to it; at least this:
-	figures := make([]float32, len(planes[2]))
-	for i, q := range planes[2] {
+	figures := make([]float32, len(confidence.Pix))
+	for i, q := range confidence.Pix {
 		figures[i] = max(0, (float32(q)-0.5)/255)
 	}
-	p := selector.Pixels{Class: planes[1]}
+	p := selector.Pixels{Class: class.Pix}
 	switch kind {
 	case selector.Discriminator:
 		p.Confidence = figures
@@ -147,7 +144,7 @@ func (o CalibrateOptions) sampleOfRun(meta bundle.Meta, kind selector.Kind, l la
 	default:
 		return selector.Image{}, fmt.Errorf("the run is of selector %s, whose figures come from a model that may have been fitted to these images: calibrate without --run", kind)
 	}
-	return selector.Sample(l.Source, l.Key, planes[0], p, meta.IgnoreID, o.Pixels)
+	return selector.Sample(l.Source, l.Key, truth, p, meta.IgnoreID, o.Pixels)
 }
 
 // masksByKey finds the mask of an example by its object, or in copies of the data
