@@ -21,9 +21,11 @@ TEXT ·copyRowsAVX512(SB), NOSPLIT, $0-48
 	VMOVD        DI, X0
 	VPBROADCASTD X0, Z0
 	VPCMPGTD     indices<>+64(SB), Z0, K2
+	LEAQ         -16(DI), R8
 	VMOVD        DI, X0
 	VPBROADCASTD X0, Z0
 	VPCMPGTD     indices<>+128(SB), Z0, K3
+	LEAQ         -32(DI), DI
 	MOVQ         BX, DI
 	SHLQ         $0x03, DI
 
@@ -450,6 +452,7 @@ rest:
 	VMOVDQU32    interleave1<>+0(SB), Z3
 	VPERMI2PS    Z1, Z0, Z3
 	VMOVUPS      Z2, K2, (AX)
+	LEAQ         -16(BX), CX
 	VMOVUPS      Z3, K3, 64(AX)
 
 done:
@@ -573,19 +576,76 @@ TEXT ·copyRowsAVX2(SB), NOSPLIT, $0-48
 	VMOVD        DI, X1
 	VPBROADCASTD X1, Y1
 	VPCMPGTD     indices<>+32(SB), Y1, Y1
-	MOVQ         BX, DI
-	SHLQ         $0x03, DI
+	LEAQ         -8(DI), R8
+	MOVQ         BX, R9
+	SHLQ         $0x03, R9
 
 row:
-	PREFETCHT0 (DX)(DI*1)
-	VMASKMOVPS (DX), Y0, Y2
-	VMASKMOVPS Y2, Y0, (AX)
-	VMASKMOVPS 32(DX), Y1, Y2
-	VMASKMOVPS Y2, Y1, 32(AX)
-	ADDQ       BX, DX
-	ADDQ       CX, AX
-	DECQ       SI
-	JNZ        row
+	PREFETCHT0   (DX)(R9*1)
+	VMASKMOVPS   (DX), Y0, Y2
+	CMPQ         DI, $0x08
+	JGE          whole1
+	TESTQ        DI, DI
+	JLE          stored1
+	LEAQ         (AX), R10
+	VMOVAPS      X2, X3
+	TESTQ        $0x00000004, DI
+	JZ           two1
+	VMOVUPS      X3, (R10)
+	VEXTRACTF128 $0x01, Y2, X3
+	ADDQ         $0x10, R10
+
+two1:
+	TESTQ     $0x00000002, DI
+	JZ        one1
+	VMOVLPS   X3, (R10)
+	VPERMILPD $0x01, X3, X3
+	ADDQ      $0x08, R10
+
+one1:
+	TESTQ  $0x00000001, DI
+	JZ     stored1
+	VMOVSS X3, (R10)
+	JMP    stored1
+
+whole1:
+	VMOVUPS Y2, (AX)
+
+stored1:
+	VMASKMOVPS   32(DX), Y1, Y2
+	CMPQ         R8, $0x08
+	JGE          whole2
+	TESTQ        R8, R8
+	JLE          stored2
+	LEAQ         32(AX), R10
+	VMOVAPS      X2, X3
+	TESTQ        $0x00000004, R8
+	JZ           two2
+	VMOVUPS      X3, (R10)
+	VEXTRACTF128 $0x01, Y2, X3
+	ADDQ         $0x10, R10
+
+two2:
+	TESTQ     $0x00000002, R8
+	JZ        one2
+	VMOVLPS   X3, (R10)
+	VPERMILPD $0x01, X3, X3
+	ADDQ      $0x08, R10
+
+one2:
+	TESTQ  $0x00000001, R8
+	JZ     stored2
+	VMOVSS X3, (R10)
+	JMP    stored2
+
+whole2:
+	VMOVUPS Y2, 32(AX)
+
+stored2:
+	ADDQ BX, DX
+	ADDQ CX, AX
+	DECQ SI
+	JNZ  row
 	VZEROUPPER
 	RET
 
@@ -612,15 +672,43 @@ TEXT ·copyEvenAVX2(SB), NOSPLIT, $0-48
 	VPCMPGTD     indices<>+0(SB), Y2, Y2
 
 row:
-	VMASKMOVPS (DX), Y0, Y3
-	VMASKMOVPS 32(DX), Y1, Y4
-	VSHUFPS    $0x88, Y4, Y3, Y3
-	VPERMPD    $0xd8, Y3, Y3
-	VMASKMOVPS Y3, Y2, (AX)
-	ADDQ       BX, DX
-	ADDQ       CX, AX
-	DECQ       SI
-	JNZ        row
+	VMASKMOVPS   (DX), Y0, Y2
+	VMASKMOVPS   32(DX), Y1, Y3
+	VSHUFPS      $0x88, Y3, Y2, Y2
+	VPERMPD      $0xd8, Y2, Y2
+	CMPQ         DI, $0x08
+	JGE          whole3
+	TESTQ        DI, DI
+	JLE          stored3
+	LEAQ         (AX), R8
+	VMOVAPS      X2, X3
+	TESTQ        $0x00000004, DI
+	JZ           two3
+	VMOVUPS      X3, (R8)
+	VEXTRACTF128 $0x01, Y2, X3
+	ADDQ         $0x10, R8
+
+two3:
+	TESTQ     $0x00000002, DI
+	JZ        one3
+	VMOVLPS   X3, (R8)
+	VPERMILPD $0x01, X3, X3
+	ADDQ      $0x08, R8
+
+one3:
+	TESTQ  $0x00000001, DI
+	JZ     stored3
+	VMOVSS X3, (R8)
+	JMP    stored3
+
+whole3:
+	VMOVUPS Y2, (AX)
+
+stored3:
+	ADDQ BX, DX
+	ADDQ CX, AX
+	DECQ SI
+	JNZ  row
 	VZEROUPPER
 	RET
 
@@ -641,6 +729,7 @@ TEXT ·turnAVX2(SB), NOSPLIT, $0-48
 	VMOVD        SI, X1
 	VPBROADCASTD X1, Y1
 	VPCMPGTD     indices<>+0(SB), Y1, Y1
+	VXORPS       Y1, Y1, Y1
 	VXORPS       Y2, Y2, Y2
 	VXORPS       Y3, Y3, Y3
 	VXORPS       Y4, Y4, Y4
@@ -648,92 +737,314 @@ TEXT ·turnAVX2(SB), NOSPLIT, $0-48
 	VXORPS       Y6, Y6, Y6
 	VXORPS       Y7, Y7, Y7
 	VXORPS       Y8, Y8, Y8
-	VXORPS       Y9, Y9, Y9
-	VMASKMOVPS   (DX), Y0, Y2
+	VMASKMOVPS   (DX), Y0, Y1
 	CMPQ         SI, $0x01
 	JLE          loaded
 	ADDQ         BX, DX
-	VMASKMOVPS   (DX), Y0, Y3
+	VMASKMOVPS   (DX), Y0, Y2
 	CMPQ         SI, $0x02
 	JLE          loaded
 	ADDQ         BX, DX
-	VMASKMOVPS   (DX), Y0, Y4
+	VMASKMOVPS   (DX), Y0, Y3
 	CMPQ         SI, $0x03
 	JLE          loaded
 	ADDQ         BX, DX
-	VMASKMOVPS   (DX), Y0, Y5
+	VMASKMOVPS   (DX), Y0, Y4
 	CMPQ         SI, $0x04
 	JLE          loaded
 	ADDQ         BX, DX
-	VMASKMOVPS   (DX), Y0, Y6
+	VMASKMOVPS   (DX), Y0, Y5
 	CMPQ         SI, $0x05
 	JLE          loaded
 	ADDQ         BX, DX
-	VMASKMOVPS   (DX), Y0, Y7
+	VMASKMOVPS   (DX), Y0, Y6
 	CMPQ         SI, $0x06
 	JLE          loaded
 	ADDQ         BX, DX
-	VMASKMOVPS   (DX), Y0, Y8
+	VMASKMOVPS   (DX), Y0, Y7
 	CMPQ         SI, $0x07
 	JLE          loaded
 	ADDQ         BX, DX
-	VMASKMOVPS   (DX), Y0, Y9
+	VMASKMOVPS   (DX), Y0, Y8
 
 loaded:
-	VUNPCKLPS  Y3, Y2, Y0
-	VUNPCKHPS  Y3, Y2, Y2
-	VUNPCKLPS  Y5, Y4, Y3
-	VUNPCKHPS  Y5, Y4, Y4
-	VUNPCKLPD  Y3, Y0, Y5
-	VUNPCKHPD  Y3, Y0, Y0
-	VUNPCKLPD  Y4, Y2, Y3
-	VUNPCKHPD  Y4, Y2, Y2
-	VUNPCKLPS  Y7, Y6, Y4
-	VUNPCKHPS  Y7, Y6, Y6
-	VUNPCKLPS  Y9, Y8, Y7
-	VUNPCKHPS  Y9, Y8, Y8
-	VUNPCKLPD  Y7, Y4, Y9
-	VUNPCKHPD  Y7, Y4, Y4
-	VUNPCKLPD  Y8, Y6, Y7
-	VUNPCKHPD  Y8, Y6, Y6
-	VPERM2F128 $0x20, Y9, Y5, Y8
-	VPERM2F128 $0x31, Y9, Y5, Y5
-	VPERM2F128 $0x20, Y4, Y0, Y9
-	VPERM2F128 $0x31, Y4, Y0, Y0
-	VPERM2F128 $0x20, Y7, Y3, Y4
-	VPERM2F128 $0x31, Y7, Y3, Y3
-	VPERM2F128 $0x20, Y6, Y2, Y7
-	VPERM2F128 $0x31, Y6, Y2, Y2
-	VMASKMOVPS Y8, Y1, (AX)
-	CMPQ       DI, $0x01
-	JLE        stored
-	ADDQ       CX, AX
-	VMASKMOVPS Y9, Y1, (AX)
-	CMPQ       DI, $0x02
-	JLE        stored
-	ADDQ       CX, AX
-	VMASKMOVPS Y4, Y1, (AX)
-	CMPQ       DI, $0x03
-	JLE        stored
-	ADDQ       CX, AX
-	VMASKMOVPS Y7, Y1, (AX)
-	CMPQ       DI, $0x04
-	JLE        stored
-	ADDQ       CX, AX
-	VMASKMOVPS Y5, Y1, (AX)
-	CMPQ       DI, $0x05
-	JLE        stored
-	ADDQ       CX, AX
-	VMASKMOVPS Y0, Y1, (AX)
-	CMPQ       DI, $0x06
-	JLE        stored
-	ADDQ       CX, AX
-	VMASKMOVPS Y3, Y1, (AX)
-	CMPQ       DI, $0x07
-	JLE        stored
-	ADDQ       CX, AX
-	VMASKMOVPS Y2, Y1, (AX)
+	VUNPCKLPS    Y2, Y1, Y0
+	VUNPCKHPS    Y2, Y1, Y1
+	VUNPCKLPS    Y4, Y3, Y2
+	VUNPCKHPS    Y4, Y3, Y3
+	VUNPCKLPD    Y2, Y0, Y4
+	VUNPCKHPD    Y2, Y0, Y0
+	VUNPCKLPD    Y3, Y1, Y2
+	VUNPCKHPD    Y3, Y1, Y1
+	VUNPCKLPS    Y6, Y5, Y3
+	VUNPCKHPS    Y6, Y5, Y5
+	VUNPCKLPS    Y8, Y7, Y6
+	VUNPCKHPS    Y8, Y7, Y7
+	VUNPCKLPD    Y6, Y3, Y8
+	VUNPCKHPD    Y6, Y3, Y3
+	VUNPCKLPD    Y7, Y5, Y6
+	VUNPCKHPD    Y7, Y5, Y5
+	VPERM2F128   $0x20, Y8, Y4, Y7
+	VPERM2F128   $0x31, Y8, Y4, Y4
+	VPERM2F128   $0x20, Y3, Y0, Y8
+	VPERM2F128   $0x31, Y3, Y0, Y0
+	VPERM2F128   $0x20, Y6, Y2, Y3
+	VPERM2F128   $0x31, Y6, Y2, Y2
+	VPERM2F128   $0x20, Y5, Y1, Y6
+	VPERM2F128   $0x31, Y5, Y1, Y1
+	CMPQ         SI, $0x08
+	JGE          whole4
+	TESTQ        SI, SI
+	JLE          stored4
+	LEAQ         (AX), DX
+	VMOVAPS      X7, X5
+	TESTQ        $0x00000004, SI
+	JZ           two4
+	VMOVUPS      X5, (DX)
+	VEXTRACTF128 $0x01, Y7, X5
+	ADDQ         $0x10, DX
 
+two4:
+	TESTQ     $0x00000002, SI
+	JZ        one4
+	VMOVLPS   X5, (DX)
+	VPERMILPD $0x01, X5, X5
+	ADDQ      $0x08, DX
+
+one4:
+	TESTQ  $0x00000001, SI
+	JZ     stored4
+	VMOVSS X5, (DX)
+	JMP    stored4
+
+whole4:
+	VMOVUPS Y7, (AX)
+
+stored4:
+	CMPQ         DI, $0x01
+	JLE          stored
+	ADDQ         CX, AX
+	CMPQ         SI, $0x08
+	JGE          whole5
+	TESTQ        SI, SI
+	JLE          stored5
+	LEAQ         (AX), DX
+	VMOVAPS      X8, X5
+	TESTQ        $0x00000004, SI
+	JZ           two5
+	VMOVUPS      X5, (DX)
+	VEXTRACTF128 $0x01, Y8, X5
+	ADDQ         $0x10, DX
+
+two5:
+	TESTQ     $0x00000002, SI
+	JZ        one5
+	VMOVLPS   X5, (DX)
+	VPERMILPD $0x01, X5, X5
+	ADDQ      $0x08, DX
+
+one5:
+	TESTQ  $0x00000001, SI
+	JZ     stored5
+	VMOVSS X5, (DX)
+	JMP    stored5
+
+whole5:
+	VMOVUPS Y8, (AX)
+
+stored5:
+	CMPQ         DI, $0x02
+	JLE          stored
+	ADDQ         CX, AX
+	CMPQ         SI, $0x08
+	JGE          whole6
+	TESTQ        SI, SI
+	JLE          stored6
+	LEAQ         (AX), DX
+	VMOVAPS      X3, X5
+	TESTQ        $0x00000004, SI
+	JZ           two6
+	VMOVUPS      X5, (DX)
+	VEXTRACTF128 $0x01, Y3, X5
+	ADDQ         $0x10, DX
+
+two6:
+	TESTQ     $0x00000002, SI
+	JZ        one6
+	VMOVLPS   X5, (DX)
+	VPERMILPD $0x01, X5, X5
+	ADDQ      $0x08, DX
+
+one6:
+	TESTQ  $0x00000001, SI
+	JZ     stored6
+	VMOVSS X5, (DX)
+	JMP    stored6
+
+whole6:
+	VMOVUPS Y3, (AX)
+
+stored6:
+	CMPQ         DI, $0x03
+	JLE          stored
+	ADDQ         CX, AX
+	CMPQ         SI, $0x08
+	JGE          whole7
+	TESTQ        SI, SI
+	JLE          stored7
+	LEAQ         (AX), DX
+	VMOVAPS      X6, X3
+	TESTQ        $0x00000004, SI
+	JZ           two7
+	VMOVUPS      X3, (DX)
+	VEXTRACTF128 $0x01, Y6, X3
+	ADDQ         $0x10, DX
+
+two7:
+	TESTQ     $0x00000002, SI
+	JZ        one7
+	VMOVLPS   X3, (DX)
+	VPERMILPD $0x01, X3, X3
+	ADDQ      $0x08, DX
+
+one7:
+	TESTQ  $0x00000001, SI
+	JZ     stored7
+	VMOVSS X3, (DX)
+	JMP    stored7
+
+whole7:
+	VMOVUPS Y6, (AX)
+
+stored7:
+	CMPQ         DI, $0x04
+	JLE          stored
+	ADDQ         CX, AX
+	CMPQ         SI, $0x08
+	JGE          whole8
+	TESTQ        SI, SI
+	JLE          stored8
+	LEAQ         (AX), DX
+	VMOVAPS      X4, X3
+	TESTQ        $0x00000004, SI
+	JZ           two8
+	VMOVUPS      X3, (DX)
+	VEXTRACTF128 $0x01, Y4, X3
+	ADDQ         $0x10, DX
+
+two8:
+	TESTQ     $0x00000002, SI
+	JZ        one8
+	VMOVLPS   X3, (DX)
+	VPERMILPD $0x01, X3, X3
+	ADDQ      $0x08, DX
+
+one8:
+	TESTQ  $0x00000001, SI
+	JZ     stored8
+	VMOVSS X3, (DX)
+	JMP    stored8
+
+whole8:
+	VMOVUPS Y4, (AX)
+
+stored8:
+	CMPQ         DI, $0x05
+	JLE          stored
+	ADDQ         CX, AX
+	CMPQ         SI, $0x08
+	JGE          whole9
+	TESTQ        SI, SI
+	JLE          stored9
+	LEAQ         (AX), DX
+	VMOVAPS      X0, X3
+	TESTQ        $0x00000004, SI
+	JZ           two9
+	VMOVUPS      X3, (DX)
+	VEXTRACTF128 $0x01, Y0, X3
+	ADDQ         $0x10, DX
+
+two9:
+	TESTQ     $0x00000002, SI
+	JZ        one9
+	VMOVLPS   X3, (DX)
+	VPERMILPD $0x01, X3, X3
+	ADDQ      $0x08, DX
+
+one9:
+	TESTQ  $0x00000001, SI
+	JZ     stored9
+	VMOVSS X3, (DX)
+	JMP    stored9
+
+whole9:
+	VMOVUPS Y0, (AX)
+
+stored9:
+	CMPQ         DI, $0x06
+	JLE          stored
+	ADDQ         CX, AX
+	CMPQ         SI, $0x08
+	JGE          whole10
+	TESTQ        SI, SI
+	JLE          stored10
+	LEAQ         (AX), DX
+	VMOVAPS      X2, X0
+	TESTQ        $0x00000004, SI
+	JZ           two10
+	VMOVUPS      X0, (DX)
+	VEXTRACTF128 $0x01, Y2, X0
+	ADDQ         $0x10, DX
+
+two10:
+	TESTQ     $0x00000002, SI
+	JZ        one10
+	VMOVLPS   X0, (DX)
+	VPERMILPD $0x01, X0, X0
+	ADDQ      $0x08, DX
+
+one10:
+	TESTQ  $0x00000001, SI
+	JZ     stored10
+	VMOVSS X0, (DX)
+	JMP    stored10
+
+whole10:
+	VMOVUPS Y2, (AX)
+
+stored10:
+	CMPQ         DI, $0x07
+	JLE          stored
+	ADDQ         CX, AX
+	CMPQ         SI, $0x08
+	JGE          whole11
+	TESTQ        SI, SI
+	JLE          stored11
+	LEAQ         (AX), AX
+	VMOVAPS      X1, X0
+	TESTQ        $0x00000004, SI
+	JZ           two11
+	VMOVUPS      X0, (AX)
+	VEXTRACTF128 $0x01, Y1, X0
+	ADDQ         $0x10, AX
+
+two11:
+	TESTQ     $0x00000002, SI
+	JZ        one11
+	VMOVLPS   X0, (AX)
+	VPERMILPD $0x01, X0, X0
+	ADDQ      $0x08, AX
+
+one11:
+	TESTQ  $0x00000001, SI
+	JZ     stored11
+	VMOVSS X0, (AX)
+	JMP    stored11
+
+whole11:
+	VMOVUPS Y1, (AX)
+
+stored11:
 stored:
 	VZEROUPPER
 	RET
@@ -773,18 +1084,74 @@ rest:
 	VMOVD        BX, X1
 	VPBROADCASTD X1, Y1
 	VPCMPGTD     indices<>+0(SB), Y1, Y1
-	VMOVD        BX, X2
-	VPBROADCASTD X2, Y2
-	VPCMPGTD     indices<>+32(SB), Y2, Y2
-	VMASKMOVPS   (CX), Y0, Y3
+	VMOVD        BX, X1
+	VPBROADCASTD X1, Y1
+	VPCMPGTD     indices<>+32(SB), Y1, Y1
+	VMASKMOVPS   (CX), Y0, Y1
 	VMASKMOVPS   (DX), Y0, Y0
-	VUNPCKLPS    Y0, Y3, Y4
-	VUNPCKHPS    Y0, Y3, Y3
-	VPERM2F128   $0x20, Y3, Y4, Y0
-	VPERM2F128   $0x31, Y3, Y4, Y3
-	VMASKMOVPS   Y0, Y1, (AX)
-	VMASKMOVPS   Y3, Y2, 32(AX)
+	VUNPCKLPS    Y0, Y1, Y2
+	VUNPCKHPS    Y0, Y1, Y1
+	VPERM2F128   $0x20, Y1, Y2, Y0
+	VPERM2F128   $0x31, Y1, Y2, Y1
+	CMPQ         BX, $0x08
+	JGE          whole12
+	TESTQ        BX, BX
+	JLE          stored12
+	LEAQ         (AX), CX
+	VMOVAPS      X0, X2
+	TESTQ        $0x00000004, BX
+	JZ           two12
+	VMOVUPS      X2, (CX)
+	VEXTRACTF128 $0x01, Y0, X2
+	ADDQ         $0x10, CX
 
+two12:
+	TESTQ     $0x00000002, BX
+	JZ        one12
+	VMOVLPS   X2, (CX)
+	VPERMILPD $0x01, X2, X2
+	ADDQ      $0x08, CX
+
+one12:
+	TESTQ  $0x00000001, BX
+	JZ     stored12
+	VMOVSS X2, (CX)
+	JMP    stored12
+
+whole12:
+	VMOVUPS Y0, (AX)
+
+stored12:
+	LEAQ         -8(BX), CX
+	CMPQ         CX, $0x08
+	JGE          whole13
+	TESTQ        CX, CX
+	JLE          stored13
+	LEAQ         32(AX), AX
+	VMOVAPS      X1, X0
+	TESTQ        $0x00000004, CX
+	JZ           two13
+	VMOVUPS      X0, (AX)
+	VEXTRACTF128 $0x01, Y1, X0
+	ADDQ         $0x10, AX
+
+two13:
+	TESTQ     $0x00000002, CX
+	JZ        one13
+	VMOVLPS   X0, (AX)
+	VPERMILPD $0x01, X0, X0
+	ADDQ      $0x08, AX
+
+one13:
+	TESTQ  $0x00000001, CX
+	JZ     stored13
+	VMOVSS X0, (AX)
+	JMP    stored13
+
+whole13:
+	VMOVUPS Y1, 32(AX)
+
+stored13:
 done:
 	VZEROUPPER
 	RET

@@ -1469,10 +1469,37 @@ rest:
 	VPBROADCASTD X0, Y0
 	VPCMPGTD     indices<>+0(SB), Y0, Y0
 	VMASKMOVPS   (DX)(SI*4), Y0, Y1
-	VMASKMOVPS   (BX)(SI*4), Y0, Y2
-	VADDPS       Y2, Y1, Y1
-	VMASKMOVPS   Y1, Y0, (CX)(SI*4)
+	VMASKMOVPS   (BX)(SI*4), Y0, Y0
+	VADDPS       Y0, Y1, Y1
+	CMPQ         AX, $0x08
+	JGE          whole1
+	TESTQ        AX, AX
+	JLE          stored1
+	LEAQ         (CX)(SI*4), CX
+	VMOVAPS      X1, X0
+	TESTQ        $0x00000004, AX
+	JZ           two1
+	VMOVUPS      X0, (CX)
+	VEXTRACTF128 $0x01, Y1, X0
+	ADDQ         $0x10, CX
 
+two1:
+	TESTQ     $0x00000002, AX
+	JZ        one1
+	VMOVLPS   X0, (CX)
+	VPERMILPD $0x01, X0, X0
+	ADDQ      $0x08, CX
+
+one1:
+	TESTQ  $0x00000001, AX
+	JZ     stored1
+	VMOVSS X0, (CX)
+	JMP    stored1
+
+whole1:
+	VMOVUPS Y1, (CX)(SI*4)
+
+stored1:
 end:
 	VZEROUPPER
 	RET
@@ -1505,10 +1532,37 @@ rest:
 	VPBROADCASTD X0, Y0
 	VPCMPGTD     indices<>+0(SB), Y0, Y0
 	VMASKMOVPS   (DX)(SI*4), Y0, Y1
-	VMASKMOVPS   (BX)(SI*4), Y0, Y2
-	VMULPS       Y2, Y1, Y1
-	VMASKMOVPS   Y1, Y0, (CX)(SI*4)
+	VMASKMOVPS   (BX)(SI*4), Y0, Y0
+	VMULPS       Y0, Y1, Y1
+	CMPQ         AX, $0x08
+	JGE          whole2
+	TESTQ        AX, AX
+	JLE          stored2
+	LEAQ         (CX)(SI*4), CX
+	VMOVAPS      X1, X0
+	TESTQ        $0x00000004, AX
+	JZ           two2
+	VMOVUPS      X0, (CX)
+	VEXTRACTF128 $0x01, Y1, X0
+	ADDQ         $0x10, CX
 
+two2:
+	TESTQ     $0x00000002, AX
+	JZ        one2
+	VMOVLPS   X0, (CX)
+	VPERMILPD $0x01, X0, X0
+	ADDQ      $0x08, CX
+
+one2:
+	TESTQ  $0x00000001, AX
+	JZ     stored2
+	VMOVSS X0, (CX)
+	JMP    stored2
+
+whole2:
+	VMOVUPS Y1, (CX)(SI*4)
+
+stored2:
 end:
 	VZEROUPPER
 	RET
@@ -1543,10 +1597,37 @@ rest:
 	VPCMPGTD     indices<>+0(SB), Y0, Y0
 	VMASKMOVPS   (CX)(SI*4), Y0, Y1
 	VMASKMOVPS   (DX)(SI*4), Y0, Y2
-	VMASKMOVPS   (BX)(SI*4), Y0, Y3
-	VFMADD231PS  Y2, Y3, Y1
-	VMASKMOVPS   Y1, Y0, (CX)(SI*4)
+	VMASKMOVPS   (BX)(SI*4), Y0, Y0
+	VFMADD231PS  Y2, Y0, Y1
+	CMPQ         AX, $0x08
+	JGE          whole3
+	TESTQ        AX, AX
+	JLE          stored3
+	LEAQ         (CX)(SI*4), CX
+	VMOVAPS      X1, X0
+	TESTQ        $0x00000004, AX
+	JZ           two3
+	VMOVUPS      X0, (CX)
+	VEXTRACTF128 $0x01, Y1, X0
+	ADDQ         $0x10, CX
 
+two3:
+	TESTQ     $0x00000002, AX
+	JZ        one3
+	VMOVLPS   X0, (CX)
+	VPERMILPD $0x01, X0, X0
+	ADDQ      $0x08, CX
+
+one3:
+	TESTQ  $0x00000001, AX
+	JZ     stored3
+	VMOVSS X0, (CX)
+	JMP    stored3
+
+whole3:
+	VMOVUPS Y1, (CX)(SI*4)
+
+stored3:
 end:
 	VZEROUPPER
 	RET
@@ -1581,12 +1662,39 @@ rest:
 	VPBROADCASTD X0, Y0
 	VPCMPGTD     indices<>+0(SB), Y0, Y0
 	VMASKMOVPS   (DX)(SI*4), Y0, Y1
-	VMASKMOVPS   (BX)(SI*4), Y0, Y2
-	VMAXPS       Y2, Y1, Y2
-	VCMPPS       $0x03, Y1, Y1, Y3
-	VBLENDVPS    Y3, Y1, Y2, Y2
-	VMASKMOVPS   Y2, Y0, (CX)(SI*4)
+	VMASKMOVPS   (BX)(SI*4), Y0, Y0
+	VMAXPS       Y0, Y1, Y0
+	VCMPPS       $0x03, Y1, Y1, Y2
+	VBLENDVPS    Y2, Y1, Y0, Y0
+	CMPQ         AX, $0x08
+	JGE          whole4
+	TESTQ        AX, AX
+	JLE          stored4
+	LEAQ         (CX)(SI*4), CX
+	VMOVAPS      X0, X1
+	TESTQ        $0x00000004, AX
+	JZ           two4
+	VMOVUPS      X1, (CX)
+	VEXTRACTF128 $0x01, Y0, X1
+	ADDQ         $0x10, CX
 
+two4:
+	TESTQ     $0x00000002, AX
+	JZ        one4
+	VMOVLPS   X1, (CX)
+	VPERMILPD $0x01, X1, X1
+	ADDQ      $0x08, CX
+
+one4:
+	TESTQ  $0x00000001, AX
+	JZ     stored4
+	VMOVSS X1, (CX)
+	JMP    stored4
+
+whole4:
+	VMOVUPS Y0, (CX)(SI*4)
+
+stored4:
 end:
 	VZEROUPPER
 	RET
@@ -1616,10 +1724,37 @@ rest:
 	VMOVD        AX, X1
 	VPBROADCASTD X1, Y1
 	VPCMPGTD     indices<>+0(SB), Y1, Y1
-	VMASKMOVPS   (DX)(BX*4), Y1, Y2
-	VMAXPS       Y2, Y0, Y2
-	VMASKMOVPS   Y2, Y1, (CX)(BX*4)
+	VMASKMOVPS   (DX)(BX*4), Y1, Y1
+	VMAXPS       Y1, Y0, Y1
+	CMPQ         AX, $0x08
+	JGE          whole5
+	TESTQ        AX, AX
+	JLE          stored5
+	LEAQ         (CX)(BX*4), CX
+	VMOVAPS      X1, X0
+	TESTQ        $0x00000004, AX
+	JZ           two5
+	VMOVUPS      X0, (CX)
+	VEXTRACTF128 $0x01, Y1, X0
+	ADDQ         $0x10, CX
 
+two5:
+	TESTQ     $0x00000002, AX
+	JZ        one5
+	VMOVLPS   X0, (CX)
+	VPERMILPD $0x01, X0, X0
+	ADDQ      $0x08, CX
+
+one5:
+	TESTQ  $0x00000001, AX
+	JZ     stored5
+	VMOVSS X0, (CX)
+	JMP    stored5
+
+whole5:
+	VMOVUPS Y1, (CX)(BX*4)
+
+stored5:
 end:
 	VZEROUPPER
 	RET
@@ -1652,12 +1787,39 @@ rest:
 	VMOVD        AX, X2
 	VPBROADCASTD X2, Y2
 	VPCMPGTD     indices<>+0(SB), Y2, Y2
-	VMASKMOVPS   (DX)(BX*4), Y2, Y3
-	VMULPS       Y0, Y3, Y0
-	VCMPPS       $0x1e, Y1, Y3, Y1
-	VBLENDVPS    Y1, Y3, Y0, Y3
-	VMASKMOVPS   Y3, Y2, (CX)(BX*4)
+	VMASKMOVPS   (DX)(BX*4), Y2, Y2
+	VMULPS       Y0, Y2, Y0
+	VCMPPS       $0x1e, Y1, Y2, Y1
+	VBLENDVPS    Y1, Y2, Y0, Y2
+	CMPQ         AX, $0x08
+	JGE          whole6
+	TESTQ        AX, AX
+	JLE          stored6
+	LEAQ         (CX)(BX*4), CX
+	VMOVAPS      X2, X0
+	TESTQ        $0x00000004, AX
+	JZ           two6
+	VMOVUPS      X0, (CX)
+	VEXTRACTF128 $0x01, Y2, X0
+	ADDQ         $0x10, CX
 
+two6:
+	TESTQ     $0x00000002, AX
+	JZ        one6
+	VMOVLPS   X0, (CX)
+	VPERMILPD $0x01, X0, X0
+	ADDQ      $0x08, CX
+
+one6:
+	TESTQ  $0x00000001, AX
+	JZ     stored6
+	VMOVSS X0, (CX)
+	JMP    stored6
+
+whole6:
+	VMOVUPS Y2, (CX)(BX*4)
+
+stored6:
 end:
 	VZEROUPPER
 	RET
@@ -1694,11 +1856,38 @@ rest:
 	VPCMPGTD     indices<>+0(SB), Y2, Y2
 	VMASKMOVPS   (DX)(SI*4), Y2, Y3
 	VMULPS       Y0, Y3, Y0
-	VMASKMOVPS   (BX)(SI*4), Y2, Y4
-	VCMPPS       $0x1e, Y1, Y4, Y1
+	VMASKMOVPS   (BX)(SI*4), Y2, Y2
+	VCMPPS       $0x1e, Y1, Y2, Y1
 	VBLENDVPS    Y1, Y3, Y0, Y3
-	VMASKMOVPS   Y3, Y2, (CX)(SI*4)
+	CMPQ         AX, $0x08
+	JGE          whole7
+	TESTQ        AX, AX
+	JLE          stored7
+	LEAQ         (CX)(SI*4), CX
+	VMOVAPS      X3, X0
+	TESTQ        $0x00000004, AX
+	JZ           two7
+	VMOVUPS      X0, (CX)
+	VEXTRACTF128 $0x01, Y3, X0
+	ADDQ         $0x10, CX
 
+two7:
+	TESTQ     $0x00000002, AX
+	JZ        one7
+	VMOVLPS   X0, (CX)
+	VPERMILPD $0x01, X0, X0
+	ADDQ      $0x08, CX
+
+one7:
+	TESTQ  $0x00000001, AX
+	JZ     stored7
+	VMOVSS X0, (CX)
+	JMP    stored7
+
+whole7:
+	VMOVUPS Y3, (CX)(SI*4)
+
+stored7:
 end:
 	VZEROUPPER
 	RET
@@ -1732,11 +1921,38 @@ rest:
 	VMOVD        AX, X3
 	VPBROADCASTD X3, Y3
 	VPCMPGTD     indices<>+0(SB), Y3, Y3
-	VMASKMOVPS   (DX)(BX*4), Y3, Y4
-	VSUBPS       Y0, Y4, Y4
-	VFMADD213PS  Y2, Y1, Y4
-	VMASKMOVPS   Y4, Y3, (CX)(BX*4)
+	VMASKMOVPS   (DX)(BX*4), Y3, Y3
+	VSUBPS       Y0, Y3, Y3
+	VFMADD213PS  Y2, Y1, Y3
+	CMPQ         AX, $0x08
+	JGE          whole8
+	TESTQ        AX, AX
+	JLE          stored8
+	LEAQ         (CX)(BX*4), CX
+	VMOVAPS      X3, X0
+	TESTQ        $0x00000004, AX
+	JZ           two8
+	VMOVUPS      X0, (CX)
+	VEXTRACTF128 $0x01, Y3, X0
+	ADDQ         $0x10, CX
 
+two8:
+	TESTQ     $0x00000002, AX
+	JZ        one8
+	VMOVLPS   X0, (CX)
+	VPERMILPD $0x01, X0, X0
+	ADDQ      $0x08, CX
+
+one8:
+	TESTQ  $0x00000001, AX
+	JZ     stored8
+	VMOVSS X0, (CX)
+	JMP    stored8
+
+whole8:
+	VMOVUPS Y3, (CX)(BX*4)
+
+stored8:
 end:
 	VZEROUPPER
 	RET
@@ -1771,12 +1987,39 @@ rest:
 	VMOVD        AX, X4
 	VPBROADCASTD X4, Y4
 	VPCMPGTD     indices<>+0(SB), Y4, Y4
-	VMASKMOVPS   (DX)(BX*4), Y4, Y5
-	VSUBPS       Y0, Y5, Y5
-	VFMADD213PS  Y2, Y1, Y5
-	VMAXPS       Y5, Y3, Y5
-	VMASKMOVPS   Y5, Y4, (CX)(BX*4)
+	VMASKMOVPS   (DX)(BX*4), Y4, Y4
+	VSUBPS       Y0, Y4, Y4
+	VFMADD213PS  Y2, Y1, Y4
+	VMAXPS       Y4, Y3, Y4
+	CMPQ         AX, $0x08
+	JGE          whole9
+	TESTQ        AX, AX
+	JLE          stored9
+	LEAQ         (CX)(BX*4), CX
+	VMOVAPS      X4, X0
+	TESTQ        $0x00000004, AX
+	JZ           two9
+	VMOVUPS      X0, (CX)
+	VEXTRACTF128 $0x01, Y4, X0
+	ADDQ         $0x10, CX
 
+two9:
+	TESTQ     $0x00000002, AX
+	JZ        one9
+	VMOVLPS   X0, (CX)
+	VPERMILPD $0x01, X0, X0
+	ADDQ      $0x08, CX
+
+one9:
+	TESTQ  $0x00000001, AX
+	JZ     stored9
+	VMOVSS X0, (CX)
+	JMP    stored9
+
+whole9:
+	VMOVUPS Y4, (CX)(BX*4)
+
+stored9:
 end:
 	VZEROUPPER
 	RET
@@ -1816,13 +2059,40 @@ rest:
 	VPBROADCASTD X4, Y4
 	VPCMPGTD     indices<>+0(SB), Y4, Y4
 	VMASKMOVPS   (DX)(SI*4), Y4, Y5
-	VMASKMOVPS   (BX)(SI*4), Y4, Y6
-	VSUBPS       Y0, Y6, Y6
+	VMASKMOVPS   (BX)(SI*4), Y4, Y4
+	VSUBPS       Y0, Y4, Y4
 	VSUBPS       Y2, Y5, Y5
-	VFNMADD231PS Y1, Y6, Y5
+	VFNMADD231PS Y1, Y4, Y5
 	VMULPS       Y3, Y5, Y5
-	VMASKMOVPS   Y5, Y4, (CX)(SI*4)
+	CMPQ         AX, $0x08
+	JGE          whole10
+	TESTQ        AX, AX
+	JLE          stored10
+	LEAQ         (CX)(SI*4), CX
+	VMOVAPS      X5, X0
+	TESTQ        $0x00000004, AX
+	JZ           two10
+	VMOVUPS      X0, (CX)
+	VEXTRACTF128 $0x01, Y5, X0
+	ADDQ         $0x10, CX
 
+two10:
+	TESTQ     $0x00000002, AX
+	JZ        one10
+	VMOVLPS   X0, (CX)
+	VPERMILPD $0x01, X0, X0
+	ADDQ      $0x08, CX
+
+one10:
+	TESTQ  $0x00000001, AX
+	JZ     stored10
+	VMOVSS X0, (CX)
+	JMP    stored10
+
+whole10:
+	VMOVUPS Y5, (CX)(SI*4)
+
+stored10:
 end:
 	VZEROUPPER
 	RET
@@ -1857,11 +2127,38 @@ rest:
 	VPBROADCASTD X1, Y1
 	VPCMPGTD     indices<>+0(SB), Y1, Y1
 	VMASKMOVPS   (DX)(SI*4), Y1, Y2
-	VMASKMOVPS   (BX)(SI*4), Y1, Y3
-	VSUBPS       Y2, Y3, Y3
-	VFMADD231PS  Y0, Y3, Y2
-	VMASKMOVPS   Y2, Y1, (CX)(SI*4)
+	VMASKMOVPS   (BX)(SI*4), Y1, Y1
+	VSUBPS       Y2, Y1, Y1
+	VFMADD231PS  Y0, Y1, Y2
+	CMPQ         AX, $0x08
+	JGE          whole11
+	TESTQ        AX, AX
+	JLE          stored11
+	LEAQ         (CX)(SI*4), CX
+	VMOVAPS      X2, X0
+	TESTQ        $0x00000004, AX
+	JZ           two11
+	VMOVUPS      X0, (CX)
+	VEXTRACTF128 $0x01, Y2, X0
+	ADDQ         $0x10, CX
 
+two11:
+	TESTQ     $0x00000002, AX
+	JZ        one11
+	VMOVLPS   X0, (CX)
+	VPERMILPD $0x01, X0, X0
+	ADDQ      $0x08, CX
+
+one11:
+	TESTQ  $0x00000001, AX
+	JZ     stored11
+	VMOVSS X0, (CX)
+	JMP    stored11
+
+whole11:
+	VMOVUPS Y2, (CX)(SI*4)
+
+stored11:
 end:
 	VZEROUPPER
 	RET
@@ -1894,10 +2191,37 @@ rest:
 	VPBROADCASTD X1, Y1
 	VPCMPGTD     indices<>+0(SB), Y1, Y1
 	VMASKMOVPS   (CX)(BX*4), Y1, Y2
-	VMASKMOVPS   (DX)(BX*4), Y1, Y3
-	VFMADD231PS  Y3, Y0, Y2
-	VMASKMOVPS   Y2, Y1, (CX)(BX*4)
+	VMASKMOVPS   (DX)(BX*4), Y1, Y1
+	VFMADD231PS  Y1, Y0, Y2
+	CMPQ         AX, $0x08
+	JGE          whole12
+	TESTQ        AX, AX
+	JLE          stored12
+	LEAQ         (CX)(BX*4), CX
+	VMOVAPS      X2, X0
+	TESTQ        $0x00000004, AX
+	JZ           two12
+	VMOVUPS      X0, (CX)
+	VEXTRACTF128 $0x01, Y2, X0
+	ADDQ         $0x10, CX
 
+two12:
+	TESTQ     $0x00000002, AX
+	JZ        one12
+	VMOVLPS   X0, (CX)
+	VPERMILPD $0x01, X0, X0
+	ADDQ      $0x08, CX
+
+one12:
+	TESTQ  $0x00000001, AX
+	JZ     stored12
+	VMOVSS X0, (CX)
+	JMP    stored12
+
+whole12:
+	VMOVUPS Y2, (CX)(BX*4)
+
+stored12:
 end:
 	VZEROUPPER
 	RET
@@ -1937,14 +2261,69 @@ rest:
 	VPCMPGTD     indices<>+0(SB), Y1, Y1
 	VMASKMOVPS   (CX)(SI*4), Y1, Y2
 	VMASKMOVPS   (DX)(SI*4), Y1, Y3
-	VMASKMOVPS   (BX)(SI*4), Y1, Y4
-	VBROADCASTSS one<>+0(SB), Y5
-	VSUBPS       Y0, Y5, Y5
-	VFMADD231PS  Y4, Y5, Y2
-	VFMADD231PS  Y4, Y0, Y3
-	VMASKMOVPS   Y2, Y1, (CX)(SI*4)
-	VMASKMOVPS   Y3, Y1, (DX)(SI*4)
+	VMASKMOVPS   (BX)(SI*4), Y1, Y1
+	VBROADCASTSS one<>+0(SB), Y4
+	VSUBPS       Y0, Y4, Y4
+	VFMADD231PS  Y1, Y4, Y2
+	VFMADD231PS  Y1, Y0, Y3
+	CMPQ         AX, $0x08
+	JGE          whole13
+	TESTQ        AX, AX
+	JLE          stored13
+	LEAQ         (CX)(SI*4), CX
+	VMOVAPS      X2, X0
+	TESTQ        $0x00000004, AX
+	JZ           two13
+	VMOVUPS      X0, (CX)
+	VEXTRACTF128 $0x01, Y2, X0
+	ADDQ         $0x10, CX
 
+two13:
+	TESTQ     $0x00000002, AX
+	JZ        one13
+	VMOVLPS   X0, (CX)
+	VPERMILPD $0x01, X0, X0
+	ADDQ      $0x08, CX
+
+one13:
+	TESTQ  $0x00000001, AX
+	JZ     stored13
+	VMOVSS X0, (CX)
+	JMP    stored13
+
+whole13:
+	VMOVUPS Y2, (CX)(SI*4)
+
+stored13:
+	CMPQ         AX, $0x08
+	JGE          whole14
+	TESTQ        AX, AX
+	JLE          stored14
+	LEAQ         (DX)(SI*4), CX
+	VMOVAPS      X3, X0
+	TESTQ        $0x00000004, AX
+	JZ           two14
+	VMOVUPS      X0, (CX)
+	VEXTRACTF128 $0x01, Y3, X0
+	ADDQ         $0x10, CX
+
+two14:
+	TESTQ     $0x00000002, AX
+	JZ        one14
+	VMOVLPS   X0, (CX)
+	VPERMILPD $0x01, X0, X0
+	ADDQ      $0x08, CX
+
+one14:
+	TESTQ  $0x00000001, AX
+	JZ     stored14
+	VMOVSS X0, (CX)
+	JMP    stored14
+
+whole14:
+	VMOVUPS Y3, (DX)(SI*4)
+
+stored14:
 end:
 	VZEROUPPER
 	RET
@@ -1982,10 +2361,37 @@ rest:
 	VMASKMOVPS   (BX)(DI*4), Y0, Y1
 	VMASKMOVPS   (SI)(DI*4), Y0, Y2
 	VSUBPS       Y2, Y1, Y1
-	VMASKMOVPS   (DX)(DI*4), Y0, Y2
-	VMULPS       Y2, Y1, Y1
-	VMASKMOVPS   Y1, Y0, (CX)(DI*4)
+	VMASKMOVPS   (DX)(DI*4), Y0, Y0
+	VMULPS       Y0, Y1, Y1
+	CMPQ         AX, $0x08
+	JGE          whole15
+	TESTQ        AX, AX
+	JLE          stored15
+	LEAQ         (CX)(DI*4), CX
+	VMOVAPS      X1, X0
+	TESTQ        $0x00000004, AX
+	JZ           two15
+	VMOVUPS      X0, (CX)
+	VEXTRACTF128 $0x01, Y1, X0
+	ADDQ         $0x10, CX
 
+two15:
+	TESTQ     $0x00000002, AX
+	JZ        one15
+	VMOVLPS   X0, (CX)
+	VPERMILPD $0x01, X0, X0
+	ADDQ      $0x08, CX
+
+one15:
+	TESTQ  $0x00000001, AX
+	JZ     stored15
+	VMOVSS X0, (CX)
+	JMP    stored15
+
+whole15:
+	VMOVUPS Y1, (CX)(DI*4)
+
+stored15:
 end:
 	VZEROUPPER
 	RET
@@ -2102,11 +2508,66 @@ rest:
 	VBROADCASTSS expLowest<>+0(SB), Y3
 	VCMPPS       $0x15, Y3, Y1, Y1
 	VBLENDVPS    Y1, Y4, Y2, Y4
-	VMASKMOVPS   Y4, Y0, (CX)(DI*4)
-	VMASKMOVPS   (SI)(DI*4), Y0, Y1
-	VADDPS       Y1, Y4, Y4
-	VMASKMOVPS   Y4, Y0, (SI)(DI*4)
+	CMPQ         AX, $0x08
+	JGE          whole16
+	TESTQ        AX, AX
+	JLE          stored16
+	LEAQ         (CX)(DI*4), CX
+	VMOVAPS      X4, X1
+	TESTQ        $0x00000004, AX
+	JZ           two16
+	VMOVUPS      X1, (CX)
+	VEXTRACTF128 $0x01, Y4, X1
+	ADDQ         $0x10, CX
 
+two16:
+	TESTQ     $0x00000002, AX
+	JZ        one16
+	VMOVLPS   X1, (CX)
+	VPERMILPD $0x01, X1, X1
+	ADDQ      $0x08, CX
+
+one16:
+	TESTQ  $0x00000001, AX
+	JZ     stored16
+	VMOVSS X1, (CX)
+	JMP    stored16
+
+whole16:
+	VMOVUPS Y4, (CX)(DI*4)
+
+stored16:
+	VMASKMOVPS   (SI)(DI*4), Y0, Y0
+	VADDPS       Y0, Y4, Y4
+	CMPQ         AX, $0x08
+	JGE          whole17
+	TESTQ        AX, AX
+	JLE          stored17
+	LEAQ         (SI)(DI*4), CX
+	VMOVAPS      X4, X0
+	TESTQ        $0x00000004, AX
+	JZ           two17
+	VMOVUPS      X0, (CX)
+	VEXTRACTF128 $0x01, Y4, X0
+	ADDQ         $0x10, CX
+
+two17:
+	TESTQ     $0x00000002, AX
+	JZ        one17
+	VMOVLPS   X0, (CX)
+	VPERMILPD $0x01, X0, X0
+	ADDQ      $0x08, CX
+
+one17:
+	TESTQ  $0x00000001, AX
+	JZ     stored17
+	VMOVSS X0, (CX)
+	JMP    stored17
+
+whole17:
+	VMOVUPS Y4, (SI)(DI*4)
+
+stored17:
 end:
 	VZEROUPPER
 	RET
@@ -2185,56 +2646,83 @@ rest:
 	VMOVD        AX, X1
 	VPBROADCASTD X1, Y1
 	VPCMPGTD     indices<>+0(SB), Y1, Y1
-	VMASKMOVPS   (DX)(BX*4), Y1, Y2
-	VBROADCASTSS sign<>+0(SB), Y3
-	VORPS        Y3, Y2, Y3
-	VBROADCASTSS expTop<>+0(SB), Y4
-	VMINPS       Y3, Y4, Y3
-	VBROADCASTSS log2e<>+0(SB), Y4
-	VMULPS       Y4, Y3, Y4
-	VROUNDPS     $0x00, Y4, Y4
-	VMOVAPS      Y3, Y5
-	VBROADCASTSS ln2Hi<>+0(SB), Y6
-	VFNMADD231PS Y6, Y4, Y5
-	VBROADCASTSS ln2Lo<>+0(SB), Y6
-	VFNMADD231PS Y6, Y4, Y5
-	VBROADCASTSS exp5<>+0(SB), Y6
-	VBROADCASTSS exp4<>+0(SB), Y7
-	VFMADD213PS  Y7, Y5, Y6
-	VBROADCASTSS exp3<>+0(SB), Y7
-	VFMADD213PS  Y7, Y5, Y6
-	VBROADCASTSS exp2<>+0(SB), Y7
-	VFMADD213PS  Y7, Y5, Y6
-	VBROADCASTSS exp1<>+0(SB), Y7
-	VFMADD213PS  Y7, Y5, Y6
-	VBROADCASTSS exp0<>+0(SB), Y7
-	VFMADD213PS  Y7, Y5, Y6
-	VMULPS       Y5, Y5, Y7
-	VFMADD213PS  Y5, Y7, Y6
-	VBROADCASTSS one<>+0(SB), Y5
-	VADDPS       Y5, Y6, Y6
-	VCVTPS2DQ    Y4, Y4
-	VPSRAD       $0x01, Y4, Y5
-	VPSUBD       Y5, Y4, Y4
-	VPBROADCASTD exponentBias<>+0(SB), Y7
-	VPADDD       Y7, Y5, Y5
-	VPSLLD       $0x17, Y5, Y5
-	VMULPS       Y5, Y6, Y6
-	VPADDD       Y7, Y4, Y4
+	VMASKMOVPS   (DX)(BX*4), Y1, Y1
+	VBROADCASTSS sign<>+0(SB), Y2
+	VORPS        Y2, Y1, Y2
+	VBROADCASTSS expTop<>+0(SB), Y3
+	VMINPS       Y2, Y3, Y2
+	VBROADCASTSS log2e<>+0(SB), Y3
+	VMULPS       Y3, Y2, Y3
+	VROUNDPS     $0x00, Y3, Y3
+	VMOVAPS      Y2, Y4
+	VBROADCASTSS ln2Hi<>+0(SB), Y5
+	VFNMADD231PS Y5, Y3, Y4
+	VBROADCASTSS ln2Lo<>+0(SB), Y5
+	VFNMADD231PS Y5, Y3, Y4
+	VBROADCASTSS exp5<>+0(SB), Y5
+	VBROADCASTSS exp4<>+0(SB), Y6
+	VFMADD213PS  Y6, Y4, Y5
+	VBROADCASTSS exp3<>+0(SB), Y6
+	VFMADD213PS  Y6, Y4, Y5
+	VBROADCASTSS exp2<>+0(SB), Y6
+	VFMADD213PS  Y6, Y4, Y5
+	VBROADCASTSS exp1<>+0(SB), Y6
+	VFMADD213PS  Y6, Y4, Y5
+	VBROADCASTSS exp0<>+0(SB), Y6
+	VFMADD213PS  Y6, Y4, Y5
+	VMULPS       Y4, Y4, Y6
+	VFMADD213PS  Y4, Y6, Y5
+	VBROADCASTSS one<>+0(SB), Y4
+	VADDPS       Y4, Y5, Y5
+	VCVTPS2DQ    Y3, Y3
+	VPSRAD       $0x01, Y3, Y4
+	VPSUBD       Y4, Y3, Y3
+	VPBROADCASTD exponentBias<>+0(SB), Y6
+	VPADDD       Y6, Y4, Y4
 	VPSLLD       $0x17, Y4, Y4
-	VMULPS       Y4, Y6, Y6
-	VXORPS       Y4, Y4, Y4
-	VBROADCASTSS expLowest<>+0(SB), Y5
-	VCMPPS       $0x15, Y5, Y3, Y3
-	VBLENDVPS    Y3, Y6, Y4, Y6
-	VBROADCASTSS one<>+0(SB), Y3
-	VADDPS       Y3, Y6, Y4
-	VDIVPS       Y4, Y3, Y4
-	VMULPS       Y4, Y6, Y3
-	VCMPPS       $0x11, Y0, Y2, Y0
-	VBLENDVPS    Y0, Y3, Y4, Y4
-	VMASKMOVPS   Y4, Y1, (CX)(BX*4)
+	VMULPS       Y4, Y5, Y5
+	VPADDD       Y6, Y3, Y3
+	VPSLLD       $0x17, Y3, Y3
+	VMULPS       Y3, Y5, Y5
+	VXORPS       Y3, Y3, Y3
+	VBROADCASTSS expLowest<>+0(SB), Y4
+	VCMPPS       $0x15, Y4, Y2, Y2
+	VBLENDVPS    Y2, Y5, Y3, Y5
+	VBROADCASTSS one<>+0(SB), Y2
+	VADDPS       Y2, Y5, Y3
+	VDIVPS       Y3, Y2, Y3
+	VMULPS       Y3, Y5, Y2
+	VCMPPS       $0x11, Y0, Y1, Y0
+	VBLENDVPS    Y0, Y2, Y3, Y3
+	CMPQ         AX, $0x08
+	JGE          whole18
+	TESTQ        AX, AX
+	JLE          stored18
+	LEAQ         (CX)(BX*4), CX
+	VMOVAPS      X3, X0
+	TESTQ        $0x00000004, AX
+	JZ           two18
+	VMOVUPS      X0, (CX)
+	VEXTRACTF128 $0x01, Y3, X0
+	ADDQ         $0x10, CX
 
+two18:
+	TESTQ     $0x00000002, AX
+	JZ        one18
+	VMOVLPS   X0, (CX)
+	VPERMILPD $0x01, X0, X0
+	ADDQ      $0x08, CX
+
+one18:
+	TESTQ  $0x00000001, AX
+	JZ     stored18
+	VMOVSS X0, (CX)
+	JMP    stored18
+
+whole18:
+	VMOVUPS Y3, (CX)(BX*4)
+
+stored18:
 end:
 	VZEROUPPER
 	RET
@@ -2296,42 +2784,69 @@ rest:
 	VMOVD        AX, X0
 	VPBROADCASTD X0, Y0
 	VPCMPGTD     indices<>+0(SB), Y0, Y0
-	VMASKMOVPS   (DX)(BX*4), Y0, Y1
-	VBROADCASTSS rootHalf<>+0(SB), Y2
-	VPSUBD       Y2, Y1, Y2
-	VPSRAD       $0x17, Y2, Y2
-	VPSLLD       $0x17, Y2, Y3
-	VPSUBD       Y3, Y1, Y3
-	VCVTDQ2PS    Y2, Y2
-	VBROADCASTSS one<>+0(SB), Y4
-	VADDPS       Y4, Y3, Y5
-	VSUBPS       Y4, Y3, Y3
-	VDIVPS       Y5, Y3, Y3
-	VBROADCASTSS atanh3<>+0(SB), Y5
-	VMULPS       Y3, Y3, Y4
-	VBROADCASTSS atanh2<>+0(SB), Y6
-	VFMADD213PS  Y6, Y4, Y5
-	VBROADCASTSS atanh1<>+0(SB), Y6
-	VFMADD213PS  Y6, Y4, Y5
-	VBROADCASTSS atanh0<>+0(SB), Y6
-	VFMADD213PS  Y6, Y4, Y5
-	VMULPS       Y4, Y5, Y5
-	VFMADD213PS  Y3, Y3, Y5
-	VBROADCASTSS two<>+0(SB), Y3
-	VMULPS       Y3, Y5, Y5
-	VBROADCASTSS ln2Lo<>+0(SB), Y3
-	VFMADD231PS  Y3, Y2, Y5
-	VBROADCASTSS ln2Hi<>+0(SB), Y3
-	VFMADD231PS  Y3, Y2, Y5
-	VBROADCASTSS infinity<>+0(SB), Y2
-	VCMPPS       $0x11, Y2, Y1, Y2
-	VBLENDVPS    Y2, Y5, Y1, Y5
-	VBROADCASTSS smallestNormal<>+0(SB), Y2
-	VBROADCASTSS nan<>+0(SB), Y3
-	VCMPPS       $0x11, Y2, Y1, Y1
-	VBLENDVPS    Y1, Y3, Y5, Y5
-	VMASKMOVPS   Y5, Y0, (CX)(BX*4)
+	VMASKMOVPS   (DX)(BX*4), Y0, Y0
+	VBROADCASTSS rootHalf<>+0(SB), Y1
+	VPSUBD       Y1, Y0, Y1
+	VPSRAD       $0x17, Y1, Y1
+	VPSLLD       $0x17, Y1, Y2
+	VPSUBD       Y2, Y0, Y2
+	VCVTDQ2PS    Y1, Y1
+	VBROADCASTSS one<>+0(SB), Y3
+	VADDPS       Y3, Y2, Y4
+	VSUBPS       Y3, Y2, Y2
+	VDIVPS       Y4, Y2, Y2
+	VBROADCASTSS atanh3<>+0(SB), Y4
+	VMULPS       Y2, Y2, Y3
+	VBROADCASTSS atanh2<>+0(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS atanh1<>+0(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VBROADCASTSS atanh0<>+0(SB), Y5
+	VFMADD213PS  Y5, Y3, Y4
+	VMULPS       Y3, Y4, Y4
+	VFMADD213PS  Y2, Y2, Y4
+	VBROADCASTSS two<>+0(SB), Y2
+	VMULPS       Y2, Y4, Y4
+	VBROADCASTSS ln2Lo<>+0(SB), Y2
+	VFMADD231PS  Y2, Y1, Y4
+	VBROADCASTSS ln2Hi<>+0(SB), Y2
+	VFMADD231PS  Y2, Y1, Y4
+	VBROADCASTSS infinity<>+0(SB), Y1
+	VCMPPS       $0x11, Y1, Y0, Y1
+	VBLENDVPS    Y1, Y4, Y0, Y4
+	VBROADCASTSS smallestNormal<>+0(SB), Y1
+	VBROADCASTSS nan<>+0(SB), Y2
+	VCMPPS       $0x11, Y1, Y0, Y0
+	VBLENDVPS    Y0, Y2, Y4, Y4
+	CMPQ         AX, $0x08
+	JGE          whole19
+	TESTQ        AX, AX
+	JLE          stored19
+	LEAQ         (CX)(BX*4), CX
+	VMOVAPS      X4, X0
+	TESTQ        $0x00000004, AX
+	JZ           two19
+	VMOVUPS      X0, (CX)
+	VEXTRACTF128 $0x01, Y4, X0
+	ADDQ         $0x10, CX
 
+two19:
+	TESTQ     $0x00000002, AX
+	JZ        one19
+	VMOVLPS   X0, (CX)
+	VPERMILPD $0x01, X0, X0
+	ADDQ      $0x08, CX
+
+one19:
+	TESTQ  $0x00000001, AX
+	JZ     stored19
+	VMOVSS X0, (CX)
+	JMP    stored19
+
+whole19:
+	VMOVUPS Y4, (CX)(BX*4)
+
+stored19:
 end:
 	VZEROUPPER
 	RET
@@ -2432,78 +2947,133 @@ rest:
 	VMOVD        AX, X3
 	VPBROADCASTD X3, Y3
 	VPCMPGTD     indices<>+0(SB), Y3, Y3
-	VMASKMOVPS   (BX)(SI*4), Y3, Y4
-	VBROADCASTSS sign<>+0(SB), Y5
-	VORPS        Y5, Y4, Y5
-	VBROADCASTSS expTop<>+0(SB), Y6
-	VMINPS       Y5, Y6, Y6
-	VBROADCASTSS log2e<>+0(SB), Y7
-	VMULPS       Y7, Y6, Y7
-	VROUNDPS     $0x00, Y7, Y7
-	VMOVAPS      Y6, Y8
-	VBROADCASTSS ln2Hi<>+0(SB), Y9
-	VFNMADD231PS Y9, Y7, Y8
-	VBROADCASTSS ln2Lo<>+0(SB), Y9
-	VFNMADD231PS Y9, Y7, Y8
-	VBROADCASTSS exp5<>+0(SB), Y9
-	VBROADCASTSS exp4<>+0(SB), Y10
-	VFMADD213PS  Y10, Y8, Y9
-	VBROADCASTSS exp3<>+0(SB), Y10
-	VFMADD213PS  Y10, Y8, Y9
-	VBROADCASTSS exp2<>+0(SB), Y10
-	VFMADD213PS  Y10, Y8, Y9
-	VBROADCASTSS exp1<>+0(SB), Y10
-	VFMADD213PS  Y10, Y8, Y9
-	VBROADCASTSS exp0<>+0(SB), Y10
-	VFMADD213PS  Y10, Y8, Y9
-	VMULPS       Y8, Y8, Y10
-	VFMADD213PS  Y8, Y10, Y9
-	VBROADCASTSS one<>+0(SB), Y8
-	VADDPS       Y8, Y9, Y9
-	VCVTPS2DQ    Y7, Y7
-	VPSRAD       $0x01, Y7, Y8
-	VPSUBD       Y8, Y7, Y7
-	VPBROADCASTD exponentBias<>+0(SB), Y10
-	VPADDD       Y10, Y8, Y8
-	VPSLLD       $0x17, Y8, Y8
-	VMULPS       Y8, Y9, Y9
-	VPADDD       Y10, Y7, Y7
+	VMASKMOVPS   (BX)(SI*4), Y3, Y3
+	VBROADCASTSS sign<>+0(SB), Y4
+	VORPS        Y4, Y3, Y4
+	VBROADCASTSS expTop<>+0(SB), Y5
+	VMINPS       Y4, Y5, Y5
+	VBROADCASTSS log2e<>+0(SB), Y6
+	VMULPS       Y6, Y5, Y6
+	VROUNDPS     $0x00, Y6, Y6
+	VMOVAPS      Y5, Y7
+	VBROADCASTSS ln2Hi<>+0(SB), Y8
+	VFNMADD231PS Y8, Y6, Y7
+	VBROADCASTSS ln2Lo<>+0(SB), Y8
+	VFNMADD231PS Y8, Y6, Y7
+	VBROADCASTSS exp5<>+0(SB), Y8
+	VBROADCASTSS exp4<>+0(SB), Y9
+	VFMADD213PS  Y9, Y7, Y8
+	VBROADCASTSS exp3<>+0(SB), Y9
+	VFMADD213PS  Y9, Y7, Y8
+	VBROADCASTSS exp2<>+0(SB), Y9
+	VFMADD213PS  Y9, Y7, Y8
+	VBROADCASTSS exp1<>+0(SB), Y9
+	VFMADD213PS  Y9, Y7, Y8
+	VBROADCASTSS exp0<>+0(SB), Y9
+	VFMADD213PS  Y9, Y7, Y8
+	VMULPS       Y7, Y7, Y9
+	VFMADD213PS  Y7, Y9, Y8
+	VBROADCASTSS one<>+0(SB), Y7
+	VADDPS       Y7, Y8, Y8
+	VCVTPS2DQ    Y6, Y6
+	VPSRAD       $0x01, Y6, Y7
+	VPSUBD       Y7, Y6, Y6
+	VPBROADCASTD exponentBias<>+0(SB), Y9
+	VPADDD       Y9, Y7, Y7
 	VPSLLD       $0x17, Y7, Y7
-	VMULPS       Y7, Y9, Y9
-	VXORPS       Y7, Y7, Y7
-	VBROADCASTSS expLowest<>+0(SB), Y8
-	VCMPPS       $0x15, Y8, Y6, Y6
-	VBLENDVPS    Y6, Y9, Y7, Y9
-	VBROADCASTSS one<>+0(SB), Y6
-	VADDPS       Y6, Y9, Y7
-	VDIVPS       Y7, Y6, Y7
-	VMULPS       Y7, Y9, Y6
-	VCMPPS       $0x11, Y2, Y4, Y8
-	VBLENDVPS    Y8, Y6, Y7, Y7
-	VSUBPS       Y0, Y7, Y7
-	VMULPS       Y1, Y7, Y7
-	VBROADCASTSS two<>+0(SB), Y6
+	VMULPS       Y7, Y8, Y8
+	VPADDD       Y9, Y6, Y6
+	VPSLLD       $0x17, Y6, Y6
+	VMULPS       Y6, Y8, Y8
+	VXORPS       Y6, Y6, Y6
+	VBROADCASTSS expLowest<>+0(SB), Y7
+	VCMPPS       $0x15, Y7, Y5, Y5
+	VBLENDVPS    Y5, Y8, Y6, Y8
+	VBROADCASTSS one<>+0(SB), Y5
+	VADDPS       Y5, Y8, Y6
+	VDIVPS       Y6, Y5, Y6
+	VMULPS       Y6, Y8, Y5
+	VCMPPS       $0x11, Y2, Y3, Y7
+	VBLENDVPS    Y7, Y5, Y6, Y6
+	VSUBPS       Y0, Y6, Y6
+	VMULPS       Y1, Y6, Y6
+	VBROADCASTSS two<>+0(SB), Y5
 	VBROADCASTSS one<>+0(SB), Y1
 	VSUBPS       Y0, Y1, Y1
-	VCMPPS       $0x1e, Y2, Y4, Y2
+	VCMPPS       $0x1e, Y2, Y3, Y2
 	VBLENDVPS    Y2, Y1, Y0, Y1
-	VADDPS       Y6, Y9, Y0
-	VDIVPS       Y0, Y9, Y0
-	VBROADCASTSS atanh3<>+0(SB), Y4
+	VADDPS       Y5, Y8, Y0
+	VDIVPS       Y0, Y8, Y0
+	VBROADCASTSS atanh3<>+0(SB), Y3
 	VMULPS       Y0, Y0, Y2
-	VBROADCASTSS atanh2<>+0(SB), Y8
-	VFMADD213PS  Y8, Y2, Y4
-	VBROADCASTSS atanh1<>+0(SB), Y8
-	VFMADD213PS  Y8, Y2, Y4
-	VBROADCASTSS atanh0<>+0(SB), Y8
-	VFMADD213PS  Y8, Y2, Y4
-	VMULPS       Y2, Y4, Y4
-	VFMADD213PS  Y0, Y0, Y4
-	VMULPS       Y6, Y4, Y4
-	VFNMADD231PS Y1, Y5, Y4
-	VMASKMOVPS   Y4, Y3, (CX)(SI*4)
-	VMASKMOVPS   Y7, Y3, (DX)(SI*4)
+	VBROADCASTSS atanh2<>+0(SB), Y7
+	VFMADD213PS  Y7, Y2, Y3
+	VBROADCASTSS atanh1<>+0(SB), Y7
+	VFMADD213PS  Y7, Y2, Y3
+	VBROADCASTSS atanh0<>+0(SB), Y7
+	VFMADD213PS  Y7, Y2, Y3
+	VMULPS       Y2, Y3, Y3
+	VFMADD213PS  Y0, Y0, Y3
+	VMULPS       Y5, Y3, Y3
+	VFNMADD231PS Y1, Y4, Y3
+	CMPQ         AX, $0x08
+	JGE          whole20
+	TESTQ        AX, AX
+	JLE          stored20
+	LEAQ         (CX)(SI*4), CX
+	VMOVAPS      X3, X0
+	TESTQ        $0x00000004, AX
+	JZ           two20
+	VMOVUPS      X0, (CX)
+	VEXTRACTF128 $0x01, Y3, X0
+	ADDQ         $0x10, CX
 
+two20:
+	TESTQ     $0x00000002, AX
+	JZ        one20
+	VMOVLPS   X0, (CX)
+	VPERMILPD $0x01, X0, X0
+	ADDQ      $0x08, CX
+
+one20:
+	TESTQ  $0x00000001, AX
+	JZ     stored20
+	VMOVSS X0, (CX)
+	JMP    stored20
+
+whole20:
+	VMOVUPS Y3, (CX)(SI*4)
+
+stored20:
+	CMPQ         AX, $0x08
+	JGE          whole21
+	TESTQ        AX, AX
+	JLE          stored21
+	LEAQ         (DX)(SI*4), CX
+	VMOVAPS      X6, X0
+	TESTQ        $0x00000004, AX
+	JZ           two21
+	VMOVUPS      X0, (CX)
+	VEXTRACTF128 $0x01, Y6, X0
+	ADDQ         $0x10, CX
+
+two21:
+	TESTQ     $0x00000002, AX
+	JZ        one21
+	VMOVLPS   X0, (CX)
+	VPERMILPD $0x01, X0, X0
+	ADDQ      $0x08, CX
+
+one21:
+	TESTQ  $0x00000001, AX
+	JZ     stored21
+	VMOVSS X0, (CX)
+	JMP    stored21
+
+whole21:
+	VMOVUPS Y6, (DX)(SI*4)
+
+stored21:
 end:
 	VZEROUPPER
 	RET
@@ -2544,11 +3114,66 @@ rest:
 	VMASKMOVPS   (CX)(SI*4), Y1, Y3
 	VCMPPS       $0x1e, Y3, Y2, Y4
 	VBLENDVPS    Y4, Y2, Y3, Y3
-	VMASKMOVPS   Y3, Y1, (CX)(SI*4)
-	VMASKMOVPS   (DX)(SI*4), Y1, Y2
-	VBLENDVPS    Y4, Y0, Y2, Y2
-	VMASKMOVPS   Y2, Y1, (DX)(SI*4)
+	CMPQ         AX, $0x08
+	JGE          whole22
+	TESTQ        AX, AX
+	JLE          stored22
+	LEAQ         (CX)(SI*4), CX
+	VMOVAPS      X3, X2
+	TESTQ        $0x00000004, AX
+	JZ           two22
+	VMOVUPS      X2, (CX)
+	VEXTRACTF128 $0x01, Y3, X2
+	ADDQ         $0x10, CX
 
+two22:
+	TESTQ     $0x00000002, AX
+	JZ        one22
+	VMOVLPS   X2, (CX)
+	VPERMILPD $0x01, X2, X2
+	ADDQ      $0x08, CX
+
+one22:
+	TESTQ  $0x00000001, AX
+	JZ     stored22
+	VMOVSS X2, (CX)
+	JMP    stored22
+
+whole22:
+	VMOVUPS Y3, (CX)(SI*4)
+
+stored22:
+	VMASKMOVPS   (DX)(SI*4), Y1, Y1
+	VBLENDVPS    Y4, Y0, Y1, Y1
+	CMPQ         AX, $0x08
+	JGE          whole23
+	TESTQ        AX, AX
+	JLE          stored23
+	LEAQ         (DX)(SI*4), CX
+	VMOVAPS      X1, X0
+	TESTQ        $0x00000004, AX
+	JZ           two23
+	VMOVUPS      X0, (CX)
+	VEXTRACTF128 $0x01, Y1, X0
+	ADDQ         $0x10, CX
+
+two23:
+	TESTQ     $0x00000002, AX
+	JZ        one23
+	VMOVLPS   X0, (CX)
+	VPERMILPD $0x01, X0, X0
+	ADDQ      $0x08, CX
+
+one23:
+	TESTQ  $0x00000001, AX
+	JZ     stored23
+	VMOVSS X0, (CX)
+	JMP    stored23
+
+whole23:
+	VMOVUPS Y1, (DX)(SI*4)
+
+stored23:
 end:
 	VZEROUPPER
 	RET
@@ -2610,40 +3235,95 @@ rest:
 	VMOVD        AX, X1
 	VPBROADCASTD X1, Y1
 	VPCMPGTD     indices<>+0(SB), Y1, Y1
-	VMOVD        SI, X2
-	VPBROADCASTD X2, Y2
-	VPADDD       Y2, Y2, Y2
-	VPADDD       evens<>+0(SB), Y2, Y2
-	VPADDD       Y0, Y2, Y2
+	VMOVD        SI, X1
+	VPBROADCASTD X1, Y1
+	VPADDD       Y1, Y1, Y1
+	VPADDD       evens<>+0(SB), Y1, Y1
+	VPADDD       Y0, Y1, Y1
 	VMOVUPS      (BX)(SI*8), Y0
-	VMOVUPS      32(BX)(SI*8), Y3
-	VSHUFPS      $0x88, Y3, Y0, Y0
+	VMOVUPS      32(BX)(SI*8), Y2
+	VSHUFPS      $0x88, Y2, Y0, Y0
 	VPERMPD      $0xd8, Y0, Y0
+	VBROADCASTSS whole1<>+0(SB), Y2
+	VPADDD       Y2, Y1, Y2
+	VMOVUPS      4(BX)(SI*8), Y3
+	VMOVUPS      36(BX)(SI*8), Y4
+	VSHUFPS      $0x88, Y4, Y3, Y3
+	VPERMPD      $0xd8, Y3, Y3
+	VCMPPS       $0x16, Y0, Y3, Y4
+	VCMPPS       $0x07, Y0, Y0, Y5
+	VANDPS       Y4, Y5, Y4
+	VBLENDVPS    Y4, Y3, Y0, Y0
+	VBLENDVPS    Y4, Y2, Y1, Y1
 	VBROADCASTSS whole1<>+0(SB), Y3
-	VPADDD       Y3, Y2, Y3
-	VMOVUPS      4(BX)(SI*8), Y4
-	VMOVUPS      36(BX)(SI*8), Y5
-	VSHUFPS      $0x88, Y5, Y4, Y4
-	VPERMPD      $0xd8, Y4, Y4
-	VCMPPS       $0x16, Y0, Y4, Y5
-	VCMPPS       $0x07, Y0, Y0, Y6
-	VANDPS       Y5, Y6, Y5
-	VBLENDVPS    Y5, Y4, Y0, Y0
-	VBLENDVPS    Y5, Y3, Y2, Y2
-	VBROADCASTSS whole1<>+0(SB), Y4
-	VPADDD       Y4, Y3, Y3
-	VMOVUPS      8(BX)(SI*8), Y4
-	VMOVUPS      40(BX)(SI*8), Y5
-	VSHUFPS      $0x88, Y5, Y4, Y4
-	VPERMPD      $0xd8, Y4, Y4
-	VCMPPS       $0x16, Y0, Y4, Y5
-	VCMPPS       $0x07, Y0, Y0, Y6
-	VANDPS       Y5, Y6, Y5
-	VBLENDVPS    Y5, Y4, Y0, Y0
-	VBLENDVPS    Y5, Y3, Y2, Y2
-	VMASKMOVPS   Y0, Y1, (CX)(SI*4)
-	VMASKMOVPS   Y2, Y1, (DX)(SI*4)
+	VPADDD       Y3, Y2, Y2
+	VMOVUPS      8(BX)(SI*8), Y3
+	VMOVUPS      40(BX)(SI*8), Y4
+	VSHUFPS      $0x88, Y4, Y3, Y3
+	VPERMPD      $0xd8, Y3, Y3
+	VCMPPS       $0x16, Y0, Y3, Y4
+	VCMPPS       $0x07, Y0, Y0, Y5
+	VANDPS       Y4, Y5, Y4
+	VBLENDVPS    Y4, Y3, Y0, Y0
+	VBLENDVPS    Y4, Y2, Y1, Y1
+	CMPQ         AX, $0x08
+	JGE          whole24
+	TESTQ        AX, AX
+	JLE          stored24
+	LEAQ         (CX)(SI*4), CX
+	VMOVAPS      X0, X2
+	TESTQ        $0x00000004, AX
+	JZ           two24
+	VMOVUPS      X2, (CX)
+	VEXTRACTF128 $0x01, Y0, X2
+	ADDQ         $0x10, CX
 
+two24:
+	TESTQ     $0x00000002, AX
+	JZ        one24
+	VMOVLPS   X2, (CX)
+	VPERMILPD $0x01, X2, X2
+	ADDQ      $0x08, CX
+
+one24:
+	TESTQ  $0x00000001, AX
+	JZ     stored24
+	VMOVSS X2, (CX)
+	JMP    stored24
+
+whole24:
+	VMOVUPS Y0, (CX)(SI*4)
+
+stored24:
+	CMPQ         AX, $0x08
+	JGE          whole25
+	TESTQ        AX, AX
+	JLE          stored25
+	LEAQ         (DX)(SI*4), CX
+	VMOVAPS      X1, X0
+	TESTQ        $0x00000004, AX
+	JZ           two25
+	VMOVUPS      X0, (CX)
+	VEXTRACTF128 $0x01, Y1, X0
+	ADDQ         $0x10, CX
+
+two25:
+	TESTQ     $0x00000002, AX
+	JZ        one25
+	VMOVLPS   X0, (CX)
+	VPERMILPD $0x01, X0, X0
+	ADDQ      $0x08, CX
+
+one25:
+	TESTQ  $0x00000001, AX
+	JZ     stored25
+	VMOVSS X0, (CX)
+	JMP    stored25
+
+whole25:
+	VMOVUPS Y1, (DX)(SI*4)
+
+stored25:
 end:
 	VZEROUPPER
 	RET
@@ -2689,12 +3369,67 @@ rest:
 	VCMPPS       $0x07, Y2, Y2, Y4
 	VANDPS       Y3, Y4, Y3
 	VBLENDVPS    Y3, Y1, Y2, Y2
-	VMASKMOVPS   Y2, Y0, (CX)(DI*4)
-	VMASKMOVPS   (DX)(DI*4), Y0, Y1
-	VMASKMOVPS   (SI)(DI*4), Y0, Y2
-	VBLENDVPS    Y3, Y2, Y1, Y1
-	VMASKMOVPS   Y1, Y0, (DX)(DI*4)
+	CMPQ         AX, $0x08
+	JGE          whole26
+	TESTQ        AX, AX
+	JLE          stored26
+	LEAQ         (CX)(DI*4), CX
+	VMOVAPS      X2, X1
+	TESTQ        $0x00000004, AX
+	JZ           two26
+	VMOVUPS      X1, (CX)
+	VEXTRACTF128 $0x01, Y2, X1
+	ADDQ         $0x10, CX
 
+two26:
+	TESTQ     $0x00000002, AX
+	JZ        one26
+	VMOVLPS   X1, (CX)
+	VPERMILPD $0x01, X1, X1
+	ADDQ      $0x08, CX
+
+one26:
+	TESTQ  $0x00000001, AX
+	JZ     stored26
+	VMOVSS X1, (CX)
+	JMP    stored26
+
+whole26:
+	VMOVUPS Y2, (CX)(DI*4)
+
+stored26:
+	VMASKMOVPS   (DX)(DI*4), Y0, Y1
+	VMASKMOVPS   (SI)(DI*4), Y0, Y0
+	VBLENDVPS    Y3, Y0, Y1, Y1
+	CMPQ         AX, $0x08
+	JGE          whole27
+	TESTQ        AX, AX
+	JLE          stored27
+	LEAQ         (DX)(DI*4), CX
+	VMOVAPS      X1, X0
+	TESTQ        $0x00000004, AX
+	JZ           two27
+	VMOVUPS      X0, (CX)
+	VEXTRACTF128 $0x01, Y1, X0
+	ADDQ         $0x10, CX
+
+two27:
+	TESTQ     $0x00000002, AX
+	JZ        one27
+	VMOVLPS   X0, (CX)
+	VPERMILPD $0x01, X0, X0
+	ADDQ      $0x08, CX
+
+one27:
+	TESTQ  $0x00000001, AX
+	JZ     stored27
+	VMOVSS X0, (CX)
+	JMP    stored27
+
+whole27:
+	VMOVUPS Y1, (DX)(DI*4)
+
+stored27:
 end:
 	VZEROUPPER
 	RET

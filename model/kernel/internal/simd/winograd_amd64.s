@@ -543,278 +543,1234 @@ DATA winoN2B<>+188(SB)/4, $0x3eaaaaab
 GLOBL winoN2B<>(SB), RODATA|NOPTR, $192
 
 // func winogradWeightsAVX512_3x1(u *float32, freq int, kernels *float32, rows int, count int)
-// Requires: AVX, AVX2, FMA3
+// Requires: AVX, FMA3
 TEXT ·winogradWeightsAVX512_3x1(SB), NOSPLIT, $576-40
-	MOVQ         u+0(FP), AX
-	MOVQ         freq+8(FP), CX
-	SHLQ         $0x02, CX
-	MOVQ         kernels+16(FP), DX
-	MOVQ         rows+24(FP), BX
-	MOVQ         count+32(FP), SI
-	VMOVD        BX, X0
-	VPBROADCASTD X0, Y0
-	VPCMPGTD     indices<>+0(SB), Y0, Y0
-	SHLQ         $0x02, BX
-	LEAQ         (BX)(BX*8), DI
+	MOVQ u+0(FP), AX
+	MOVQ freq+8(FP), CX
+	SHLQ $0x02, CX
+	MOVQ kernels+16(FP), DX
+	MOVQ rows+24(FP), BX
+	MOVQ count+32(FP), SI
+	MOVQ BX, DI
+	SHLQ $0x02, BX
+	LEAQ (BX)(BX*8), R8
 
 channel:
-	MOVQ        DX, R8
-	VMOVUPS     (R8), Y1
-	ADDQ        BX, R8
-	VMOVUPS     Y1, (SP)
-	VMOVUPS     (R8), Y2
-	ADDQ        BX, R8
-	VMOVUPS     (R8), Y3
-	ADDQ        BX, R8
-	VMULPS      winoNA<>+0(SB), Y1, Y4
-	VFMADD231PS winoN2A<>+0(SB), Y3, Y4
-	VMULPS      winoNOA<>+0(SB), Y2, Y5
-	VADDPS      Y5, Y4, Y6
-	VMOVUPS     Y6, 32(SP)
-	VSUBPS      Y5, Y4, Y4
-	VMOVUPS     Y4, 64(SP)
-	VMULPS      winoNB<>+0(SB), Y1, Y1
-	VFMADD231PS winoN2B<>+0(SB), Y3, Y1
-	VMULPS      winoNOB<>+0(SB), Y2, Y2
-	VADDPS      Y2, Y1, Y4
-	VMOVUPS     Y4, 96(SP)
-	VSUBPS      Y2, Y1, Y1
-	VMOVUPS     Y1, 128(SP)
-	VMOVUPS     Y3, 160(SP)
-	VMOVUPS     (R8), Y1
-	ADDQ        BX, R8
-	VMOVUPS     Y1, 192(SP)
-	VMOVUPS     (R8), Y2
-	ADDQ        BX, R8
-	VMOVUPS     (R8), Y3
-	ADDQ        BX, R8
-	VMULPS      winoNA<>+0(SB), Y1, Y4
-	VFMADD231PS winoN2A<>+0(SB), Y3, Y4
-	VMULPS      winoNOA<>+0(SB), Y2, Y5
-	VADDPS      Y5, Y4, Y6
-	VMOVUPS     Y6, 224(SP)
-	VSUBPS      Y5, Y4, Y4
-	VMOVUPS     Y4, 256(SP)
-	VMULPS      winoNB<>+0(SB), Y1, Y1
-	VFMADD231PS winoN2B<>+0(SB), Y3, Y1
-	VMULPS      winoNOB<>+0(SB), Y2, Y2
-	VADDPS      Y2, Y1, Y4
-	VMOVUPS     Y4, 288(SP)
-	VSUBPS      Y2, Y1, Y1
-	VMOVUPS     Y1, 320(SP)
-	VMOVUPS     Y3, 352(SP)
-	VMOVUPS     (R8), Y1
-	ADDQ        BX, R8
-	VMOVUPS     Y1, 384(SP)
-	VMOVUPS     (R8), Y2
-	ADDQ        BX, R8
-	VMOVUPS     (R8), Y3
-	ADDQ        BX, R8
-	VMULPS      winoNA<>+0(SB), Y1, Y4
-	VFMADD231PS winoN2A<>+0(SB), Y3, Y4
-	VMULPS      winoNOA<>+0(SB), Y2, Y5
-	VADDPS      Y5, Y4, Y6
-	VMOVUPS     Y6, 416(SP)
-	VSUBPS      Y5, Y4, Y4
-	VMOVUPS     Y4, 448(SP)
-	VMULPS      winoNB<>+0(SB), Y1, Y1
-	VFMADD231PS winoN2B<>+0(SB), Y3, Y1
-	VMULPS      winoNOB<>+0(SB), Y2, Y2
-	VADDPS      Y2, Y1, Y4
-	VMOVUPS     Y4, 480(SP)
-	VSUBPS      Y2, Y1, Y1
-	VMOVUPS     Y1, 512(SP)
-	VMOVUPS     Y3, 544(SP)
-	IMUL3Q      $0x00000006, CX, R8
-	MOVQ        AX, R9
-	LEAQ        (R8)(R8*2), R10
-	ADDQ        R9, R10
-	VMOVUPS     (SP), Y1
-	VMASKMOVPS  Y1, Y0, (R9)
-	VMOVUPS     192(SP), Y2
-	VMOVUPS     384(SP), Y3
-	VMULPS      winoNA<>+0(SB), Y1, Y4
-	VFMADD231PS winoN2A<>+0(SB), Y3, Y4
-	VMULPS      winoNOA<>+0(SB), Y2, Y5
-	VADDPS      Y5, Y4, Y6
-	VMASKMOVPS  Y6, Y0, (R9)(R8*1)
-	VSUBPS      Y5, Y4, Y4
-	VMASKMOVPS  Y4, Y0, (R9)(R8*2)
-	VMULPS      winoNB<>+0(SB), Y1, Y1
-	VFMADD231PS winoN2B<>+0(SB), Y3, Y1
-	VMULPS      winoNOB<>+0(SB), Y2, Y2
-	VADDPS      Y2, Y1, Y4
-	VMASKMOVPS  Y4, Y0, (R10)
-	VSUBPS      Y2, Y1, Y1
-	VMASKMOVPS  Y1, Y0, (R10)(R8*1)
-	VMASKMOVPS  Y3, Y0, (R10)(R8*2)
-	ADDQ        CX, R9
-	LEAQ        (R8)(R8*2), R10
-	ADDQ        R9, R10
-	VMOVUPS     32(SP), Y1
-	VMASKMOVPS  Y1, Y0, (R9)
-	VMOVUPS     224(SP), Y2
-	VMOVUPS     416(SP), Y3
-	VMULPS      winoNA<>+0(SB), Y1, Y4
-	VFMADD231PS winoN2A<>+0(SB), Y3, Y4
-	VMULPS      winoNOA<>+0(SB), Y2, Y5
-	VADDPS      Y5, Y4, Y6
-	VMASKMOVPS  Y6, Y0, (R9)(R8*1)
-	VSUBPS      Y5, Y4, Y4
-	VMASKMOVPS  Y4, Y0, (R9)(R8*2)
-	VMULPS      winoNB<>+0(SB), Y1, Y1
-	VFMADD231PS winoN2B<>+0(SB), Y3, Y1
-	VMULPS      winoNOB<>+0(SB), Y2, Y2
-	VADDPS      Y2, Y1, Y4
-	VMASKMOVPS  Y4, Y0, (R10)
-	VSUBPS      Y2, Y1, Y1
-	VMASKMOVPS  Y1, Y0, (R10)(R8*1)
-	VMASKMOVPS  Y3, Y0, (R10)(R8*2)
-	ADDQ        CX, R9
-	LEAQ        (R8)(R8*2), R10
-	ADDQ        R9, R10
-	VMOVUPS     64(SP), Y1
-	VMASKMOVPS  Y1, Y0, (R9)
-	VMOVUPS     256(SP), Y2
-	VMOVUPS     448(SP), Y3
-	VMULPS      winoNA<>+0(SB), Y1, Y4
-	VFMADD231PS winoN2A<>+0(SB), Y3, Y4
-	VMULPS      winoNOA<>+0(SB), Y2, Y5
-	VADDPS      Y5, Y4, Y6
-	VMASKMOVPS  Y6, Y0, (R9)(R8*1)
-	VSUBPS      Y5, Y4, Y4
-	VMASKMOVPS  Y4, Y0, (R9)(R8*2)
-	VMULPS      winoNB<>+0(SB), Y1, Y1
-	VFMADD231PS winoN2B<>+0(SB), Y3, Y1
-	VMULPS      winoNOB<>+0(SB), Y2, Y2
-	VADDPS      Y2, Y1, Y4
-	VMASKMOVPS  Y4, Y0, (R10)
-	VSUBPS      Y2, Y1, Y1
-	VMASKMOVPS  Y1, Y0, (R10)(R8*1)
-	VMASKMOVPS  Y3, Y0, (R10)(R8*2)
-	ADDQ        CX, R9
-	LEAQ        (R8)(R8*2), R10
-	ADDQ        R9, R10
-	VMOVUPS     96(SP), Y1
-	VMASKMOVPS  Y1, Y0, (R9)
-	VMOVUPS     288(SP), Y2
-	VMOVUPS     480(SP), Y3
-	VMULPS      winoNA<>+0(SB), Y1, Y4
-	VFMADD231PS winoN2A<>+0(SB), Y3, Y4
-	VMULPS      winoNOA<>+0(SB), Y2, Y5
-	VADDPS      Y5, Y4, Y6
-	VMASKMOVPS  Y6, Y0, (R9)(R8*1)
-	VSUBPS      Y5, Y4, Y4
-	VMASKMOVPS  Y4, Y0, (R9)(R8*2)
-	VMULPS      winoNB<>+0(SB), Y1, Y1
-	VFMADD231PS winoN2B<>+0(SB), Y3, Y1
-	VMULPS      winoNOB<>+0(SB), Y2, Y2
-	VADDPS      Y2, Y1, Y4
-	VMASKMOVPS  Y4, Y0, (R10)
-	VSUBPS      Y2, Y1, Y1
-	VMASKMOVPS  Y1, Y0, (R10)(R8*1)
-	VMASKMOVPS  Y3, Y0, (R10)(R8*2)
-	ADDQ        CX, R9
-	LEAQ        (R8)(R8*2), R10
-	ADDQ        R9, R10
-	VMOVUPS     128(SP), Y1
-	VMASKMOVPS  Y1, Y0, (R9)
-	VMOVUPS     320(SP), Y2
-	VMOVUPS     512(SP), Y3
-	VMULPS      winoNA<>+0(SB), Y1, Y4
-	VFMADD231PS winoN2A<>+0(SB), Y3, Y4
-	VMULPS      winoNOA<>+0(SB), Y2, Y5
-	VADDPS      Y5, Y4, Y6
-	VMASKMOVPS  Y6, Y0, (R9)(R8*1)
-	VSUBPS      Y5, Y4, Y4
-	VMASKMOVPS  Y4, Y0, (R9)(R8*2)
-	VMULPS      winoNB<>+0(SB), Y1, Y1
-	VFMADD231PS winoN2B<>+0(SB), Y3, Y1
-	VMULPS      winoNOB<>+0(SB), Y2, Y2
-	VADDPS      Y2, Y1, Y4
-	VMASKMOVPS  Y4, Y0, (R10)
-	VSUBPS      Y2, Y1, Y1
-	VMASKMOVPS  Y1, Y0, (R10)(R8*1)
-	VMASKMOVPS  Y3, Y0, (R10)(R8*2)
-	ADDQ        CX, R9
-	LEAQ        (R8)(R8*2), R10
-	ADDQ        R9, R10
-	VMOVUPS     160(SP), Y1
-	VMASKMOVPS  Y1, Y0, (R9)
-	VMOVUPS     352(SP), Y2
-	VMOVUPS     544(SP), Y3
-	VMULPS      winoNA<>+0(SB), Y1, Y4
-	VFMADD231PS winoN2A<>+0(SB), Y3, Y4
-	VMULPS      winoNOA<>+0(SB), Y2, Y5
-	VADDPS      Y5, Y4, Y6
-	VMASKMOVPS  Y6, Y0, (R9)(R8*1)
-	VSUBPS      Y5, Y4, Y4
-	VMASKMOVPS  Y4, Y0, (R9)(R8*2)
-	VMULPS      winoNB<>+0(SB), Y1, Y1
-	VFMADD231PS winoN2B<>+0(SB), Y3, Y1
-	VMULPS      winoNOB<>+0(SB), Y2, Y2
-	VADDPS      Y2, Y1, Y4
-	VMASKMOVPS  Y4, Y0, (R10)
-	VSUBPS      Y2, Y1, Y1
-	VMASKMOVPS  Y1, Y0, (R10)(R8*1)
-	VMASKMOVPS  Y3, Y0, (R10)(R8*2)
-	ADDQ        CX, R9
-	ADDQ        DI, DX
-	ADDQ        BX, AX
-	DECQ        SI
-	JNZ         channel
+	MOVQ         DX, R9
+	VMOVUPS      (R9), Y0
+	ADDQ         BX, R9
+	VMOVUPS      Y0, (SP)
+	VMOVUPS      (R9), Y1
+	ADDQ         BX, R9
+	VMOVUPS      (R9), Y2
+	ADDQ         BX, R9
+	VMULPS       winoNA<>+0(SB), Y0, Y3
+	VFMADD231PS  winoN2A<>+0(SB), Y2, Y3
+	VMULPS       winoNOA<>+0(SB), Y1, Y4
+	VADDPS       Y4, Y3, Y5
+	VMOVUPS      Y5, 32(SP)
+	VSUBPS       Y4, Y3, Y3
+	VMOVUPS      Y3, 64(SP)
+	VMULPS       winoNB<>+0(SB), Y0, Y0
+	VFMADD231PS  winoN2B<>+0(SB), Y2, Y0
+	VMULPS       winoNOB<>+0(SB), Y1, Y1
+	VADDPS       Y1, Y0, Y3
+	VMOVUPS      Y3, 96(SP)
+	VSUBPS       Y1, Y0, Y0
+	VMOVUPS      Y0, 128(SP)
+	VMOVUPS      Y2, 160(SP)
+	VMOVUPS      (R9), Y0
+	ADDQ         BX, R9
+	VMOVUPS      Y0, 192(SP)
+	VMOVUPS      (R9), Y1
+	ADDQ         BX, R9
+	VMOVUPS      (R9), Y2
+	ADDQ         BX, R9
+	VMULPS       winoNA<>+0(SB), Y0, Y3
+	VFMADD231PS  winoN2A<>+0(SB), Y2, Y3
+	VMULPS       winoNOA<>+0(SB), Y1, Y4
+	VADDPS       Y4, Y3, Y5
+	VMOVUPS      Y5, 224(SP)
+	VSUBPS       Y4, Y3, Y3
+	VMOVUPS      Y3, 256(SP)
+	VMULPS       winoNB<>+0(SB), Y0, Y0
+	VFMADD231PS  winoN2B<>+0(SB), Y2, Y0
+	VMULPS       winoNOB<>+0(SB), Y1, Y1
+	VADDPS       Y1, Y0, Y3
+	VMOVUPS      Y3, 288(SP)
+	VSUBPS       Y1, Y0, Y0
+	VMOVUPS      Y0, 320(SP)
+	VMOVUPS      Y2, 352(SP)
+	VMOVUPS      (R9), Y0
+	ADDQ         BX, R9
+	VMOVUPS      Y0, 384(SP)
+	VMOVUPS      (R9), Y1
+	ADDQ         BX, R9
+	VMOVUPS      (R9), Y2
+	ADDQ         BX, R9
+	VMULPS       winoNA<>+0(SB), Y0, Y3
+	VFMADD231PS  winoN2A<>+0(SB), Y2, Y3
+	VMULPS       winoNOA<>+0(SB), Y1, Y4
+	VADDPS       Y4, Y3, Y5
+	VMOVUPS      Y5, 416(SP)
+	VSUBPS       Y4, Y3, Y3
+	VMOVUPS      Y3, 448(SP)
+	VMULPS       winoNB<>+0(SB), Y0, Y0
+	VFMADD231PS  winoN2B<>+0(SB), Y2, Y0
+	VMULPS       winoNOB<>+0(SB), Y1, Y1
+	VADDPS       Y1, Y0, Y3
+	VMOVUPS      Y3, 480(SP)
+	VSUBPS       Y1, Y0, Y0
+	VMOVUPS      Y0, 512(SP)
+	VMOVUPS      Y2, 544(SP)
+	IMUL3Q       $0x00000006, CX, R9
+	MOVQ         AX, R10
+	LEAQ         (R9)(R9*2), R11
+	ADDQ         R10, R11
+	VMOVUPS      (SP), Y0
+	CMPQ         DI, $0x08
+	JGE          whole1
+	TESTQ        DI, DI
+	JLE          stored1
+	LEAQ         (R10), R12
+	VMOVAPS      X0, X1
+	TESTQ        $0x00000004, DI
+	JZ           two1
+	VMOVUPS      X1, (R12)
+	VEXTRACTF128 $0x01, Y0, X1
+	ADDQ         $0x10, R12
+
+two1:
+	TESTQ     $0x00000002, DI
+	JZ        one1
+	VMOVLPS   X1, (R12)
+	VPERMILPD $0x01, X1, X1
+	ADDQ      $0x08, R12
+
+one1:
+	TESTQ  $0x00000001, DI
+	JZ     stored1
+	VMOVSS X1, (R12)
+	JMP    stored1
+
+whole1:
+	VMOVUPS Y0, (R10)
+
+stored1:
+	VMOVUPS      192(SP), Y1
+	VMOVUPS      384(SP), Y2
+	VMULPS       winoNA<>+0(SB), Y0, Y3
+	VFMADD231PS  winoN2A<>+0(SB), Y2, Y3
+	VMULPS       winoNOA<>+0(SB), Y1, Y4
+	VADDPS       Y4, Y3, Y5
+	CMPQ         DI, $0x08
+	JGE          whole2
+	TESTQ        DI, DI
+	JLE          stored2
+	LEAQ         (R10)(R9*1), R12
+	VMOVAPS      X5, X6
+	TESTQ        $0x00000004, DI
+	JZ           two2
+	VMOVUPS      X6, (R12)
+	VEXTRACTF128 $0x01, Y5, X6
+	ADDQ         $0x10, R12
+
+two2:
+	TESTQ     $0x00000002, DI
+	JZ        one2
+	VMOVLPS   X6, (R12)
+	VPERMILPD $0x01, X6, X6
+	ADDQ      $0x08, R12
+
+one2:
+	TESTQ  $0x00000001, DI
+	JZ     stored2
+	VMOVSS X6, (R12)
+	JMP    stored2
+
+whole2:
+	VMOVUPS Y5, (R10)(R9*1)
+
+stored2:
+	VSUBPS       Y4, Y3, Y3
+	CMPQ         DI, $0x08
+	JGE          whole3
+	TESTQ        DI, DI
+	JLE          stored3
+	LEAQ         (R10)(R9*2), R12
+	VMOVAPS      X3, X4
+	TESTQ        $0x00000004, DI
+	JZ           two3
+	VMOVUPS      X4, (R12)
+	VEXTRACTF128 $0x01, Y3, X4
+	ADDQ         $0x10, R12
+
+two3:
+	TESTQ     $0x00000002, DI
+	JZ        one3
+	VMOVLPS   X4, (R12)
+	VPERMILPD $0x01, X4, X4
+	ADDQ      $0x08, R12
+
+one3:
+	TESTQ  $0x00000001, DI
+	JZ     stored3
+	VMOVSS X4, (R12)
+	JMP    stored3
+
+whole3:
+	VMOVUPS Y3, (R10)(R9*2)
+
+stored3:
+	VMULPS       winoNB<>+0(SB), Y0, Y0
+	VFMADD231PS  winoN2B<>+0(SB), Y2, Y0
+	VMULPS       winoNOB<>+0(SB), Y1, Y1
+	VADDPS       Y1, Y0, Y3
+	CMPQ         DI, $0x08
+	JGE          whole4
+	TESTQ        DI, DI
+	JLE          stored4
+	LEAQ         (R11), R12
+	VMOVAPS      X3, X4
+	TESTQ        $0x00000004, DI
+	JZ           two4
+	VMOVUPS      X4, (R12)
+	VEXTRACTF128 $0x01, Y3, X4
+	ADDQ         $0x10, R12
+
+two4:
+	TESTQ     $0x00000002, DI
+	JZ        one4
+	VMOVLPS   X4, (R12)
+	VPERMILPD $0x01, X4, X4
+	ADDQ      $0x08, R12
+
+one4:
+	TESTQ  $0x00000001, DI
+	JZ     stored4
+	VMOVSS X4, (R12)
+	JMP    stored4
+
+whole4:
+	VMOVUPS Y3, (R11)
+
+stored4:
+	VSUBPS       Y1, Y0, Y0
+	CMPQ         DI, $0x08
+	JGE          whole5
+	TESTQ        DI, DI
+	JLE          stored5
+	LEAQ         (R11)(R9*1), R12
+	VMOVAPS      X0, X1
+	TESTQ        $0x00000004, DI
+	JZ           two5
+	VMOVUPS      X1, (R12)
+	VEXTRACTF128 $0x01, Y0, X1
+	ADDQ         $0x10, R12
+
+two5:
+	TESTQ     $0x00000002, DI
+	JZ        one5
+	VMOVLPS   X1, (R12)
+	VPERMILPD $0x01, X1, X1
+	ADDQ      $0x08, R12
+
+one5:
+	TESTQ  $0x00000001, DI
+	JZ     stored5
+	VMOVSS X1, (R12)
+	JMP    stored5
+
+whole5:
+	VMOVUPS Y0, (R11)(R9*1)
+
+stored5:
+	CMPQ         DI, $0x08
+	JGE          whole6
+	TESTQ        DI, DI
+	JLE          stored6
+	LEAQ         (R11)(R9*2), R11
+	VMOVAPS      X2, X0
+	TESTQ        $0x00000004, DI
+	JZ           two6
+	VMOVUPS      X0, (R11)
+	VEXTRACTF128 $0x01, Y2, X0
+	ADDQ         $0x10, R11
+
+two6:
+	TESTQ     $0x00000002, DI
+	JZ        one6
+	VMOVLPS   X0, (R11)
+	VPERMILPD $0x01, X0, X0
+	ADDQ      $0x08, R11
+
+one6:
+	TESTQ  $0x00000001, DI
+	JZ     stored6
+	VMOVSS X0, (R11)
+	JMP    stored6
+
+whole6:
+	VMOVUPS Y2, (R11)(R9*2)
+
+stored6:
+	ADDQ         CX, R10
+	LEAQ         (R9)(R9*2), R11
+	ADDQ         R10, R11
+	VMOVUPS      32(SP), Y0
+	CMPQ         DI, $0x08
+	JGE          whole7
+	TESTQ        DI, DI
+	JLE          stored7
+	LEAQ         (R10), R12
+	VMOVAPS      X0, X1
+	TESTQ        $0x00000004, DI
+	JZ           two7
+	VMOVUPS      X1, (R12)
+	VEXTRACTF128 $0x01, Y0, X1
+	ADDQ         $0x10, R12
+
+two7:
+	TESTQ     $0x00000002, DI
+	JZ        one7
+	VMOVLPS   X1, (R12)
+	VPERMILPD $0x01, X1, X1
+	ADDQ      $0x08, R12
+
+one7:
+	TESTQ  $0x00000001, DI
+	JZ     stored7
+	VMOVSS X1, (R12)
+	JMP    stored7
+
+whole7:
+	VMOVUPS Y0, (R10)
+
+stored7:
+	VMOVUPS      224(SP), Y1
+	VMOVUPS      416(SP), Y2
+	VMULPS       winoNA<>+0(SB), Y0, Y3
+	VFMADD231PS  winoN2A<>+0(SB), Y2, Y3
+	VMULPS       winoNOA<>+0(SB), Y1, Y4
+	VADDPS       Y4, Y3, Y5
+	CMPQ         DI, $0x08
+	JGE          whole8
+	TESTQ        DI, DI
+	JLE          stored8
+	LEAQ         (R10)(R9*1), R12
+	VMOVAPS      X5, X6
+	TESTQ        $0x00000004, DI
+	JZ           two8
+	VMOVUPS      X6, (R12)
+	VEXTRACTF128 $0x01, Y5, X6
+	ADDQ         $0x10, R12
+
+two8:
+	TESTQ     $0x00000002, DI
+	JZ        one8
+	VMOVLPS   X6, (R12)
+	VPERMILPD $0x01, X6, X6
+	ADDQ      $0x08, R12
+
+one8:
+	TESTQ  $0x00000001, DI
+	JZ     stored8
+	VMOVSS X6, (R12)
+	JMP    stored8
+
+whole8:
+	VMOVUPS Y5, (R10)(R9*1)
+
+stored8:
+	VSUBPS       Y4, Y3, Y3
+	CMPQ         DI, $0x08
+	JGE          whole9
+	TESTQ        DI, DI
+	JLE          stored9
+	LEAQ         (R10)(R9*2), R12
+	VMOVAPS      X3, X4
+	TESTQ        $0x00000004, DI
+	JZ           two9
+	VMOVUPS      X4, (R12)
+	VEXTRACTF128 $0x01, Y3, X4
+	ADDQ         $0x10, R12
+
+two9:
+	TESTQ     $0x00000002, DI
+	JZ        one9
+	VMOVLPS   X4, (R12)
+	VPERMILPD $0x01, X4, X4
+	ADDQ      $0x08, R12
+
+one9:
+	TESTQ  $0x00000001, DI
+	JZ     stored9
+	VMOVSS X4, (R12)
+	JMP    stored9
+
+whole9:
+	VMOVUPS Y3, (R10)(R9*2)
+
+stored9:
+	VMULPS       winoNB<>+0(SB), Y0, Y0
+	VFMADD231PS  winoN2B<>+0(SB), Y2, Y0
+	VMULPS       winoNOB<>+0(SB), Y1, Y1
+	VADDPS       Y1, Y0, Y3
+	CMPQ         DI, $0x08
+	JGE          whole10
+	TESTQ        DI, DI
+	JLE          stored10
+	LEAQ         (R11), R12
+	VMOVAPS      X3, X4
+	TESTQ        $0x00000004, DI
+	JZ           two10
+	VMOVUPS      X4, (R12)
+	VEXTRACTF128 $0x01, Y3, X4
+	ADDQ         $0x10, R12
+
+two10:
+	TESTQ     $0x00000002, DI
+	JZ        one10
+	VMOVLPS   X4, (R12)
+	VPERMILPD $0x01, X4, X4
+	ADDQ      $0x08, R12
+
+one10:
+	TESTQ  $0x00000001, DI
+	JZ     stored10
+	VMOVSS X4, (R12)
+	JMP    stored10
+
+whole10:
+	VMOVUPS Y3, (R11)
+
+stored10:
+	VSUBPS       Y1, Y0, Y0
+	CMPQ         DI, $0x08
+	JGE          whole11
+	TESTQ        DI, DI
+	JLE          stored11
+	LEAQ         (R11)(R9*1), R12
+	VMOVAPS      X0, X1
+	TESTQ        $0x00000004, DI
+	JZ           two11
+	VMOVUPS      X1, (R12)
+	VEXTRACTF128 $0x01, Y0, X1
+	ADDQ         $0x10, R12
+
+two11:
+	TESTQ     $0x00000002, DI
+	JZ        one11
+	VMOVLPS   X1, (R12)
+	VPERMILPD $0x01, X1, X1
+	ADDQ      $0x08, R12
+
+one11:
+	TESTQ  $0x00000001, DI
+	JZ     stored11
+	VMOVSS X1, (R12)
+	JMP    stored11
+
+whole11:
+	VMOVUPS Y0, (R11)(R9*1)
+
+stored11:
+	CMPQ         DI, $0x08
+	JGE          whole12
+	TESTQ        DI, DI
+	JLE          stored12
+	LEAQ         (R11)(R9*2), R11
+	VMOVAPS      X2, X0
+	TESTQ        $0x00000004, DI
+	JZ           two12
+	VMOVUPS      X0, (R11)
+	VEXTRACTF128 $0x01, Y2, X0
+	ADDQ         $0x10, R11
+
+two12:
+	TESTQ     $0x00000002, DI
+	JZ        one12
+	VMOVLPS   X0, (R11)
+	VPERMILPD $0x01, X0, X0
+	ADDQ      $0x08, R11
+
+one12:
+	TESTQ  $0x00000001, DI
+	JZ     stored12
+	VMOVSS X0, (R11)
+	JMP    stored12
+
+whole12:
+	VMOVUPS Y2, (R11)(R9*2)
+
+stored12:
+	ADDQ         CX, R10
+	LEAQ         (R9)(R9*2), R11
+	ADDQ         R10, R11
+	VMOVUPS      64(SP), Y0
+	CMPQ         DI, $0x08
+	JGE          whole13
+	TESTQ        DI, DI
+	JLE          stored13
+	LEAQ         (R10), R12
+	VMOVAPS      X0, X1
+	TESTQ        $0x00000004, DI
+	JZ           two13
+	VMOVUPS      X1, (R12)
+	VEXTRACTF128 $0x01, Y0, X1
+	ADDQ         $0x10, R12
+
+two13:
+	TESTQ     $0x00000002, DI
+	JZ        one13
+	VMOVLPS   X1, (R12)
+	VPERMILPD $0x01, X1, X1
+	ADDQ      $0x08, R12
+
+one13:
+	TESTQ  $0x00000001, DI
+	JZ     stored13
+	VMOVSS X1, (R12)
+	JMP    stored13
+
+whole13:
+	VMOVUPS Y0, (R10)
+
+stored13:
+	VMOVUPS      256(SP), Y1
+	VMOVUPS      448(SP), Y2
+	VMULPS       winoNA<>+0(SB), Y0, Y3
+	VFMADD231PS  winoN2A<>+0(SB), Y2, Y3
+	VMULPS       winoNOA<>+0(SB), Y1, Y4
+	VADDPS       Y4, Y3, Y5
+	CMPQ         DI, $0x08
+	JGE          whole14
+	TESTQ        DI, DI
+	JLE          stored14
+	LEAQ         (R10)(R9*1), R12
+	VMOVAPS      X5, X6
+	TESTQ        $0x00000004, DI
+	JZ           two14
+	VMOVUPS      X6, (R12)
+	VEXTRACTF128 $0x01, Y5, X6
+	ADDQ         $0x10, R12
+
+two14:
+	TESTQ     $0x00000002, DI
+	JZ        one14
+	VMOVLPS   X6, (R12)
+	VPERMILPD $0x01, X6, X6
+	ADDQ      $0x08, R12
+
+one14:
+	TESTQ  $0x00000001, DI
+	JZ     stored14
+	VMOVSS X6, (R12)
+	JMP    stored14
+
+whole14:
+	VMOVUPS Y5, (R10)(R9*1)
+
+stored14:
+	VSUBPS       Y4, Y3, Y3
+	CMPQ         DI, $0x08
+	JGE          whole15
+	TESTQ        DI, DI
+	JLE          stored15
+	LEAQ         (R10)(R9*2), R12
+	VMOVAPS      X3, X4
+	TESTQ        $0x00000004, DI
+	JZ           two15
+	VMOVUPS      X4, (R12)
+	VEXTRACTF128 $0x01, Y3, X4
+	ADDQ         $0x10, R12
+
+two15:
+	TESTQ     $0x00000002, DI
+	JZ        one15
+	VMOVLPS   X4, (R12)
+	VPERMILPD $0x01, X4, X4
+	ADDQ      $0x08, R12
+
+one15:
+	TESTQ  $0x00000001, DI
+	JZ     stored15
+	VMOVSS X4, (R12)
+	JMP    stored15
+
+whole15:
+	VMOVUPS Y3, (R10)(R9*2)
+
+stored15:
+	VMULPS       winoNB<>+0(SB), Y0, Y0
+	VFMADD231PS  winoN2B<>+0(SB), Y2, Y0
+	VMULPS       winoNOB<>+0(SB), Y1, Y1
+	VADDPS       Y1, Y0, Y3
+	CMPQ         DI, $0x08
+	JGE          whole16
+	TESTQ        DI, DI
+	JLE          stored16
+	LEAQ         (R11), R12
+	VMOVAPS      X3, X4
+	TESTQ        $0x00000004, DI
+	JZ           two16
+	VMOVUPS      X4, (R12)
+	VEXTRACTF128 $0x01, Y3, X4
+	ADDQ         $0x10, R12
+
+two16:
+	TESTQ     $0x00000002, DI
+	JZ        one16
+	VMOVLPS   X4, (R12)
+	VPERMILPD $0x01, X4, X4
+	ADDQ      $0x08, R12
+
+one16:
+	TESTQ  $0x00000001, DI
+	JZ     stored16
+	VMOVSS X4, (R12)
+	JMP    stored16
+
+whole16:
+	VMOVUPS Y3, (R11)
+
+stored16:
+	VSUBPS       Y1, Y0, Y0
+	CMPQ         DI, $0x08
+	JGE          whole17
+	TESTQ        DI, DI
+	JLE          stored17
+	LEAQ         (R11)(R9*1), R12
+	VMOVAPS      X0, X1
+	TESTQ        $0x00000004, DI
+	JZ           two17
+	VMOVUPS      X1, (R12)
+	VEXTRACTF128 $0x01, Y0, X1
+	ADDQ         $0x10, R12
+
+two17:
+	TESTQ     $0x00000002, DI
+	JZ        one17
+	VMOVLPS   X1, (R12)
+	VPERMILPD $0x01, X1, X1
+	ADDQ      $0x08, R12
+
+one17:
+	TESTQ  $0x00000001, DI
+	JZ     stored17
+	VMOVSS X1, (R12)
+	JMP    stored17
+
+whole17:
+	VMOVUPS Y0, (R11)(R9*1)
+
+stored17:
+	CMPQ         DI, $0x08
+	JGE          whole18
+	TESTQ        DI, DI
+	JLE          stored18
+	LEAQ         (R11)(R9*2), R11
+	VMOVAPS      X2, X0
+	TESTQ        $0x00000004, DI
+	JZ           two18
+	VMOVUPS      X0, (R11)
+	VEXTRACTF128 $0x01, Y2, X0
+	ADDQ         $0x10, R11
+
+two18:
+	TESTQ     $0x00000002, DI
+	JZ        one18
+	VMOVLPS   X0, (R11)
+	VPERMILPD $0x01, X0, X0
+	ADDQ      $0x08, R11
+
+one18:
+	TESTQ  $0x00000001, DI
+	JZ     stored18
+	VMOVSS X0, (R11)
+	JMP    stored18
+
+whole18:
+	VMOVUPS Y2, (R11)(R9*2)
+
+stored18:
+	ADDQ         CX, R10
+	LEAQ         (R9)(R9*2), R11
+	ADDQ         R10, R11
+	VMOVUPS      96(SP), Y0
+	CMPQ         DI, $0x08
+	JGE          whole19
+	TESTQ        DI, DI
+	JLE          stored19
+	LEAQ         (R10), R12
+	VMOVAPS      X0, X1
+	TESTQ        $0x00000004, DI
+	JZ           two19
+	VMOVUPS      X1, (R12)
+	VEXTRACTF128 $0x01, Y0, X1
+	ADDQ         $0x10, R12
+
+two19:
+	TESTQ     $0x00000002, DI
+	JZ        one19
+	VMOVLPS   X1, (R12)
+	VPERMILPD $0x01, X1, X1
+	ADDQ      $0x08, R12
+
+one19:
+	TESTQ  $0x00000001, DI
+	JZ     stored19
+	VMOVSS X1, (R12)
+	JMP    stored19
+
+whole19:
+	VMOVUPS Y0, (R10)
+
+stored19:
+	VMOVUPS      288(SP), Y1
+	VMOVUPS      480(SP), Y2
+	VMULPS       winoNA<>+0(SB), Y0, Y3
+	VFMADD231PS  winoN2A<>+0(SB), Y2, Y3
+	VMULPS       winoNOA<>+0(SB), Y1, Y4
+	VADDPS       Y4, Y3, Y5
+	CMPQ         DI, $0x08
+	JGE          whole20
+	TESTQ        DI, DI
+	JLE          stored20
+	LEAQ         (R10)(R9*1), R12
+	VMOVAPS      X5, X6
+	TESTQ        $0x00000004, DI
+	JZ           two20
+	VMOVUPS      X6, (R12)
+	VEXTRACTF128 $0x01, Y5, X6
+	ADDQ         $0x10, R12
+
+two20:
+	TESTQ     $0x00000002, DI
+	JZ        one20
+	VMOVLPS   X6, (R12)
+	VPERMILPD $0x01, X6, X6
+	ADDQ      $0x08, R12
+
+one20:
+	TESTQ  $0x00000001, DI
+	JZ     stored20
+	VMOVSS X6, (R12)
+	JMP    stored20
+
+whole20:
+	VMOVUPS Y5, (R10)(R9*1)
+
+stored20:
+	VSUBPS       Y4, Y3, Y3
+	CMPQ         DI, $0x08
+	JGE          whole21
+	TESTQ        DI, DI
+	JLE          stored21
+	LEAQ         (R10)(R9*2), R12
+	VMOVAPS      X3, X4
+	TESTQ        $0x00000004, DI
+	JZ           two21
+	VMOVUPS      X4, (R12)
+	VEXTRACTF128 $0x01, Y3, X4
+	ADDQ         $0x10, R12
+
+two21:
+	TESTQ     $0x00000002, DI
+	JZ        one21
+	VMOVLPS   X4, (R12)
+	VPERMILPD $0x01, X4, X4
+	ADDQ      $0x08, R12
+
+one21:
+	TESTQ  $0x00000001, DI
+	JZ     stored21
+	VMOVSS X4, (R12)
+	JMP    stored21
+
+whole21:
+	VMOVUPS Y3, (R10)(R9*2)
+
+stored21:
+	VMULPS       winoNB<>+0(SB), Y0, Y0
+	VFMADD231PS  winoN2B<>+0(SB), Y2, Y0
+	VMULPS       winoNOB<>+0(SB), Y1, Y1
+	VADDPS       Y1, Y0, Y3
+	CMPQ         DI, $0x08
+	JGE          whole22
+	TESTQ        DI, DI
+	JLE          stored22
+	LEAQ         (R11), R12
+	VMOVAPS      X3, X4
+	TESTQ        $0x00000004, DI
+	JZ           two22
+	VMOVUPS      X4, (R12)
+	VEXTRACTF128 $0x01, Y3, X4
+	ADDQ         $0x10, R12
+
+two22:
+	TESTQ     $0x00000002, DI
+	JZ        one22
+	VMOVLPS   X4, (R12)
+	VPERMILPD $0x01, X4, X4
+	ADDQ      $0x08, R12
+
+one22:
+	TESTQ  $0x00000001, DI
+	JZ     stored22
+	VMOVSS X4, (R12)
+	JMP    stored22
+
+whole22:
+	VMOVUPS Y3, (R11)
+
+stored22:
+	VSUBPS       Y1, Y0, Y0
+	CMPQ         DI, $0x08
+	JGE          whole23
+	TESTQ        DI, DI
+	JLE          stored23
+	LEAQ         (R11)(R9*1), R12
+	VMOVAPS      X0, X1
+	TESTQ        $0x00000004, DI
+	JZ           two23
+	VMOVUPS      X1, (R12)
+	VEXTRACTF128 $0x01, Y0, X1
+	ADDQ         $0x10, R12
+
+two23:
+	TESTQ     $0x00000002, DI
+	JZ        one23
+	VMOVLPS   X1, (R12)
+	VPERMILPD $0x01, X1, X1
+	ADDQ      $0x08, R12
+
+one23:
+	TESTQ  $0x00000001, DI
+	JZ     stored23
+	VMOVSS X1, (R12)
+	JMP    stored23
+
+whole23:
+	VMOVUPS Y0, (R11)(R9*1)
+
+stored23:
+	CMPQ         DI, $0x08
+	JGE          whole24
+	TESTQ        DI, DI
+	JLE          stored24
+	LEAQ         (R11)(R9*2), R11
+	VMOVAPS      X2, X0
+	TESTQ        $0x00000004, DI
+	JZ           two24
+	VMOVUPS      X0, (R11)
+	VEXTRACTF128 $0x01, Y2, X0
+	ADDQ         $0x10, R11
+
+two24:
+	TESTQ     $0x00000002, DI
+	JZ        one24
+	VMOVLPS   X0, (R11)
+	VPERMILPD $0x01, X0, X0
+	ADDQ      $0x08, R11
+
+one24:
+	TESTQ  $0x00000001, DI
+	JZ     stored24
+	VMOVSS X0, (R11)
+	JMP    stored24
+
+whole24:
+	VMOVUPS Y2, (R11)(R9*2)
+
+stored24:
+	ADDQ         CX, R10
+	LEAQ         (R9)(R9*2), R11
+	ADDQ         R10, R11
+	VMOVUPS      128(SP), Y0
+	CMPQ         DI, $0x08
+	JGE          whole25
+	TESTQ        DI, DI
+	JLE          stored25
+	LEAQ         (R10), R12
+	VMOVAPS      X0, X1
+	TESTQ        $0x00000004, DI
+	JZ           two25
+	VMOVUPS      X1, (R12)
+	VEXTRACTF128 $0x01, Y0, X1
+	ADDQ         $0x10, R12
+
+two25:
+	TESTQ     $0x00000002, DI
+	JZ        one25
+	VMOVLPS   X1, (R12)
+	VPERMILPD $0x01, X1, X1
+	ADDQ      $0x08, R12
+
+one25:
+	TESTQ  $0x00000001, DI
+	JZ     stored25
+	VMOVSS X1, (R12)
+	JMP    stored25
+
+whole25:
+	VMOVUPS Y0, (R10)
+
+stored25:
+	VMOVUPS      320(SP), Y1
+	VMOVUPS      512(SP), Y2
+	VMULPS       winoNA<>+0(SB), Y0, Y3
+	VFMADD231PS  winoN2A<>+0(SB), Y2, Y3
+	VMULPS       winoNOA<>+0(SB), Y1, Y4
+	VADDPS       Y4, Y3, Y5
+	CMPQ         DI, $0x08
+	JGE          whole26
+	TESTQ        DI, DI
+	JLE          stored26
+	LEAQ         (R10)(R9*1), R12
+	VMOVAPS      X5, X6
+	TESTQ        $0x00000004, DI
+	JZ           two26
+	VMOVUPS      X6, (R12)
+	VEXTRACTF128 $0x01, Y5, X6
+	ADDQ         $0x10, R12
+
+two26:
+	TESTQ     $0x00000002, DI
+	JZ        one26
+	VMOVLPS   X6, (R12)
+	VPERMILPD $0x01, X6, X6
+	ADDQ      $0x08, R12
+
+one26:
+	TESTQ  $0x00000001, DI
+	JZ     stored26
+	VMOVSS X6, (R12)
+	JMP    stored26
+
+whole26:
+	VMOVUPS Y5, (R10)(R9*1)
+
+stored26:
+	VSUBPS       Y4, Y3, Y3
+	CMPQ         DI, $0x08
+	JGE          whole27
+	TESTQ        DI, DI
+	JLE          stored27
+	LEAQ         (R10)(R9*2), R12
+	VMOVAPS      X3, X4
+	TESTQ        $0x00000004, DI
+	JZ           two27
+	VMOVUPS      X4, (R12)
+	VEXTRACTF128 $0x01, Y3, X4
+	ADDQ         $0x10, R12
+
+two27:
+	TESTQ     $0x00000002, DI
+	JZ        one27
+	VMOVLPS   X4, (R12)
+	VPERMILPD $0x01, X4, X4
+	ADDQ      $0x08, R12
+
+one27:
+	TESTQ  $0x00000001, DI
+	JZ     stored27
+	VMOVSS X4, (R12)
+	JMP    stored27
+
+whole27:
+	VMOVUPS Y3, (R10)(R9*2)
+
+stored27:
+	VMULPS       winoNB<>+0(SB), Y0, Y0
+	VFMADD231PS  winoN2B<>+0(SB), Y2, Y0
+	VMULPS       winoNOB<>+0(SB), Y1, Y1
+	VADDPS       Y1, Y0, Y3
+	CMPQ         DI, $0x08
+	JGE          whole28
+	TESTQ        DI, DI
+	JLE          stored28
+	LEAQ         (R11), R12
+	VMOVAPS      X3, X4
+	TESTQ        $0x00000004, DI
+	JZ           two28
+	VMOVUPS      X4, (R12)
+	VEXTRACTF128 $0x01, Y3, X4
+	ADDQ         $0x10, R12
+
+two28:
+	TESTQ     $0x00000002, DI
+	JZ        one28
+	VMOVLPS   X4, (R12)
+	VPERMILPD $0x01, X4, X4
+	ADDQ      $0x08, R12
+
+one28:
+	TESTQ  $0x00000001, DI
+	JZ     stored28
+	VMOVSS X4, (R12)
+	JMP    stored28
+
+whole28:
+	VMOVUPS Y3, (R11)
+
+stored28:
+	VSUBPS       Y1, Y0, Y0
+	CMPQ         DI, $0x08
+	JGE          whole29
+	TESTQ        DI, DI
+	JLE          stored29
+	LEAQ         (R11)(R9*1), R12
+	VMOVAPS      X0, X1
+	TESTQ        $0x00000004, DI
+	JZ           two29
+	VMOVUPS      X1, (R12)
+	VEXTRACTF128 $0x01, Y0, X1
+	ADDQ         $0x10, R12
+
+two29:
+	TESTQ     $0x00000002, DI
+	JZ        one29
+	VMOVLPS   X1, (R12)
+	VPERMILPD $0x01, X1, X1
+	ADDQ      $0x08, R12
+
+one29:
+	TESTQ  $0x00000001, DI
+	JZ     stored29
+	VMOVSS X1, (R12)
+	JMP    stored29
+
+whole29:
+	VMOVUPS Y0, (R11)(R9*1)
+
+stored29:
+	CMPQ         DI, $0x08
+	JGE          whole30
+	TESTQ        DI, DI
+	JLE          stored30
+	LEAQ         (R11)(R9*2), R11
+	VMOVAPS      X2, X0
+	TESTQ        $0x00000004, DI
+	JZ           two30
+	VMOVUPS      X0, (R11)
+	VEXTRACTF128 $0x01, Y2, X0
+	ADDQ         $0x10, R11
+
+two30:
+	TESTQ     $0x00000002, DI
+	JZ        one30
+	VMOVLPS   X0, (R11)
+	VPERMILPD $0x01, X0, X0
+	ADDQ      $0x08, R11
+
+one30:
+	TESTQ  $0x00000001, DI
+	JZ     stored30
+	VMOVSS X0, (R11)
+	JMP    stored30
+
+whole30:
+	VMOVUPS Y2, (R11)(R9*2)
+
+stored30:
+	ADDQ         CX, R10
+	LEAQ         (R9)(R9*2), R11
+	ADDQ         R10, R11
+	VMOVUPS      160(SP), Y0
+	CMPQ         DI, $0x08
+	JGE          whole31
+	TESTQ        DI, DI
+	JLE          stored31
+	LEAQ         (R10), R12
+	VMOVAPS      X0, X1
+	TESTQ        $0x00000004, DI
+	JZ           two31
+	VMOVUPS      X1, (R12)
+	VEXTRACTF128 $0x01, Y0, X1
+	ADDQ         $0x10, R12
+
+two31:
+	TESTQ     $0x00000002, DI
+	JZ        one31
+	VMOVLPS   X1, (R12)
+	VPERMILPD $0x01, X1, X1
+	ADDQ      $0x08, R12
+
+one31:
+	TESTQ  $0x00000001, DI
+	JZ     stored31
+	VMOVSS X1, (R12)
+	JMP    stored31
+
+whole31:
+	VMOVUPS Y0, (R10)
+
+stored31:
+	VMOVUPS      352(SP), Y1
+	VMOVUPS      544(SP), Y2
+	VMULPS       winoNA<>+0(SB), Y0, Y3
+	VFMADD231PS  winoN2A<>+0(SB), Y2, Y3
+	VMULPS       winoNOA<>+0(SB), Y1, Y4
+	VADDPS       Y4, Y3, Y5
+	CMPQ         DI, $0x08
+	JGE          whole32
+	TESTQ        DI, DI
+	JLE          stored32
+	LEAQ         (R10)(R9*1), R12
+	VMOVAPS      X5, X6
+	TESTQ        $0x00000004, DI
+	JZ           two32
+	VMOVUPS      X6, (R12)
+	VEXTRACTF128 $0x01, Y5, X6
+	ADDQ         $0x10, R12
+
+two32:
+	TESTQ     $0x00000002, DI
+	JZ        one32
+	VMOVLPS   X6, (R12)
+	VPERMILPD $0x01, X6, X6
+	ADDQ      $0x08, R12
+
+one32:
+	TESTQ  $0x00000001, DI
+	JZ     stored32
+	VMOVSS X6, (R12)
+	JMP    stored32
+
+whole32:
+	VMOVUPS Y5, (R10)(R9*1)
+
+stored32:
+	VSUBPS       Y4, Y3, Y3
+	CMPQ         DI, $0x08
+	JGE          whole33
+	TESTQ        DI, DI
+	JLE          stored33
+	LEAQ         (R10)(R9*2), R12
+	VMOVAPS      X3, X4
+	TESTQ        $0x00000004, DI
+	JZ           two33
+	VMOVUPS      X4, (R12)
+	VEXTRACTF128 $0x01, Y3, X4
+	ADDQ         $0x10, R12
+
+two33:
+	TESTQ     $0x00000002, DI
+	JZ        one33
+	VMOVLPS   X4, (R12)
+	VPERMILPD $0x01, X4, X4
+	ADDQ      $0x08, R12
+
+one33:
+	TESTQ  $0x00000001, DI
+	JZ     stored33
+	VMOVSS X4, (R12)
+	JMP    stored33
+
+whole33:
+	VMOVUPS Y3, (R10)(R9*2)
+
+stored33:
+	VMULPS       winoNB<>+0(SB), Y0, Y0
+	VFMADD231PS  winoN2B<>+0(SB), Y2, Y0
+	VMULPS       winoNOB<>+0(SB), Y1, Y1
+	VADDPS       Y1, Y0, Y3
+	CMPQ         DI, $0x08
+	JGE          whole34
+	TESTQ        DI, DI
+	JLE          stored34
+	LEAQ         (R11), R12
+	VMOVAPS      X3, X4
+	TESTQ        $0x00000004, DI
+	JZ           two34
+	VMOVUPS      X4, (R12)
+	VEXTRACTF128 $0x01, Y3, X4
+	ADDQ         $0x10, R12
+
+two34:
+	TESTQ     $0x00000002, DI
+	JZ        one34
+	VMOVLPS   X4, (R12)
+	VPERMILPD $0x01, X4, X4
+	ADDQ      $0x08, R12
+
+one34:
+	TESTQ  $0x00000001, DI
+	JZ     stored34
+	VMOVSS X4, (R12)
+	JMP    stored34
+
+whole34:
+	VMOVUPS Y3, (R11)
+
+stored34:
+	VSUBPS       Y1, Y0, Y0
+	CMPQ         DI, $0x08
+	JGE          whole35
+	TESTQ        DI, DI
+	JLE          stored35
+	LEAQ         (R11)(R9*1), R12
+	VMOVAPS      X0, X1
+	TESTQ        $0x00000004, DI
+	JZ           two35
+	VMOVUPS      X1, (R12)
+	VEXTRACTF128 $0x01, Y0, X1
+	ADDQ         $0x10, R12
+
+two35:
+	TESTQ     $0x00000002, DI
+	JZ        one35
+	VMOVLPS   X1, (R12)
+	VPERMILPD $0x01, X1, X1
+	ADDQ      $0x08, R12
+
+one35:
+	TESTQ  $0x00000001, DI
+	JZ     stored35
+	VMOVSS X1, (R12)
+	JMP    stored35
+
+whole35:
+	VMOVUPS Y0, (R11)(R9*1)
+
+stored35:
+	CMPQ         DI, $0x08
+	JGE          whole36
+	TESTQ        DI, DI
+	JLE          stored36
+	LEAQ         (R11)(R9*2), R9
+	VMOVAPS      X2, X0
+	TESTQ        $0x00000004, DI
+	JZ           two36
+	VMOVUPS      X0, (R9)
+	VEXTRACTF128 $0x01, Y2, X0
+	ADDQ         $0x10, R9
+
+two36:
+	TESTQ     $0x00000002, DI
+	JZ        one36
+	VMOVLPS   X0, (R9)
+	VPERMILPD $0x01, X0, X0
+	ADDQ      $0x08, R9
+
+one36:
+	TESTQ  $0x00000001, DI
+	JZ     stored36
+	VMOVSS X0, (R9)
+	JMP    stored36
+
+whole36:
+	VMOVUPS Y2, (R11)(R9*2)
+
+stored36:
+	ADDQ CX, R10
+	ADDQ R8, DX
+	ADDQ BX, AX
+	DECQ SI
+	JNZ  channel
 	VZEROUPPER
 	RET
-
-DATA indices<>+0(SB)/4, $0x00000000
-DATA indices<>+4(SB)/4, $0x00000001
-DATA indices<>+8(SB)/4, $0x00000002
-DATA indices<>+12(SB)/4, $0x00000003
-DATA indices<>+16(SB)/4, $0x00000004
-DATA indices<>+20(SB)/4, $0x00000005
-DATA indices<>+24(SB)/4, $0x00000006
-DATA indices<>+28(SB)/4, $0x00000007
-DATA indices<>+32(SB)/4, $0x00000008
-DATA indices<>+36(SB)/4, $0x00000009
-DATA indices<>+40(SB)/4, $0x0000000a
-DATA indices<>+44(SB)/4, $0x0000000b
-DATA indices<>+48(SB)/4, $0x0000000c
-DATA indices<>+52(SB)/4, $0x0000000d
-DATA indices<>+56(SB)/4, $0x0000000e
-DATA indices<>+60(SB)/4, $0x0000000f
-DATA indices<>+64(SB)/4, $0x00000010
-DATA indices<>+68(SB)/4, $0x00000011
-DATA indices<>+72(SB)/4, $0x00000012
-DATA indices<>+76(SB)/4, $0x00000013
-DATA indices<>+80(SB)/4, $0x00000014
-DATA indices<>+84(SB)/4, $0x00000015
-DATA indices<>+88(SB)/4, $0x00000016
-DATA indices<>+92(SB)/4, $0x00000017
-DATA indices<>+96(SB)/4, $0x00000018
-DATA indices<>+100(SB)/4, $0x00000019
-DATA indices<>+104(SB)/4, $0x0000001a
-DATA indices<>+108(SB)/4, $0x0000001b
-DATA indices<>+112(SB)/4, $0x0000001c
-DATA indices<>+116(SB)/4, $0x0000001d
-DATA indices<>+120(SB)/4, $0x0000001e
-DATA indices<>+124(SB)/4, $0x0000001f
-DATA indices<>+128(SB)/4, $0x00000020
-DATA indices<>+132(SB)/4, $0x00000021
-DATA indices<>+136(SB)/4, $0x00000022
-DATA indices<>+140(SB)/4, $0x00000023
-DATA indices<>+144(SB)/4, $0x00000024
-DATA indices<>+148(SB)/4, $0x00000025
-DATA indices<>+152(SB)/4, $0x00000026
-DATA indices<>+156(SB)/4, $0x00000027
-DATA indices<>+160(SB)/4, $0x00000028
-DATA indices<>+164(SB)/4, $0x00000029
-DATA indices<>+168(SB)/4, $0x0000002a
-DATA indices<>+172(SB)/4, $0x0000002b
-DATA indices<>+176(SB)/4, $0x0000002c
-DATA indices<>+180(SB)/4, $0x0000002d
-DATA indices<>+184(SB)/4, $0x0000002e
-DATA indices<>+188(SB)/4, $0x0000002f
-GLOBL indices<>(SB), RODATA|NOPTR, $192
 
 // func winogradInputAVX512_3x1(a *uintptr)
 // Requires: AVX, AVX512F
@@ -1030,6 +1986,56 @@ DATA lanes<>+180(SB)/4, $0x00000010
 DATA lanes<>+184(SB)/4, $0x00000010
 DATA lanes<>+188(SB)/4, $0x00000010
 GLOBL lanes<>(SB), RODATA|NOPTR, $192
+
+DATA indices<>+0(SB)/4, $0x00000000
+DATA indices<>+4(SB)/4, $0x00000001
+DATA indices<>+8(SB)/4, $0x00000002
+DATA indices<>+12(SB)/4, $0x00000003
+DATA indices<>+16(SB)/4, $0x00000004
+DATA indices<>+20(SB)/4, $0x00000005
+DATA indices<>+24(SB)/4, $0x00000006
+DATA indices<>+28(SB)/4, $0x00000007
+DATA indices<>+32(SB)/4, $0x00000008
+DATA indices<>+36(SB)/4, $0x00000009
+DATA indices<>+40(SB)/4, $0x0000000a
+DATA indices<>+44(SB)/4, $0x0000000b
+DATA indices<>+48(SB)/4, $0x0000000c
+DATA indices<>+52(SB)/4, $0x0000000d
+DATA indices<>+56(SB)/4, $0x0000000e
+DATA indices<>+60(SB)/4, $0x0000000f
+DATA indices<>+64(SB)/4, $0x00000010
+DATA indices<>+68(SB)/4, $0x00000011
+DATA indices<>+72(SB)/4, $0x00000012
+DATA indices<>+76(SB)/4, $0x00000013
+DATA indices<>+80(SB)/4, $0x00000014
+DATA indices<>+84(SB)/4, $0x00000015
+DATA indices<>+88(SB)/4, $0x00000016
+DATA indices<>+92(SB)/4, $0x00000017
+DATA indices<>+96(SB)/4, $0x00000018
+DATA indices<>+100(SB)/4, $0x00000019
+DATA indices<>+104(SB)/4, $0x0000001a
+DATA indices<>+108(SB)/4, $0x0000001b
+DATA indices<>+112(SB)/4, $0x0000001c
+DATA indices<>+116(SB)/4, $0x0000001d
+DATA indices<>+120(SB)/4, $0x0000001e
+DATA indices<>+124(SB)/4, $0x0000001f
+DATA indices<>+128(SB)/4, $0x00000020
+DATA indices<>+132(SB)/4, $0x00000021
+DATA indices<>+136(SB)/4, $0x00000022
+DATA indices<>+140(SB)/4, $0x00000023
+DATA indices<>+144(SB)/4, $0x00000024
+DATA indices<>+148(SB)/4, $0x00000025
+DATA indices<>+152(SB)/4, $0x00000026
+DATA indices<>+156(SB)/4, $0x00000027
+DATA indices<>+160(SB)/4, $0x00000028
+DATA indices<>+164(SB)/4, $0x00000029
+DATA indices<>+168(SB)/4, $0x0000002a
+DATA indices<>+172(SB)/4, $0x0000002b
+DATA indices<>+176(SB)/4, $0x0000002c
+DATA indices<>+180(SB)/4, $0x0000002d
+DATA indices<>+184(SB)/4, $0x0000002e
+DATA indices<>+188(SB)/4, $0x0000002f
+GLOBL indices<>(SB), RODATA|NOPTR, $192
 
 DATA spread1_0<>+0(SB)/4, $0x00000000
 DATA spread1_0<>+4(SB)/4, $0x00000004
@@ -1875,9 +2881,14 @@ leaky:
 	VMAXPS       Z4, Z0, Z4
 
 store:
+	MOVQ    56(AX), R13
+	SUBQ    DX, R13
 	VMOVUPS Z7, K1, (R11)
+	LEAQ    -16(R13), R14
 	VMOVUPS Z8, K2, 64(R11)
+	LEAQ    -32(R13), R14
 	VMOVUPS Z3, K3, 128(R11)
+	LEAQ    -48(R13), R13
 	VMOVUPS Z4, K4, 192(R11)
 	MOVQ    40(AX), R13
 	SHLQ    $0x02, R13
@@ -2663,9 +3674,14 @@ leaky:
 	VMAXPS       Z4, Z0, Z4
 
 store:
+	MOVQ    56(AX), R13
+	SUBQ    DX, R13
 	VMOVUPS Z7, K1, (R11)
+	LEAQ    -16(R13), R14
 	VMOVUPS Z8, K2, 64(R11)
+	LEAQ    -32(R13), R14
 	VMOVUPS Z3, K3, 128(R11)
+	LEAQ    -48(R13), R13
 	VMOVUPS Z4, K4, 192(R11)
 	MOVQ    40(AX), R13
 	SHLQ    $0x02, R13
@@ -3448,9 +4464,14 @@ leaky:
 	VMAXPS       Z4, Z0, Z4
 
 store:
+	MOVQ    56(AX), R13
+	SUBQ    DX, R13
 	VMOVUPS Z7, K1, (R11)
+	LEAQ    -16(R13), R14
 	VMOVUPS Z8, K2, 64(R11)
+	LEAQ    -32(R13), R14
 	VMOVUPS Z3, K3, 128(R11)
+	LEAQ    -48(R13), R13
 	VMOVUPS Z4, K4, 192(R11)
 	MOVQ    40(AX), R13
 	SHLQ    $0x02, R13
@@ -3971,153 +4992,851 @@ DATA factorbfaaaaab<>+188(SB)/4, $0xbfaaaaab
 GLOBL factorbfaaaaab<>(SB), RODATA|NOPTR, $192
 
 // func winogradWeightsAVX512_2x1(u *float32, freq int, kernels *float32, rows int, count int)
-// Requires: AVX, AVX2, FMA3
+// Requires: AVX, FMA3
 TEXT ·winogradWeightsAVX512_2x1(SB), NOSPLIT, $320-40
-	MOVQ         u+0(FP), AX
-	MOVQ         freq+8(FP), CX
-	SHLQ         $0x02, CX
-	MOVQ         kernels+16(FP), DX
-	MOVQ         rows+24(FP), BX
-	MOVQ         count+32(FP), SI
-	VMOVD        BX, X0
-	VPBROADCASTD X0, Y0
-	VPCMPGTD     indices<>+0(SB), Y0, Y0
-	SHLQ         $0x02, BX
-	MOVQ         BX, DI
-	SHLQ         $0x02, DI
+	MOVQ u+0(FP), AX
+	MOVQ freq+8(FP), CX
+	SHLQ $0x02, CX
+	MOVQ kernels+16(FP), DX
+	MOVQ rows+24(FP), BX
+	MOVQ count+32(FP), SI
+	MOVQ BX, DI
+	SHLQ $0x02, BX
+	MOVQ BX, R8
+	SHLQ $0x02, R8
 
 channel:
-	MOVQ        DX, R8
-	VMOVUPS     (R8), Y1
-	ADDQ        BX, R8
-	VMOVUPS     (R8), Y2
-	ADDQ        BX, R8
-	VMULPS      factor40000000<>+0(SB), Y1, Y3
-	VMOVUPS     Y3, (SP)
-	VMOVAPS     Y1, Y3
-	VADDPS      Y2, Y3, Y3
-	VMOVUPS     Y3, 32(SP)
-	VMULPS      factorbeaaaaab<>+0(SB), Y1, Y3
-	VFMADD231PS factor3eaaaaab<>+0(SB), Y2, Y3
-	VMOVUPS     Y3, 64(SP)
-	VMULPS      factorc02aaaab<>+0(SB), Y1, Y1
-	VFMADD231PS factorbfaaaaab<>+0(SB), Y2, Y1
-	VMOVUPS     Y1, 96(SP)
-	VMOVAPS     Y2, Y1
-	VMOVUPS     Y1, 128(SP)
-	VMOVUPS     (R8), Y1
-	ADDQ        BX, R8
-	VMOVUPS     (R8), Y2
-	ADDQ        BX, R8
-	VMULPS      factor40000000<>+0(SB), Y1, Y3
-	VMOVUPS     Y3, 160(SP)
-	VMOVAPS     Y1, Y3
-	VADDPS      Y2, Y3, Y3
-	VMOVUPS     Y3, 192(SP)
-	VMULPS      factorbeaaaaab<>+0(SB), Y1, Y3
-	VFMADD231PS factor3eaaaaab<>+0(SB), Y2, Y3
-	VMOVUPS     Y3, 224(SP)
-	VMULPS      factorc02aaaab<>+0(SB), Y1, Y1
-	VFMADD231PS factorbfaaaaab<>+0(SB), Y2, Y1
-	VMOVUPS     Y1, 256(SP)
-	VMOVAPS     Y2, Y1
-	VMOVUPS     Y1, 288(SP)
-	IMUL3Q      $0x00000005, CX, R8
-	MOVQ        AX, R9
-	LEAQ        (R8)(R8*2), R10
-	ADDQ        R9, R10
-	VMOVUPS     (SP), Y1
-	VMOVUPS     160(SP), Y2
-	VMULPS      factor40000000<>+0(SB), Y1, Y3
-	VMASKMOVPS  Y3, Y0, (R9)
-	VMOVAPS     Y1, Y3
-	VADDPS      Y2, Y3, Y3
-	VMASKMOVPS  Y3, Y0, (R9)(R8*1)
-	VMULPS      factorbeaaaaab<>+0(SB), Y1, Y3
-	VFMADD231PS factor3eaaaaab<>+0(SB), Y2, Y3
-	VMASKMOVPS  Y3, Y0, (R9)(R8*2)
-	VMULPS      factorc02aaaab<>+0(SB), Y1, Y1
-	VFMADD231PS factorbfaaaaab<>+0(SB), Y2, Y1
-	VMASKMOVPS  Y1, Y0, (R10)
-	VMOVAPS     Y2, Y1
-	VMASKMOVPS  Y1, Y0, (R10)(R8*1)
-	ADDQ        CX, R9
-	LEAQ        (R8)(R8*2), R10
-	ADDQ        R9, R10
-	VMOVUPS     32(SP), Y1
-	VMOVUPS     192(SP), Y2
-	VMULPS      factor40000000<>+0(SB), Y1, Y3
-	VMASKMOVPS  Y3, Y0, (R9)
-	VMOVAPS     Y1, Y3
-	VADDPS      Y2, Y3, Y3
-	VMASKMOVPS  Y3, Y0, (R9)(R8*1)
-	VMULPS      factorbeaaaaab<>+0(SB), Y1, Y3
-	VFMADD231PS factor3eaaaaab<>+0(SB), Y2, Y3
-	VMASKMOVPS  Y3, Y0, (R9)(R8*2)
-	VMULPS      factorc02aaaab<>+0(SB), Y1, Y1
-	VFMADD231PS factorbfaaaaab<>+0(SB), Y2, Y1
-	VMASKMOVPS  Y1, Y0, (R10)
-	VMOVAPS     Y2, Y1
-	VMASKMOVPS  Y1, Y0, (R10)(R8*1)
-	ADDQ        CX, R9
-	LEAQ        (R8)(R8*2), R10
-	ADDQ        R9, R10
-	VMOVUPS     64(SP), Y1
-	VMOVUPS     224(SP), Y2
-	VMULPS      factor40000000<>+0(SB), Y1, Y3
-	VMASKMOVPS  Y3, Y0, (R9)
-	VMOVAPS     Y1, Y3
-	VADDPS      Y2, Y3, Y3
-	VMASKMOVPS  Y3, Y0, (R9)(R8*1)
-	VMULPS      factorbeaaaaab<>+0(SB), Y1, Y3
-	VFMADD231PS factor3eaaaaab<>+0(SB), Y2, Y3
-	VMASKMOVPS  Y3, Y0, (R9)(R8*2)
-	VMULPS      factorc02aaaab<>+0(SB), Y1, Y1
-	VFMADD231PS factorbfaaaaab<>+0(SB), Y2, Y1
-	VMASKMOVPS  Y1, Y0, (R10)
-	VMOVAPS     Y2, Y1
-	VMASKMOVPS  Y1, Y0, (R10)(R8*1)
-	ADDQ        CX, R9
-	LEAQ        (R8)(R8*2), R10
-	ADDQ        R9, R10
-	VMOVUPS     96(SP), Y1
-	VMOVUPS     256(SP), Y2
-	VMULPS      factor40000000<>+0(SB), Y1, Y3
-	VMASKMOVPS  Y3, Y0, (R9)
-	VMOVAPS     Y1, Y3
-	VADDPS      Y2, Y3, Y3
-	VMASKMOVPS  Y3, Y0, (R9)(R8*1)
-	VMULPS      factorbeaaaaab<>+0(SB), Y1, Y3
-	VFMADD231PS factor3eaaaaab<>+0(SB), Y2, Y3
-	VMASKMOVPS  Y3, Y0, (R9)(R8*2)
-	VMULPS      factorc02aaaab<>+0(SB), Y1, Y1
-	VFMADD231PS factorbfaaaaab<>+0(SB), Y2, Y1
-	VMASKMOVPS  Y1, Y0, (R10)
-	VMOVAPS     Y2, Y1
-	VMASKMOVPS  Y1, Y0, (R10)(R8*1)
-	ADDQ        CX, R9
-	LEAQ        (R8)(R8*2), R10
-	ADDQ        R9, R10
-	VMOVUPS     128(SP), Y1
-	VMOVUPS     288(SP), Y2
-	VMULPS      factor40000000<>+0(SB), Y1, Y3
-	VMASKMOVPS  Y3, Y0, (R9)
-	VMOVAPS     Y1, Y3
-	VADDPS      Y2, Y3, Y3
-	VMASKMOVPS  Y3, Y0, (R9)(R8*1)
-	VMULPS      factorbeaaaaab<>+0(SB), Y1, Y3
-	VFMADD231PS factor3eaaaaab<>+0(SB), Y2, Y3
-	VMASKMOVPS  Y3, Y0, (R9)(R8*2)
-	VMULPS      factorc02aaaab<>+0(SB), Y1, Y1
-	VFMADD231PS factorbfaaaaab<>+0(SB), Y2, Y1
-	VMASKMOVPS  Y1, Y0, (R10)
-	VMOVAPS     Y2, Y1
-	VMASKMOVPS  Y1, Y0, (R10)(R8*1)
-	ADDQ        CX, R9
-	ADDQ        DI, DX
-	ADDQ        BX, AX
-	DECQ        SI
-	JNZ         channel
+	MOVQ         DX, R9
+	VMOVUPS      (R9), Y0
+	ADDQ         BX, R9
+	VMOVUPS      (R9), Y1
+	ADDQ         BX, R9
+	VMULPS       factor40000000<>+0(SB), Y0, Y2
+	VMOVUPS      Y2, (SP)
+	VMOVAPS      Y0, Y2
+	VADDPS       Y1, Y2, Y2
+	VMOVUPS      Y2, 32(SP)
+	VMULPS       factorbeaaaaab<>+0(SB), Y0, Y2
+	VFMADD231PS  factor3eaaaaab<>+0(SB), Y1, Y2
+	VMOVUPS      Y2, 64(SP)
+	VMULPS       factorc02aaaab<>+0(SB), Y0, Y0
+	VFMADD231PS  factorbfaaaaab<>+0(SB), Y1, Y0
+	VMOVUPS      Y0, 96(SP)
+	VMOVAPS      Y1, Y0
+	VMOVUPS      Y0, 128(SP)
+	VMOVUPS      (R9), Y0
+	ADDQ         BX, R9
+	VMOVUPS      (R9), Y1
+	ADDQ         BX, R9
+	VMULPS       factor40000000<>+0(SB), Y0, Y2
+	VMOVUPS      Y2, 160(SP)
+	VMOVAPS      Y0, Y2
+	VADDPS       Y1, Y2, Y2
+	VMOVUPS      Y2, 192(SP)
+	VMULPS       factorbeaaaaab<>+0(SB), Y0, Y2
+	VFMADD231PS  factor3eaaaaab<>+0(SB), Y1, Y2
+	VMOVUPS      Y2, 224(SP)
+	VMULPS       factorc02aaaab<>+0(SB), Y0, Y0
+	VFMADD231PS  factorbfaaaaab<>+0(SB), Y1, Y0
+	VMOVUPS      Y0, 256(SP)
+	VMOVAPS      Y1, Y0
+	VMOVUPS      Y0, 288(SP)
+	IMUL3Q       $0x00000005, CX, R9
+	MOVQ         AX, R10
+	LEAQ         (R9)(R9*2), R11
+	ADDQ         R10, R11
+	VMOVUPS      (SP), Y0
+	VMOVUPS      160(SP), Y1
+	VMULPS       factor40000000<>+0(SB), Y0, Y2
+	CMPQ         DI, $0x08
+	JGE          whole37
+	TESTQ        DI, DI
+	JLE          stored37
+	LEAQ         (R10), R12
+	VMOVAPS      X2, X3
+	TESTQ        $0x00000004, DI
+	JZ           two37
+	VMOVUPS      X3, (R12)
+	VEXTRACTF128 $0x01, Y2, X3
+	ADDQ         $0x10, R12
+
+two37:
+	TESTQ     $0x00000002, DI
+	JZ        one37
+	VMOVLPS   X3, (R12)
+	VPERMILPD $0x01, X3, X3
+	ADDQ      $0x08, R12
+
+one37:
+	TESTQ  $0x00000001, DI
+	JZ     stored37
+	VMOVSS X3, (R12)
+	JMP    stored37
+
+whole37:
+	VMOVUPS Y2, (R10)
+
+stored37:
+	VMOVAPS      Y0, Y2
+	VADDPS       Y1, Y2, Y2
+	CMPQ         DI, $0x08
+	JGE          whole38
+	TESTQ        DI, DI
+	JLE          stored38
+	LEAQ         (R10)(R9*1), R12
+	VMOVAPS      X2, X3
+	TESTQ        $0x00000004, DI
+	JZ           two38
+	VMOVUPS      X3, (R12)
+	VEXTRACTF128 $0x01, Y2, X3
+	ADDQ         $0x10, R12
+
+two38:
+	TESTQ     $0x00000002, DI
+	JZ        one38
+	VMOVLPS   X3, (R12)
+	VPERMILPD $0x01, X3, X3
+	ADDQ      $0x08, R12
+
+one38:
+	TESTQ  $0x00000001, DI
+	JZ     stored38
+	VMOVSS X3, (R12)
+	JMP    stored38
+
+whole38:
+	VMOVUPS Y2, (R10)(R9*1)
+
+stored38:
+	VMULPS       factorbeaaaaab<>+0(SB), Y0, Y2
+	VFMADD231PS  factor3eaaaaab<>+0(SB), Y1, Y2
+	CMPQ         DI, $0x08
+	JGE          whole39
+	TESTQ        DI, DI
+	JLE          stored39
+	LEAQ         (R10)(R9*2), R12
+	VMOVAPS      X2, X3
+	TESTQ        $0x00000004, DI
+	JZ           two39
+	VMOVUPS      X3, (R12)
+	VEXTRACTF128 $0x01, Y2, X3
+	ADDQ         $0x10, R12
+
+two39:
+	TESTQ     $0x00000002, DI
+	JZ        one39
+	VMOVLPS   X3, (R12)
+	VPERMILPD $0x01, X3, X3
+	ADDQ      $0x08, R12
+
+one39:
+	TESTQ  $0x00000001, DI
+	JZ     stored39
+	VMOVSS X3, (R12)
+	JMP    stored39
+
+whole39:
+	VMOVUPS Y2, (R10)(R9*2)
+
+stored39:
+	VMULPS       factorc02aaaab<>+0(SB), Y0, Y0
+	VFMADD231PS  factorbfaaaaab<>+0(SB), Y1, Y0
+	CMPQ         DI, $0x08
+	JGE          whole40
+	TESTQ        DI, DI
+	JLE          stored40
+	LEAQ         (R11), R12
+	VMOVAPS      X0, X2
+	TESTQ        $0x00000004, DI
+	JZ           two40
+	VMOVUPS      X2, (R12)
+	VEXTRACTF128 $0x01, Y0, X2
+	ADDQ         $0x10, R12
+
+two40:
+	TESTQ     $0x00000002, DI
+	JZ        one40
+	VMOVLPS   X2, (R12)
+	VPERMILPD $0x01, X2, X2
+	ADDQ      $0x08, R12
+
+one40:
+	TESTQ  $0x00000001, DI
+	JZ     stored40
+	VMOVSS X2, (R12)
+	JMP    stored40
+
+whole40:
+	VMOVUPS Y0, (R11)
+
+stored40:
+	VMOVAPS      Y1, Y0
+	CMPQ         DI, $0x08
+	JGE          whole41
+	TESTQ        DI, DI
+	JLE          stored41
+	LEAQ         (R11)(R9*1), R11
+	VMOVAPS      X0, X1
+	TESTQ        $0x00000004, DI
+	JZ           two41
+	VMOVUPS      X1, (R11)
+	VEXTRACTF128 $0x01, Y0, X1
+	ADDQ         $0x10, R11
+
+two41:
+	TESTQ     $0x00000002, DI
+	JZ        one41
+	VMOVLPS   X1, (R11)
+	VPERMILPD $0x01, X1, X1
+	ADDQ      $0x08, R11
+
+one41:
+	TESTQ  $0x00000001, DI
+	JZ     stored41
+	VMOVSS X1, (R11)
+	JMP    stored41
+
+whole41:
+	VMOVUPS Y0, (R11)(R9*1)
+
+stored41:
+	ADDQ         CX, R10
+	LEAQ         (R9)(R9*2), R11
+	ADDQ         R10, R11
+	VMOVUPS      32(SP), Y0
+	VMOVUPS      192(SP), Y1
+	VMULPS       factor40000000<>+0(SB), Y0, Y2
+	CMPQ         DI, $0x08
+	JGE          whole42
+	TESTQ        DI, DI
+	JLE          stored42
+	LEAQ         (R10), R12
+	VMOVAPS      X2, X3
+	TESTQ        $0x00000004, DI
+	JZ           two42
+	VMOVUPS      X3, (R12)
+	VEXTRACTF128 $0x01, Y2, X3
+	ADDQ         $0x10, R12
+
+two42:
+	TESTQ     $0x00000002, DI
+	JZ        one42
+	VMOVLPS   X3, (R12)
+	VPERMILPD $0x01, X3, X3
+	ADDQ      $0x08, R12
+
+one42:
+	TESTQ  $0x00000001, DI
+	JZ     stored42
+	VMOVSS X3, (R12)
+	JMP    stored42
+
+whole42:
+	VMOVUPS Y2, (R10)
+
+stored42:
+	VMOVAPS      Y0, Y2
+	VADDPS       Y1, Y2, Y2
+	CMPQ         DI, $0x08
+	JGE          whole43
+	TESTQ        DI, DI
+	JLE          stored43
+	LEAQ         (R10)(R9*1), R12
+	VMOVAPS      X2, X3
+	TESTQ        $0x00000004, DI
+	JZ           two43
+	VMOVUPS      X3, (R12)
+	VEXTRACTF128 $0x01, Y2, X3
+	ADDQ         $0x10, R12
+
+two43:
+	TESTQ     $0x00000002, DI
+	JZ        one43
+	VMOVLPS   X3, (R12)
+	VPERMILPD $0x01, X3, X3
+	ADDQ      $0x08, R12
+
+one43:
+	TESTQ  $0x00000001, DI
+	JZ     stored43
+	VMOVSS X3, (R12)
+	JMP    stored43
+
+whole43:
+	VMOVUPS Y2, (R10)(R9*1)
+
+stored43:
+	VMULPS       factorbeaaaaab<>+0(SB), Y0, Y2
+	VFMADD231PS  factor3eaaaaab<>+0(SB), Y1, Y2
+	CMPQ         DI, $0x08
+	JGE          whole44
+	TESTQ        DI, DI
+	JLE          stored44
+	LEAQ         (R10)(R9*2), R12
+	VMOVAPS      X2, X3
+	TESTQ        $0x00000004, DI
+	JZ           two44
+	VMOVUPS      X3, (R12)
+	VEXTRACTF128 $0x01, Y2, X3
+	ADDQ         $0x10, R12
+
+two44:
+	TESTQ     $0x00000002, DI
+	JZ        one44
+	VMOVLPS   X3, (R12)
+	VPERMILPD $0x01, X3, X3
+	ADDQ      $0x08, R12
+
+one44:
+	TESTQ  $0x00000001, DI
+	JZ     stored44
+	VMOVSS X3, (R12)
+	JMP    stored44
+
+whole44:
+	VMOVUPS Y2, (R10)(R9*2)
+
+stored44:
+	VMULPS       factorc02aaaab<>+0(SB), Y0, Y0
+	VFMADD231PS  factorbfaaaaab<>+0(SB), Y1, Y0
+	CMPQ         DI, $0x08
+	JGE          whole45
+	TESTQ        DI, DI
+	JLE          stored45
+	LEAQ         (R11), R12
+	VMOVAPS      X0, X2
+	TESTQ        $0x00000004, DI
+	JZ           two45
+	VMOVUPS      X2, (R12)
+	VEXTRACTF128 $0x01, Y0, X2
+	ADDQ         $0x10, R12
+
+two45:
+	TESTQ     $0x00000002, DI
+	JZ        one45
+	VMOVLPS   X2, (R12)
+	VPERMILPD $0x01, X2, X2
+	ADDQ      $0x08, R12
+
+one45:
+	TESTQ  $0x00000001, DI
+	JZ     stored45
+	VMOVSS X2, (R12)
+	JMP    stored45
+
+whole45:
+	VMOVUPS Y0, (R11)
+
+stored45:
+	VMOVAPS      Y1, Y0
+	CMPQ         DI, $0x08
+	JGE          whole46
+	TESTQ        DI, DI
+	JLE          stored46
+	LEAQ         (R11)(R9*1), R11
+	VMOVAPS      X0, X1
+	TESTQ        $0x00000004, DI
+	JZ           two46
+	VMOVUPS      X1, (R11)
+	VEXTRACTF128 $0x01, Y0, X1
+	ADDQ         $0x10, R11
+
+two46:
+	TESTQ     $0x00000002, DI
+	JZ        one46
+	VMOVLPS   X1, (R11)
+	VPERMILPD $0x01, X1, X1
+	ADDQ      $0x08, R11
+
+one46:
+	TESTQ  $0x00000001, DI
+	JZ     stored46
+	VMOVSS X1, (R11)
+	JMP    stored46
+
+whole46:
+	VMOVUPS Y0, (R11)(R9*1)
+
+stored46:
+	ADDQ         CX, R10
+	LEAQ         (R9)(R9*2), R11
+	ADDQ         R10, R11
+	VMOVUPS      64(SP), Y0
+	VMOVUPS      224(SP), Y1
+	VMULPS       factor40000000<>+0(SB), Y0, Y2
+	CMPQ         DI, $0x08
+	JGE          whole47
+	TESTQ        DI, DI
+	JLE          stored47
+	LEAQ         (R10), R12
+	VMOVAPS      X2, X3
+	TESTQ        $0x00000004, DI
+	JZ           two47
+	VMOVUPS      X3, (R12)
+	VEXTRACTF128 $0x01, Y2, X3
+	ADDQ         $0x10, R12
+
+two47:
+	TESTQ     $0x00000002, DI
+	JZ        one47
+	VMOVLPS   X3, (R12)
+	VPERMILPD $0x01, X3, X3
+	ADDQ      $0x08, R12
+
+one47:
+	TESTQ  $0x00000001, DI
+	JZ     stored47
+	VMOVSS X3, (R12)
+	JMP    stored47
+
+whole47:
+	VMOVUPS Y2, (R10)
+
+stored47:
+	VMOVAPS      Y0, Y2
+	VADDPS       Y1, Y2, Y2
+	CMPQ         DI, $0x08
+	JGE          whole48
+	TESTQ        DI, DI
+	JLE          stored48
+	LEAQ         (R10)(R9*1), R12
+	VMOVAPS      X2, X3
+	TESTQ        $0x00000004, DI
+	JZ           two48
+	VMOVUPS      X3, (R12)
+	VEXTRACTF128 $0x01, Y2, X3
+	ADDQ         $0x10, R12
+
+two48:
+	TESTQ     $0x00000002, DI
+	JZ        one48
+	VMOVLPS   X3, (R12)
+	VPERMILPD $0x01, X3, X3
+	ADDQ      $0x08, R12
+
+one48:
+	TESTQ  $0x00000001, DI
+	JZ     stored48
+	VMOVSS X3, (R12)
+	JMP    stored48
+
+whole48:
+	VMOVUPS Y2, (R10)(R9*1)
+
+stored48:
+	VMULPS       factorbeaaaaab<>+0(SB), Y0, Y2
+	VFMADD231PS  factor3eaaaaab<>+0(SB), Y1, Y2
+	CMPQ         DI, $0x08
+	JGE          whole49
+	TESTQ        DI, DI
+	JLE          stored49
+	LEAQ         (R10)(R9*2), R12
+	VMOVAPS      X2, X3
+	TESTQ        $0x00000004, DI
+	JZ           two49
+	VMOVUPS      X3, (R12)
+	VEXTRACTF128 $0x01, Y2, X3
+	ADDQ         $0x10, R12
+
+two49:
+	TESTQ     $0x00000002, DI
+	JZ        one49
+	VMOVLPS   X3, (R12)
+	VPERMILPD $0x01, X3, X3
+	ADDQ      $0x08, R12
+
+one49:
+	TESTQ  $0x00000001, DI
+	JZ     stored49
+	VMOVSS X3, (R12)
+	JMP    stored49
+
+whole49:
+	VMOVUPS Y2, (R10)(R9*2)
+
+stored49:
+	VMULPS       factorc02aaaab<>+0(SB), Y0, Y0
+	VFMADD231PS  factorbfaaaaab<>+0(SB), Y1, Y0
+	CMPQ         DI, $0x08
+	JGE          whole50
+	TESTQ        DI, DI
+	JLE          stored50
+	LEAQ         (R11), R12
+	VMOVAPS      X0, X2
+	TESTQ        $0x00000004, DI
+	JZ           two50
+	VMOVUPS      X2, (R12)
+	VEXTRACTF128 $0x01, Y0, X2
+	ADDQ         $0x10, R12
+
+two50:
+	TESTQ     $0x00000002, DI
+	JZ        one50
+	VMOVLPS   X2, (R12)
+	VPERMILPD $0x01, X2, X2
+	ADDQ      $0x08, R12
+
+one50:
+	TESTQ  $0x00000001, DI
+	JZ     stored50
+	VMOVSS X2, (R12)
+	JMP    stored50
+
+whole50:
+	VMOVUPS Y0, (R11)
+
+stored50:
+	VMOVAPS      Y1, Y0
+	CMPQ         DI, $0x08
+	JGE          whole51
+	TESTQ        DI, DI
+	JLE          stored51
+	LEAQ         (R11)(R9*1), R11
+	VMOVAPS      X0, X1
+	TESTQ        $0x00000004, DI
+	JZ           two51
+	VMOVUPS      X1, (R11)
+	VEXTRACTF128 $0x01, Y0, X1
+	ADDQ         $0x10, R11
+
+two51:
+	TESTQ     $0x00000002, DI
+	JZ        one51
+	VMOVLPS   X1, (R11)
+	VPERMILPD $0x01, X1, X1
+	ADDQ      $0x08, R11
+
+one51:
+	TESTQ  $0x00000001, DI
+	JZ     stored51
+	VMOVSS X1, (R11)
+	JMP    stored51
+
+whole51:
+	VMOVUPS Y0, (R11)(R9*1)
+
+stored51:
+	ADDQ         CX, R10
+	LEAQ         (R9)(R9*2), R11
+	ADDQ         R10, R11
+	VMOVUPS      96(SP), Y0
+	VMOVUPS      256(SP), Y1
+	VMULPS       factor40000000<>+0(SB), Y0, Y2
+	CMPQ         DI, $0x08
+	JGE          whole52
+	TESTQ        DI, DI
+	JLE          stored52
+	LEAQ         (R10), R12
+	VMOVAPS      X2, X3
+	TESTQ        $0x00000004, DI
+	JZ           two52
+	VMOVUPS      X3, (R12)
+	VEXTRACTF128 $0x01, Y2, X3
+	ADDQ         $0x10, R12
+
+two52:
+	TESTQ     $0x00000002, DI
+	JZ        one52
+	VMOVLPS   X3, (R12)
+	VPERMILPD $0x01, X3, X3
+	ADDQ      $0x08, R12
+
+one52:
+	TESTQ  $0x00000001, DI
+	JZ     stored52
+	VMOVSS X3, (R12)
+	JMP    stored52
+
+whole52:
+	VMOVUPS Y2, (R10)
+
+stored52:
+	VMOVAPS      Y0, Y2
+	VADDPS       Y1, Y2, Y2
+	CMPQ         DI, $0x08
+	JGE          whole53
+	TESTQ        DI, DI
+	JLE          stored53
+	LEAQ         (R10)(R9*1), R12
+	VMOVAPS      X2, X3
+	TESTQ        $0x00000004, DI
+	JZ           two53
+	VMOVUPS      X3, (R12)
+	VEXTRACTF128 $0x01, Y2, X3
+	ADDQ         $0x10, R12
+
+two53:
+	TESTQ     $0x00000002, DI
+	JZ        one53
+	VMOVLPS   X3, (R12)
+	VPERMILPD $0x01, X3, X3
+	ADDQ      $0x08, R12
+
+one53:
+	TESTQ  $0x00000001, DI
+	JZ     stored53
+	VMOVSS X3, (R12)
+	JMP    stored53
+
+whole53:
+	VMOVUPS Y2, (R10)(R9*1)
+
+stored53:
+	VMULPS       factorbeaaaaab<>+0(SB), Y0, Y2
+	VFMADD231PS  factor3eaaaaab<>+0(SB), Y1, Y2
+	CMPQ         DI, $0x08
+	JGE          whole54
+	TESTQ        DI, DI
+	JLE          stored54
+	LEAQ         (R10)(R9*2), R12
+	VMOVAPS      X2, X3
+	TESTQ        $0x00000004, DI
+	JZ           two54
+	VMOVUPS      X3, (R12)
+	VEXTRACTF128 $0x01, Y2, X3
+	ADDQ         $0x10, R12
+
+two54:
+	TESTQ     $0x00000002, DI
+	JZ        one54
+	VMOVLPS   X3, (R12)
+	VPERMILPD $0x01, X3, X3
+	ADDQ      $0x08, R12
+
+one54:
+	TESTQ  $0x00000001, DI
+	JZ     stored54
+	VMOVSS X3, (R12)
+	JMP    stored54
+
+whole54:
+	VMOVUPS Y2, (R10)(R9*2)
+
+stored54:
+	VMULPS       factorc02aaaab<>+0(SB), Y0, Y0
+	VFMADD231PS  factorbfaaaaab<>+0(SB), Y1, Y0
+	CMPQ         DI, $0x08
+	JGE          whole55
+	TESTQ        DI, DI
+	JLE          stored55
+	LEAQ         (R11), R12
+	VMOVAPS      X0, X2
+	TESTQ        $0x00000004, DI
+	JZ           two55
+	VMOVUPS      X2, (R12)
+	VEXTRACTF128 $0x01, Y0, X2
+	ADDQ         $0x10, R12
+
+two55:
+	TESTQ     $0x00000002, DI
+	JZ        one55
+	VMOVLPS   X2, (R12)
+	VPERMILPD $0x01, X2, X2
+	ADDQ      $0x08, R12
+
+one55:
+	TESTQ  $0x00000001, DI
+	JZ     stored55
+	VMOVSS X2, (R12)
+	JMP    stored55
+
+whole55:
+	VMOVUPS Y0, (R11)
+
+stored55:
+	VMOVAPS      Y1, Y0
+	CMPQ         DI, $0x08
+	JGE          whole56
+	TESTQ        DI, DI
+	JLE          stored56
+	LEAQ         (R11)(R9*1), R11
+	VMOVAPS      X0, X1
+	TESTQ        $0x00000004, DI
+	JZ           two56
+	VMOVUPS      X1, (R11)
+	VEXTRACTF128 $0x01, Y0, X1
+	ADDQ         $0x10, R11
+
+two56:
+	TESTQ     $0x00000002, DI
+	JZ        one56
+	VMOVLPS   X1, (R11)
+	VPERMILPD $0x01, X1, X1
+	ADDQ      $0x08, R11
+
+one56:
+	TESTQ  $0x00000001, DI
+	JZ     stored56
+	VMOVSS X1, (R11)
+	JMP    stored56
+
+whole56:
+	VMOVUPS Y0, (R11)(R9*1)
+
+stored56:
+	ADDQ         CX, R10
+	LEAQ         (R9)(R9*2), R11
+	ADDQ         R10, R11
+	VMOVUPS      128(SP), Y0
+	VMOVUPS      288(SP), Y1
+	VMULPS       factor40000000<>+0(SB), Y0, Y2
+	CMPQ         DI, $0x08
+	JGE          whole57
+	TESTQ        DI, DI
+	JLE          stored57
+	LEAQ         (R10), R12
+	VMOVAPS      X2, X3
+	TESTQ        $0x00000004, DI
+	JZ           two57
+	VMOVUPS      X3, (R12)
+	VEXTRACTF128 $0x01, Y2, X3
+	ADDQ         $0x10, R12
+
+two57:
+	TESTQ     $0x00000002, DI
+	JZ        one57
+	VMOVLPS   X3, (R12)
+	VPERMILPD $0x01, X3, X3
+	ADDQ      $0x08, R12
+
+one57:
+	TESTQ  $0x00000001, DI
+	JZ     stored57
+	VMOVSS X3, (R12)
+	JMP    stored57
+
+whole57:
+	VMOVUPS Y2, (R10)
+
+stored57:
+	VMOVAPS      Y0, Y2
+	VADDPS       Y1, Y2, Y2
+	CMPQ         DI, $0x08
+	JGE          whole58
+	TESTQ        DI, DI
+	JLE          stored58
+	LEAQ         (R10)(R9*1), R12
+	VMOVAPS      X2, X3
+	TESTQ        $0x00000004, DI
+	JZ           two58
+	VMOVUPS      X3, (R12)
+	VEXTRACTF128 $0x01, Y2, X3
+	ADDQ         $0x10, R12
+
+two58:
+	TESTQ     $0x00000002, DI
+	JZ        one58
+	VMOVLPS   X3, (R12)
+	VPERMILPD $0x01, X3, X3
+	ADDQ      $0x08, R12
+
+one58:
+	TESTQ  $0x00000001, DI
+	JZ     stored58
+	VMOVSS X3, (R12)
+	JMP    stored58
+
+whole58:
+	VMOVUPS Y2, (R10)(R9*1)
+
+stored58:
+	VMULPS       factorbeaaaaab<>+0(SB), Y0, Y2
+	VFMADD231PS  factor3eaaaaab<>+0(SB), Y1, Y2
+	CMPQ         DI, $0x08
+	JGE          whole59
+	TESTQ        DI, DI
+	JLE          stored59
+	LEAQ         (R10)(R9*2), R12
+	VMOVAPS      X2, X3
+	TESTQ        $0x00000004, DI
+	JZ           two59
+	VMOVUPS      X3, (R12)
+	VEXTRACTF128 $0x01, Y2, X3
+	ADDQ         $0x10, R12
+
+two59:
+	TESTQ     $0x00000002, DI
+	JZ        one59
+	VMOVLPS   X3, (R12)
+	VPERMILPD $0x01, X3, X3
+	ADDQ      $0x08, R12
+
+one59:
+	TESTQ  $0x00000001, DI
+	JZ     stored59
+	VMOVSS X3, (R12)
+	JMP    stored59
+
+whole59:
+	VMOVUPS Y2, (R10)(R9*2)
+
+stored59:
+	VMULPS       factorc02aaaab<>+0(SB), Y0, Y0
+	VFMADD231PS  factorbfaaaaab<>+0(SB), Y1, Y0
+	CMPQ         DI, $0x08
+	JGE          whole60
+	TESTQ        DI, DI
+	JLE          stored60
+	LEAQ         (R11), R12
+	VMOVAPS      X0, X2
+	TESTQ        $0x00000004, DI
+	JZ           two60
+	VMOVUPS      X2, (R12)
+	VEXTRACTF128 $0x01, Y0, X2
+	ADDQ         $0x10, R12
+
+two60:
+	TESTQ     $0x00000002, DI
+	JZ        one60
+	VMOVLPS   X2, (R12)
+	VPERMILPD $0x01, X2, X2
+	ADDQ      $0x08, R12
+
+one60:
+	TESTQ  $0x00000001, DI
+	JZ     stored60
+	VMOVSS X2, (R12)
+	JMP    stored60
+
+whole60:
+	VMOVUPS Y0, (R11)
+
+stored60:
+	VMOVAPS      Y1, Y0
+	CMPQ         DI, $0x08
+	JGE          whole61
+	TESTQ        DI, DI
+	JLE          stored61
+	LEAQ         (R11)(R9*1), R9
+	VMOVAPS      X0, X1
+	TESTQ        $0x00000004, DI
+	JZ           two61
+	VMOVUPS      X1, (R9)
+	VEXTRACTF128 $0x01, Y0, X1
+	ADDQ         $0x10, R9
+
+two61:
+	TESTQ     $0x00000002, DI
+	JZ        one61
+	VMOVLPS   X1, (R9)
+	VPERMILPD $0x01, X1, X1
+	ADDQ      $0x08, R9
+
+one61:
+	TESTQ  $0x00000001, DI
+	JZ     stored61
+	VMOVSS X1, (R9)
+	JMP    stored61
+
+whole61:
+	VMOVUPS Y0, (R11)(R9*1)
+
+stored61:
+	ADDQ CX, R10
+	ADDQ R8, DX
+	ADDQ BX, AX
+	DECQ SI
+	JNZ  channel
 	VZEROUPPER
 	RET
 
@@ -4817,9 +6536,14 @@ leaky:
 	VMAXPS       Z4, Z0, Z4
 
 store:
+	MOVQ    56(AX), R13
+	SUBQ    DX, R13
 	VMOVUPS Z5, K1, (R11)
+	LEAQ    -16(R13), R14
 	VMOVUPS Z8, K2, 64(R11)
+	LEAQ    -32(R13), R14
 	VMOVUPS Z3, K3, 128(R11)
+	LEAQ    -48(R13), R13
 	VMOVUPS Z4, K4, 192(R11)
 	MOVQ    40(AX), R13
 	SHLQ    $0x02, R13
@@ -5082,226 +6806,1232 @@ block:
 	RET
 
 // func winogradWeightsAVX2_3x1(u *float32, freq int, kernels *float32, rows int, count int)
-// Requires: AVX, AVX2, FMA3
+// Requires: AVX, FMA3
 TEXT ·winogradWeightsAVX2_3x1(SB), NOSPLIT, $576-40
-	MOVQ         u+0(FP), AX
-	MOVQ         freq+8(FP), CX
-	SHLQ         $0x02, CX
-	MOVQ         kernels+16(FP), DX
-	MOVQ         rows+24(FP), BX
-	MOVQ         count+32(FP), SI
-	VMOVD        BX, X0
-	VPBROADCASTD X0, Y0
-	VPCMPGTD     indices<>+0(SB), Y0, Y0
-	SHLQ         $0x02, BX
-	LEAQ         (BX)(BX*8), DI
+	MOVQ u+0(FP), AX
+	MOVQ freq+8(FP), CX
+	SHLQ $0x02, CX
+	MOVQ kernels+16(FP), DX
+	MOVQ rows+24(FP), BX
+	MOVQ count+32(FP), SI
+	MOVQ BX, DI
+	SHLQ $0x02, BX
+	LEAQ (BX)(BX*8), R8
 
 channel:
-	MOVQ        DX, R8
-	VMOVUPS     (R8), Y1
-	ADDQ        BX, R8
-	VMOVUPS     Y1, (SP)
-	VMOVUPS     (R8), Y2
-	ADDQ        BX, R8
-	VMOVUPS     (R8), Y3
-	ADDQ        BX, R8
-	VMULPS      winoNA<>+0(SB), Y1, Y4
-	VFMADD231PS winoN2A<>+0(SB), Y3, Y4
-	VMULPS      winoNOA<>+0(SB), Y2, Y5
-	VADDPS      Y5, Y4, Y6
-	VMOVUPS     Y6, 32(SP)
-	VSUBPS      Y5, Y4, Y4
-	VMOVUPS     Y4, 64(SP)
-	VMULPS      winoNB<>+0(SB), Y1, Y1
-	VFMADD231PS winoN2B<>+0(SB), Y3, Y1
-	VMULPS      winoNOB<>+0(SB), Y2, Y2
-	VADDPS      Y2, Y1, Y4
-	VMOVUPS     Y4, 96(SP)
-	VSUBPS      Y2, Y1, Y1
-	VMOVUPS     Y1, 128(SP)
-	VMOVUPS     Y3, 160(SP)
-	VMOVUPS     (R8), Y1
-	ADDQ        BX, R8
-	VMOVUPS     Y1, 192(SP)
-	VMOVUPS     (R8), Y2
-	ADDQ        BX, R8
-	VMOVUPS     (R8), Y3
-	ADDQ        BX, R8
-	VMULPS      winoNA<>+0(SB), Y1, Y4
-	VFMADD231PS winoN2A<>+0(SB), Y3, Y4
-	VMULPS      winoNOA<>+0(SB), Y2, Y5
-	VADDPS      Y5, Y4, Y6
-	VMOVUPS     Y6, 224(SP)
-	VSUBPS      Y5, Y4, Y4
-	VMOVUPS     Y4, 256(SP)
-	VMULPS      winoNB<>+0(SB), Y1, Y1
-	VFMADD231PS winoN2B<>+0(SB), Y3, Y1
-	VMULPS      winoNOB<>+0(SB), Y2, Y2
-	VADDPS      Y2, Y1, Y4
-	VMOVUPS     Y4, 288(SP)
-	VSUBPS      Y2, Y1, Y1
-	VMOVUPS     Y1, 320(SP)
-	VMOVUPS     Y3, 352(SP)
-	VMOVUPS     (R8), Y1
-	ADDQ        BX, R8
-	VMOVUPS     Y1, 384(SP)
-	VMOVUPS     (R8), Y2
-	ADDQ        BX, R8
-	VMOVUPS     (R8), Y3
-	ADDQ        BX, R8
-	VMULPS      winoNA<>+0(SB), Y1, Y4
-	VFMADD231PS winoN2A<>+0(SB), Y3, Y4
-	VMULPS      winoNOA<>+0(SB), Y2, Y5
-	VADDPS      Y5, Y4, Y6
-	VMOVUPS     Y6, 416(SP)
-	VSUBPS      Y5, Y4, Y4
-	VMOVUPS     Y4, 448(SP)
-	VMULPS      winoNB<>+0(SB), Y1, Y1
-	VFMADD231PS winoN2B<>+0(SB), Y3, Y1
-	VMULPS      winoNOB<>+0(SB), Y2, Y2
-	VADDPS      Y2, Y1, Y4
-	VMOVUPS     Y4, 480(SP)
-	VSUBPS      Y2, Y1, Y1
-	VMOVUPS     Y1, 512(SP)
-	VMOVUPS     Y3, 544(SP)
-	IMUL3Q      $0x00000006, CX, R8
-	MOVQ        AX, R9
-	LEAQ        (R8)(R8*2), R10
-	ADDQ        R9, R10
-	VMOVUPS     (SP), Y1
-	VMASKMOVPS  Y1, Y0, (R9)
-	VMOVUPS     192(SP), Y2
-	VMOVUPS     384(SP), Y3
-	VMULPS      winoNA<>+0(SB), Y1, Y4
-	VFMADD231PS winoN2A<>+0(SB), Y3, Y4
-	VMULPS      winoNOA<>+0(SB), Y2, Y5
-	VADDPS      Y5, Y4, Y6
-	VMASKMOVPS  Y6, Y0, (R9)(R8*1)
-	VSUBPS      Y5, Y4, Y4
-	VMASKMOVPS  Y4, Y0, (R9)(R8*2)
-	VMULPS      winoNB<>+0(SB), Y1, Y1
-	VFMADD231PS winoN2B<>+0(SB), Y3, Y1
-	VMULPS      winoNOB<>+0(SB), Y2, Y2
-	VADDPS      Y2, Y1, Y4
-	VMASKMOVPS  Y4, Y0, (R10)
-	VSUBPS      Y2, Y1, Y1
-	VMASKMOVPS  Y1, Y0, (R10)(R8*1)
-	VMASKMOVPS  Y3, Y0, (R10)(R8*2)
-	ADDQ        CX, R9
-	LEAQ        (R8)(R8*2), R10
-	ADDQ        R9, R10
-	VMOVUPS     32(SP), Y1
-	VMASKMOVPS  Y1, Y0, (R9)
-	VMOVUPS     224(SP), Y2
-	VMOVUPS     416(SP), Y3
-	VMULPS      winoNA<>+0(SB), Y1, Y4
-	VFMADD231PS winoN2A<>+0(SB), Y3, Y4
-	VMULPS      winoNOA<>+0(SB), Y2, Y5
-	VADDPS      Y5, Y4, Y6
-	VMASKMOVPS  Y6, Y0, (R9)(R8*1)
-	VSUBPS      Y5, Y4, Y4
-	VMASKMOVPS  Y4, Y0, (R9)(R8*2)
-	VMULPS      winoNB<>+0(SB), Y1, Y1
-	VFMADD231PS winoN2B<>+0(SB), Y3, Y1
-	VMULPS      winoNOB<>+0(SB), Y2, Y2
-	VADDPS      Y2, Y1, Y4
-	VMASKMOVPS  Y4, Y0, (R10)
-	VSUBPS      Y2, Y1, Y1
-	VMASKMOVPS  Y1, Y0, (R10)(R8*1)
-	VMASKMOVPS  Y3, Y0, (R10)(R8*2)
-	ADDQ        CX, R9
-	LEAQ        (R8)(R8*2), R10
-	ADDQ        R9, R10
-	VMOVUPS     64(SP), Y1
-	VMASKMOVPS  Y1, Y0, (R9)
-	VMOVUPS     256(SP), Y2
-	VMOVUPS     448(SP), Y3
-	VMULPS      winoNA<>+0(SB), Y1, Y4
-	VFMADD231PS winoN2A<>+0(SB), Y3, Y4
-	VMULPS      winoNOA<>+0(SB), Y2, Y5
-	VADDPS      Y5, Y4, Y6
-	VMASKMOVPS  Y6, Y0, (R9)(R8*1)
-	VSUBPS      Y5, Y4, Y4
-	VMASKMOVPS  Y4, Y0, (R9)(R8*2)
-	VMULPS      winoNB<>+0(SB), Y1, Y1
-	VFMADD231PS winoN2B<>+0(SB), Y3, Y1
-	VMULPS      winoNOB<>+0(SB), Y2, Y2
-	VADDPS      Y2, Y1, Y4
-	VMASKMOVPS  Y4, Y0, (R10)
-	VSUBPS      Y2, Y1, Y1
-	VMASKMOVPS  Y1, Y0, (R10)(R8*1)
-	VMASKMOVPS  Y3, Y0, (R10)(R8*2)
-	ADDQ        CX, R9
-	LEAQ        (R8)(R8*2), R10
-	ADDQ        R9, R10
-	VMOVUPS     96(SP), Y1
-	VMASKMOVPS  Y1, Y0, (R9)
-	VMOVUPS     288(SP), Y2
-	VMOVUPS     480(SP), Y3
-	VMULPS      winoNA<>+0(SB), Y1, Y4
-	VFMADD231PS winoN2A<>+0(SB), Y3, Y4
-	VMULPS      winoNOA<>+0(SB), Y2, Y5
-	VADDPS      Y5, Y4, Y6
-	VMASKMOVPS  Y6, Y0, (R9)(R8*1)
-	VSUBPS      Y5, Y4, Y4
-	VMASKMOVPS  Y4, Y0, (R9)(R8*2)
-	VMULPS      winoNB<>+0(SB), Y1, Y1
-	VFMADD231PS winoN2B<>+0(SB), Y3, Y1
-	VMULPS      winoNOB<>+0(SB), Y2, Y2
-	VADDPS      Y2, Y1, Y4
-	VMASKMOVPS  Y4, Y0, (R10)
-	VSUBPS      Y2, Y1, Y1
-	VMASKMOVPS  Y1, Y0, (R10)(R8*1)
-	VMASKMOVPS  Y3, Y0, (R10)(R8*2)
-	ADDQ        CX, R9
-	LEAQ        (R8)(R8*2), R10
-	ADDQ        R9, R10
-	VMOVUPS     128(SP), Y1
-	VMASKMOVPS  Y1, Y0, (R9)
-	VMOVUPS     320(SP), Y2
-	VMOVUPS     512(SP), Y3
-	VMULPS      winoNA<>+0(SB), Y1, Y4
-	VFMADD231PS winoN2A<>+0(SB), Y3, Y4
-	VMULPS      winoNOA<>+0(SB), Y2, Y5
-	VADDPS      Y5, Y4, Y6
-	VMASKMOVPS  Y6, Y0, (R9)(R8*1)
-	VSUBPS      Y5, Y4, Y4
-	VMASKMOVPS  Y4, Y0, (R9)(R8*2)
-	VMULPS      winoNB<>+0(SB), Y1, Y1
-	VFMADD231PS winoN2B<>+0(SB), Y3, Y1
-	VMULPS      winoNOB<>+0(SB), Y2, Y2
-	VADDPS      Y2, Y1, Y4
-	VMASKMOVPS  Y4, Y0, (R10)
-	VSUBPS      Y2, Y1, Y1
-	VMASKMOVPS  Y1, Y0, (R10)(R8*1)
-	VMASKMOVPS  Y3, Y0, (R10)(R8*2)
-	ADDQ        CX, R9
-	LEAQ        (R8)(R8*2), R10
-	ADDQ        R9, R10
-	VMOVUPS     160(SP), Y1
-	VMASKMOVPS  Y1, Y0, (R9)
-	VMOVUPS     352(SP), Y2
-	VMOVUPS     544(SP), Y3
-	VMULPS      winoNA<>+0(SB), Y1, Y4
-	VFMADD231PS winoN2A<>+0(SB), Y3, Y4
-	VMULPS      winoNOA<>+0(SB), Y2, Y5
-	VADDPS      Y5, Y4, Y6
-	VMASKMOVPS  Y6, Y0, (R9)(R8*1)
-	VSUBPS      Y5, Y4, Y4
-	VMASKMOVPS  Y4, Y0, (R9)(R8*2)
-	VMULPS      winoNB<>+0(SB), Y1, Y1
-	VFMADD231PS winoN2B<>+0(SB), Y3, Y1
-	VMULPS      winoNOB<>+0(SB), Y2, Y2
-	VADDPS      Y2, Y1, Y4
-	VMASKMOVPS  Y4, Y0, (R10)
-	VSUBPS      Y2, Y1, Y1
-	VMASKMOVPS  Y1, Y0, (R10)(R8*1)
-	VMASKMOVPS  Y3, Y0, (R10)(R8*2)
-	ADDQ        CX, R9
-	ADDQ        DI, DX
-	ADDQ        BX, AX
-	DECQ        SI
-	JNZ         channel
+	MOVQ         DX, R9
+	VMOVUPS      (R9), Y0
+	ADDQ         BX, R9
+	VMOVUPS      Y0, (SP)
+	VMOVUPS      (R9), Y1
+	ADDQ         BX, R9
+	VMOVUPS      (R9), Y2
+	ADDQ         BX, R9
+	VMULPS       winoNA<>+0(SB), Y0, Y3
+	VFMADD231PS  winoN2A<>+0(SB), Y2, Y3
+	VMULPS       winoNOA<>+0(SB), Y1, Y4
+	VADDPS       Y4, Y3, Y5
+	VMOVUPS      Y5, 32(SP)
+	VSUBPS       Y4, Y3, Y3
+	VMOVUPS      Y3, 64(SP)
+	VMULPS       winoNB<>+0(SB), Y0, Y0
+	VFMADD231PS  winoN2B<>+0(SB), Y2, Y0
+	VMULPS       winoNOB<>+0(SB), Y1, Y1
+	VADDPS       Y1, Y0, Y3
+	VMOVUPS      Y3, 96(SP)
+	VSUBPS       Y1, Y0, Y0
+	VMOVUPS      Y0, 128(SP)
+	VMOVUPS      Y2, 160(SP)
+	VMOVUPS      (R9), Y0
+	ADDQ         BX, R9
+	VMOVUPS      Y0, 192(SP)
+	VMOVUPS      (R9), Y1
+	ADDQ         BX, R9
+	VMOVUPS      (R9), Y2
+	ADDQ         BX, R9
+	VMULPS       winoNA<>+0(SB), Y0, Y3
+	VFMADD231PS  winoN2A<>+0(SB), Y2, Y3
+	VMULPS       winoNOA<>+0(SB), Y1, Y4
+	VADDPS       Y4, Y3, Y5
+	VMOVUPS      Y5, 224(SP)
+	VSUBPS       Y4, Y3, Y3
+	VMOVUPS      Y3, 256(SP)
+	VMULPS       winoNB<>+0(SB), Y0, Y0
+	VFMADD231PS  winoN2B<>+0(SB), Y2, Y0
+	VMULPS       winoNOB<>+0(SB), Y1, Y1
+	VADDPS       Y1, Y0, Y3
+	VMOVUPS      Y3, 288(SP)
+	VSUBPS       Y1, Y0, Y0
+	VMOVUPS      Y0, 320(SP)
+	VMOVUPS      Y2, 352(SP)
+	VMOVUPS      (R9), Y0
+	ADDQ         BX, R9
+	VMOVUPS      Y0, 384(SP)
+	VMOVUPS      (R9), Y1
+	ADDQ         BX, R9
+	VMOVUPS      (R9), Y2
+	ADDQ         BX, R9
+	VMULPS       winoNA<>+0(SB), Y0, Y3
+	VFMADD231PS  winoN2A<>+0(SB), Y2, Y3
+	VMULPS       winoNOA<>+0(SB), Y1, Y4
+	VADDPS       Y4, Y3, Y5
+	VMOVUPS      Y5, 416(SP)
+	VSUBPS       Y4, Y3, Y3
+	VMOVUPS      Y3, 448(SP)
+	VMULPS       winoNB<>+0(SB), Y0, Y0
+	VFMADD231PS  winoN2B<>+0(SB), Y2, Y0
+	VMULPS       winoNOB<>+0(SB), Y1, Y1
+	VADDPS       Y1, Y0, Y3
+	VMOVUPS      Y3, 480(SP)
+	VSUBPS       Y1, Y0, Y0
+	VMOVUPS      Y0, 512(SP)
+	VMOVUPS      Y2, 544(SP)
+	IMUL3Q       $0x00000006, CX, R9
+	MOVQ         AX, R10
+	LEAQ         (R9)(R9*2), R11
+	ADDQ         R10, R11
+	VMOVUPS      (SP), Y0
+	CMPQ         DI, $0x08
+	JGE          whole62
+	TESTQ        DI, DI
+	JLE          stored62
+	LEAQ         (R10), R12
+	VMOVAPS      X0, X1
+	TESTQ        $0x00000004, DI
+	JZ           two62
+	VMOVUPS      X1, (R12)
+	VEXTRACTF128 $0x01, Y0, X1
+	ADDQ         $0x10, R12
+
+two62:
+	TESTQ     $0x00000002, DI
+	JZ        one62
+	VMOVLPS   X1, (R12)
+	VPERMILPD $0x01, X1, X1
+	ADDQ      $0x08, R12
+
+one62:
+	TESTQ  $0x00000001, DI
+	JZ     stored62
+	VMOVSS X1, (R12)
+	JMP    stored62
+
+whole62:
+	VMOVUPS Y0, (R10)
+
+stored62:
+	VMOVUPS      192(SP), Y1
+	VMOVUPS      384(SP), Y2
+	VMULPS       winoNA<>+0(SB), Y0, Y3
+	VFMADD231PS  winoN2A<>+0(SB), Y2, Y3
+	VMULPS       winoNOA<>+0(SB), Y1, Y4
+	VADDPS       Y4, Y3, Y5
+	CMPQ         DI, $0x08
+	JGE          whole63
+	TESTQ        DI, DI
+	JLE          stored63
+	LEAQ         (R10)(R9*1), R12
+	VMOVAPS      X5, X6
+	TESTQ        $0x00000004, DI
+	JZ           two63
+	VMOVUPS      X6, (R12)
+	VEXTRACTF128 $0x01, Y5, X6
+	ADDQ         $0x10, R12
+
+two63:
+	TESTQ     $0x00000002, DI
+	JZ        one63
+	VMOVLPS   X6, (R12)
+	VPERMILPD $0x01, X6, X6
+	ADDQ      $0x08, R12
+
+one63:
+	TESTQ  $0x00000001, DI
+	JZ     stored63
+	VMOVSS X6, (R12)
+	JMP    stored63
+
+whole63:
+	VMOVUPS Y5, (R10)(R9*1)
+
+stored63:
+	VSUBPS       Y4, Y3, Y3
+	CMPQ         DI, $0x08
+	JGE          whole64
+	TESTQ        DI, DI
+	JLE          stored64
+	LEAQ         (R10)(R9*2), R12
+	VMOVAPS      X3, X4
+	TESTQ        $0x00000004, DI
+	JZ           two64
+	VMOVUPS      X4, (R12)
+	VEXTRACTF128 $0x01, Y3, X4
+	ADDQ         $0x10, R12
+
+two64:
+	TESTQ     $0x00000002, DI
+	JZ        one64
+	VMOVLPS   X4, (R12)
+	VPERMILPD $0x01, X4, X4
+	ADDQ      $0x08, R12
+
+one64:
+	TESTQ  $0x00000001, DI
+	JZ     stored64
+	VMOVSS X4, (R12)
+	JMP    stored64
+
+whole64:
+	VMOVUPS Y3, (R10)(R9*2)
+
+stored64:
+	VMULPS       winoNB<>+0(SB), Y0, Y0
+	VFMADD231PS  winoN2B<>+0(SB), Y2, Y0
+	VMULPS       winoNOB<>+0(SB), Y1, Y1
+	VADDPS       Y1, Y0, Y3
+	CMPQ         DI, $0x08
+	JGE          whole65
+	TESTQ        DI, DI
+	JLE          stored65
+	LEAQ         (R11), R12
+	VMOVAPS      X3, X4
+	TESTQ        $0x00000004, DI
+	JZ           two65
+	VMOVUPS      X4, (R12)
+	VEXTRACTF128 $0x01, Y3, X4
+	ADDQ         $0x10, R12
+
+two65:
+	TESTQ     $0x00000002, DI
+	JZ        one65
+	VMOVLPS   X4, (R12)
+	VPERMILPD $0x01, X4, X4
+	ADDQ      $0x08, R12
+
+one65:
+	TESTQ  $0x00000001, DI
+	JZ     stored65
+	VMOVSS X4, (R12)
+	JMP    stored65
+
+whole65:
+	VMOVUPS Y3, (R11)
+
+stored65:
+	VSUBPS       Y1, Y0, Y0
+	CMPQ         DI, $0x08
+	JGE          whole66
+	TESTQ        DI, DI
+	JLE          stored66
+	LEAQ         (R11)(R9*1), R12
+	VMOVAPS      X0, X1
+	TESTQ        $0x00000004, DI
+	JZ           two66
+	VMOVUPS      X1, (R12)
+	VEXTRACTF128 $0x01, Y0, X1
+	ADDQ         $0x10, R12
+
+two66:
+	TESTQ     $0x00000002, DI
+	JZ        one66
+	VMOVLPS   X1, (R12)
+	VPERMILPD $0x01, X1, X1
+	ADDQ      $0x08, R12
+
+one66:
+	TESTQ  $0x00000001, DI
+	JZ     stored66
+	VMOVSS X1, (R12)
+	JMP    stored66
+
+whole66:
+	VMOVUPS Y0, (R11)(R9*1)
+
+stored66:
+	CMPQ         DI, $0x08
+	JGE          whole67
+	TESTQ        DI, DI
+	JLE          stored67
+	LEAQ         (R11)(R9*2), R11
+	VMOVAPS      X2, X0
+	TESTQ        $0x00000004, DI
+	JZ           two67
+	VMOVUPS      X0, (R11)
+	VEXTRACTF128 $0x01, Y2, X0
+	ADDQ         $0x10, R11
+
+two67:
+	TESTQ     $0x00000002, DI
+	JZ        one67
+	VMOVLPS   X0, (R11)
+	VPERMILPD $0x01, X0, X0
+	ADDQ      $0x08, R11
+
+one67:
+	TESTQ  $0x00000001, DI
+	JZ     stored67
+	VMOVSS X0, (R11)
+	JMP    stored67
+
+whole67:
+	VMOVUPS Y2, (R11)(R9*2)
+
+stored67:
+	ADDQ         CX, R10
+	LEAQ         (R9)(R9*2), R11
+	ADDQ         R10, R11
+	VMOVUPS      32(SP), Y0
+	CMPQ         DI, $0x08
+	JGE          whole68
+	TESTQ        DI, DI
+	JLE          stored68
+	LEAQ         (R10), R12
+	VMOVAPS      X0, X1
+	TESTQ        $0x00000004, DI
+	JZ           two68
+	VMOVUPS      X1, (R12)
+	VEXTRACTF128 $0x01, Y0, X1
+	ADDQ         $0x10, R12
+
+two68:
+	TESTQ     $0x00000002, DI
+	JZ        one68
+	VMOVLPS   X1, (R12)
+	VPERMILPD $0x01, X1, X1
+	ADDQ      $0x08, R12
+
+one68:
+	TESTQ  $0x00000001, DI
+	JZ     stored68
+	VMOVSS X1, (R12)
+	JMP    stored68
+
+whole68:
+	VMOVUPS Y0, (R10)
+
+stored68:
+	VMOVUPS      224(SP), Y1
+	VMOVUPS      416(SP), Y2
+	VMULPS       winoNA<>+0(SB), Y0, Y3
+	VFMADD231PS  winoN2A<>+0(SB), Y2, Y3
+	VMULPS       winoNOA<>+0(SB), Y1, Y4
+	VADDPS       Y4, Y3, Y5
+	CMPQ         DI, $0x08
+	JGE          whole69
+	TESTQ        DI, DI
+	JLE          stored69
+	LEAQ         (R10)(R9*1), R12
+	VMOVAPS      X5, X6
+	TESTQ        $0x00000004, DI
+	JZ           two69
+	VMOVUPS      X6, (R12)
+	VEXTRACTF128 $0x01, Y5, X6
+	ADDQ         $0x10, R12
+
+two69:
+	TESTQ     $0x00000002, DI
+	JZ        one69
+	VMOVLPS   X6, (R12)
+	VPERMILPD $0x01, X6, X6
+	ADDQ      $0x08, R12
+
+one69:
+	TESTQ  $0x00000001, DI
+	JZ     stored69
+	VMOVSS X6, (R12)
+	JMP    stored69
+
+whole69:
+	VMOVUPS Y5, (R10)(R9*1)
+
+stored69:
+	VSUBPS       Y4, Y3, Y3
+	CMPQ         DI, $0x08
+	JGE          whole70
+	TESTQ        DI, DI
+	JLE          stored70
+	LEAQ         (R10)(R9*2), R12
+	VMOVAPS      X3, X4
+	TESTQ        $0x00000004, DI
+	JZ           two70
+	VMOVUPS      X4, (R12)
+	VEXTRACTF128 $0x01, Y3, X4
+	ADDQ         $0x10, R12
+
+two70:
+	TESTQ     $0x00000002, DI
+	JZ        one70
+	VMOVLPS   X4, (R12)
+	VPERMILPD $0x01, X4, X4
+	ADDQ      $0x08, R12
+
+one70:
+	TESTQ  $0x00000001, DI
+	JZ     stored70
+	VMOVSS X4, (R12)
+	JMP    stored70
+
+whole70:
+	VMOVUPS Y3, (R10)(R9*2)
+
+stored70:
+	VMULPS       winoNB<>+0(SB), Y0, Y0
+	VFMADD231PS  winoN2B<>+0(SB), Y2, Y0
+	VMULPS       winoNOB<>+0(SB), Y1, Y1
+	VADDPS       Y1, Y0, Y3
+	CMPQ         DI, $0x08
+	JGE          whole71
+	TESTQ        DI, DI
+	JLE          stored71
+	LEAQ         (R11), R12
+	VMOVAPS      X3, X4
+	TESTQ        $0x00000004, DI
+	JZ           two71
+	VMOVUPS      X4, (R12)
+	VEXTRACTF128 $0x01, Y3, X4
+	ADDQ         $0x10, R12
+
+two71:
+	TESTQ     $0x00000002, DI
+	JZ        one71
+	VMOVLPS   X4, (R12)
+	VPERMILPD $0x01, X4, X4
+	ADDQ      $0x08, R12
+
+one71:
+	TESTQ  $0x00000001, DI
+	JZ     stored71
+	VMOVSS X4, (R12)
+	JMP    stored71
+
+whole71:
+	VMOVUPS Y3, (R11)
+
+stored71:
+	VSUBPS       Y1, Y0, Y0
+	CMPQ         DI, $0x08
+	JGE          whole72
+	TESTQ        DI, DI
+	JLE          stored72
+	LEAQ         (R11)(R9*1), R12
+	VMOVAPS      X0, X1
+	TESTQ        $0x00000004, DI
+	JZ           two72
+	VMOVUPS      X1, (R12)
+	VEXTRACTF128 $0x01, Y0, X1
+	ADDQ         $0x10, R12
+
+two72:
+	TESTQ     $0x00000002, DI
+	JZ        one72
+	VMOVLPS   X1, (R12)
+	VPERMILPD $0x01, X1, X1
+	ADDQ      $0x08, R12
+
+one72:
+	TESTQ  $0x00000001, DI
+	JZ     stored72
+	VMOVSS X1, (R12)
+	JMP    stored72
+
+whole72:
+	VMOVUPS Y0, (R11)(R9*1)
+
+stored72:
+	CMPQ         DI, $0x08
+	JGE          whole73
+	TESTQ        DI, DI
+	JLE          stored73
+	LEAQ         (R11)(R9*2), R11
+	VMOVAPS      X2, X0
+	TESTQ        $0x00000004, DI
+	JZ           two73
+	VMOVUPS      X0, (R11)
+	VEXTRACTF128 $0x01, Y2, X0
+	ADDQ         $0x10, R11
+
+two73:
+	TESTQ     $0x00000002, DI
+	JZ        one73
+	VMOVLPS   X0, (R11)
+	VPERMILPD $0x01, X0, X0
+	ADDQ      $0x08, R11
+
+one73:
+	TESTQ  $0x00000001, DI
+	JZ     stored73
+	VMOVSS X0, (R11)
+	JMP    stored73
+
+whole73:
+	VMOVUPS Y2, (R11)(R9*2)
+
+stored73:
+	ADDQ         CX, R10
+	LEAQ         (R9)(R9*2), R11
+	ADDQ         R10, R11
+	VMOVUPS      64(SP), Y0
+	CMPQ         DI, $0x08
+	JGE          whole74
+	TESTQ        DI, DI
+	JLE          stored74
+	LEAQ         (R10), R12
+	VMOVAPS      X0, X1
+	TESTQ        $0x00000004, DI
+	JZ           two74
+	VMOVUPS      X1, (R12)
+	VEXTRACTF128 $0x01, Y0, X1
+	ADDQ         $0x10, R12
+
+two74:
+	TESTQ     $0x00000002, DI
+	JZ        one74
+	VMOVLPS   X1, (R12)
+	VPERMILPD $0x01, X1, X1
+	ADDQ      $0x08, R12
+
+one74:
+	TESTQ  $0x00000001, DI
+	JZ     stored74
+	VMOVSS X1, (R12)
+	JMP    stored74
+
+whole74:
+	VMOVUPS Y0, (R10)
+
+stored74:
+	VMOVUPS      256(SP), Y1
+	VMOVUPS      448(SP), Y2
+	VMULPS       winoNA<>+0(SB), Y0, Y3
+	VFMADD231PS  winoN2A<>+0(SB), Y2, Y3
+	VMULPS       winoNOA<>+0(SB), Y1, Y4
+	VADDPS       Y4, Y3, Y5
+	CMPQ         DI, $0x08
+	JGE          whole75
+	TESTQ        DI, DI
+	JLE          stored75
+	LEAQ         (R10)(R9*1), R12
+	VMOVAPS      X5, X6
+	TESTQ        $0x00000004, DI
+	JZ           two75
+	VMOVUPS      X6, (R12)
+	VEXTRACTF128 $0x01, Y5, X6
+	ADDQ         $0x10, R12
+
+two75:
+	TESTQ     $0x00000002, DI
+	JZ        one75
+	VMOVLPS   X6, (R12)
+	VPERMILPD $0x01, X6, X6
+	ADDQ      $0x08, R12
+
+one75:
+	TESTQ  $0x00000001, DI
+	JZ     stored75
+	VMOVSS X6, (R12)
+	JMP    stored75
+
+whole75:
+	VMOVUPS Y5, (R10)(R9*1)
+
+stored75:
+	VSUBPS       Y4, Y3, Y3
+	CMPQ         DI, $0x08
+	JGE          whole76
+	TESTQ        DI, DI
+	JLE          stored76
+	LEAQ         (R10)(R9*2), R12
+	VMOVAPS      X3, X4
+	TESTQ        $0x00000004, DI
+	JZ           two76
+	VMOVUPS      X4, (R12)
+	VEXTRACTF128 $0x01, Y3, X4
+	ADDQ         $0x10, R12
+
+two76:
+	TESTQ     $0x00000002, DI
+	JZ        one76
+	VMOVLPS   X4, (R12)
+	VPERMILPD $0x01, X4, X4
+	ADDQ      $0x08, R12
+
+one76:
+	TESTQ  $0x00000001, DI
+	JZ     stored76
+	VMOVSS X4, (R12)
+	JMP    stored76
+
+whole76:
+	VMOVUPS Y3, (R10)(R9*2)
+
+stored76:
+	VMULPS       winoNB<>+0(SB), Y0, Y0
+	VFMADD231PS  winoN2B<>+0(SB), Y2, Y0
+	VMULPS       winoNOB<>+0(SB), Y1, Y1
+	VADDPS       Y1, Y0, Y3
+	CMPQ         DI, $0x08
+	JGE          whole77
+	TESTQ        DI, DI
+	JLE          stored77
+	LEAQ         (R11), R12
+	VMOVAPS      X3, X4
+	TESTQ        $0x00000004, DI
+	JZ           two77
+	VMOVUPS      X4, (R12)
+	VEXTRACTF128 $0x01, Y3, X4
+	ADDQ         $0x10, R12
+
+two77:
+	TESTQ     $0x00000002, DI
+	JZ        one77
+	VMOVLPS   X4, (R12)
+	VPERMILPD $0x01, X4, X4
+	ADDQ      $0x08, R12
+
+one77:
+	TESTQ  $0x00000001, DI
+	JZ     stored77
+	VMOVSS X4, (R12)
+	JMP    stored77
+
+whole77:
+	VMOVUPS Y3, (R11)
+
+stored77:
+	VSUBPS       Y1, Y0, Y0
+	CMPQ         DI, $0x08
+	JGE          whole78
+	TESTQ        DI, DI
+	JLE          stored78
+	LEAQ         (R11)(R9*1), R12
+	VMOVAPS      X0, X1
+	TESTQ        $0x00000004, DI
+	JZ           two78
+	VMOVUPS      X1, (R12)
+	VEXTRACTF128 $0x01, Y0, X1
+	ADDQ         $0x10, R12
+
+two78:
+	TESTQ     $0x00000002, DI
+	JZ        one78
+	VMOVLPS   X1, (R12)
+	VPERMILPD $0x01, X1, X1
+	ADDQ      $0x08, R12
+
+one78:
+	TESTQ  $0x00000001, DI
+	JZ     stored78
+	VMOVSS X1, (R12)
+	JMP    stored78
+
+whole78:
+	VMOVUPS Y0, (R11)(R9*1)
+
+stored78:
+	CMPQ         DI, $0x08
+	JGE          whole79
+	TESTQ        DI, DI
+	JLE          stored79
+	LEAQ         (R11)(R9*2), R11
+	VMOVAPS      X2, X0
+	TESTQ        $0x00000004, DI
+	JZ           two79
+	VMOVUPS      X0, (R11)
+	VEXTRACTF128 $0x01, Y2, X0
+	ADDQ         $0x10, R11
+
+two79:
+	TESTQ     $0x00000002, DI
+	JZ        one79
+	VMOVLPS   X0, (R11)
+	VPERMILPD $0x01, X0, X0
+	ADDQ      $0x08, R11
+
+one79:
+	TESTQ  $0x00000001, DI
+	JZ     stored79
+	VMOVSS X0, (R11)
+	JMP    stored79
+
+whole79:
+	VMOVUPS Y2, (R11)(R9*2)
+
+stored79:
+	ADDQ         CX, R10
+	LEAQ         (R9)(R9*2), R11
+	ADDQ         R10, R11
+	VMOVUPS      96(SP), Y0
+	CMPQ         DI, $0x08
+	JGE          whole80
+	TESTQ        DI, DI
+	JLE          stored80
+	LEAQ         (R10), R12
+	VMOVAPS      X0, X1
+	TESTQ        $0x00000004, DI
+	JZ           two80
+	VMOVUPS      X1, (R12)
+	VEXTRACTF128 $0x01, Y0, X1
+	ADDQ         $0x10, R12
+
+two80:
+	TESTQ     $0x00000002, DI
+	JZ        one80
+	VMOVLPS   X1, (R12)
+	VPERMILPD $0x01, X1, X1
+	ADDQ      $0x08, R12
+
+one80:
+	TESTQ  $0x00000001, DI
+	JZ     stored80
+	VMOVSS X1, (R12)
+	JMP    stored80
+
+whole80:
+	VMOVUPS Y0, (R10)
+
+stored80:
+	VMOVUPS      288(SP), Y1
+	VMOVUPS      480(SP), Y2
+	VMULPS       winoNA<>+0(SB), Y0, Y3
+	VFMADD231PS  winoN2A<>+0(SB), Y2, Y3
+	VMULPS       winoNOA<>+0(SB), Y1, Y4
+	VADDPS       Y4, Y3, Y5
+	CMPQ         DI, $0x08
+	JGE          whole81
+	TESTQ        DI, DI
+	JLE          stored81
+	LEAQ         (R10)(R9*1), R12
+	VMOVAPS      X5, X6
+	TESTQ        $0x00000004, DI
+	JZ           two81
+	VMOVUPS      X6, (R12)
+	VEXTRACTF128 $0x01, Y5, X6
+	ADDQ         $0x10, R12
+
+two81:
+	TESTQ     $0x00000002, DI
+	JZ        one81
+	VMOVLPS   X6, (R12)
+	VPERMILPD $0x01, X6, X6
+	ADDQ      $0x08, R12
+
+one81:
+	TESTQ  $0x00000001, DI
+	JZ     stored81
+	VMOVSS X6, (R12)
+	JMP    stored81
+
+whole81:
+	VMOVUPS Y5, (R10)(R9*1)
+
+stored81:
+	VSUBPS       Y4, Y3, Y3
+	CMPQ         DI, $0x08
+	JGE          whole82
+	TESTQ        DI, DI
+	JLE          stored82
+	LEAQ         (R10)(R9*2), R12
+	VMOVAPS      X3, X4
+	TESTQ        $0x00000004, DI
+	JZ           two82
+	VMOVUPS      X4, (R12)
+	VEXTRACTF128 $0x01, Y3, X4
+	ADDQ         $0x10, R12
+
+two82:
+	TESTQ     $0x00000002, DI
+	JZ        one82
+	VMOVLPS   X4, (R12)
+	VPERMILPD $0x01, X4, X4
+	ADDQ      $0x08, R12
+
+one82:
+	TESTQ  $0x00000001, DI
+	JZ     stored82
+	VMOVSS X4, (R12)
+	JMP    stored82
+
+whole82:
+	VMOVUPS Y3, (R10)(R9*2)
+
+stored82:
+	VMULPS       winoNB<>+0(SB), Y0, Y0
+	VFMADD231PS  winoN2B<>+0(SB), Y2, Y0
+	VMULPS       winoNOB<>+0(SB), Y1, Y1
+	VADDPS       Y1, Y0, Y3
+	CMPQ         DI, $0x08
+	JGE          whole83
+	TESTQ        DI, DI
+	JLE          stored83
+	LEAQ         (R11), R12
+	VMOVAPS      X3, X4
+	TESTQ        $0x00000004, DI
+	JZ           two83
+	VMOVUPS      X4, (R12)
+	VEXTRACTF128 $0x01, Y3, X4
+	ADDQ         $0x10, R12
+
+two83:
+	TESTQ     $0x00000002, DI
+	JZ        one83
+	VMOVLPS   X4, (R12)
+	VPERMILPD $0x01, X4, X4
+	ADDQ      $0x08, R12
+
+one83:
+	TESTQ  $0x00000001, DI
+	JZ     stored83
+	VMOVSS X4, (R12)
+	JMP    stored83
+
+whole83:
+	VMOVUPS Y3, (R11)
+
+stored83:
+	VSUBPS       Y1, Y0, Y0
+	CMPQ         DI, $0x08
+	JGE          whole84
+	TESTQ        DI, DI
+	JLE          stored84
+	LEAQ         (R11)(R9*1), R12
+	VMOVAPS      X0, X1
+	TESTQ        $0x00000004, DI
+	JZ           two84
+	VMOVUPS      X1, (R12)
+	VEXTRACTF128 $0x01, Y0, X1
+	ADDQ         $0x10, R12
+
+two84:
+	TESTQ     $0x00000002, DI
+	JZ        one84
+	VMOVLPS   X1, (R12)
+	VPERMILPD $0x01, X1, X1
+	ADDQ      $0x08, R12
+
+one84:
+	TESTQ  $0x00000001, DI
+	JZ     stored84
+	VMOVSS X1, (R12)
+	JMP    stored84
+
+whole84:
+	VMOVUPS Y0, (R11)(R9*1)
+
+stored84:
+	CMPQ         DI, $0x08
+	JGE          whole85
+	TESTQ        DI, DI
+	JLE          stored85
+	LEAQ         (R11)(R9*2), R11
+	VMOVAPS      X2, X0
+	TESTQ        $0x00000004, DI
+	JZ           two85
+	VMOVUPS      X0, (R11)
+	VEXTRACTF128 $0x01, Y2, X0
+	ADDQ         $0x10, R11
+
+two85:
+	TESTQ     $0x00000002, DI
+	JZ        one85
+	VMOVLPS   X0, (R11)
+	VPERMILPD $0x01, X0, X0
+	ADDQ      $0x08, R11
+
+one85:
+	TESTQ  $0x00000001, DI
+	JZ     stored85
+	VMOVSS X0, (R11)
+	JMP    stored85
+
+whole85:
+	VMOVUPS Y2, (R11)(R9*2)
+
+stored85:
+	ADDQ         CX, R10
+	LEAQ         (R9)(R9*2), R11
+	ADDQ         R10, R11
+	VMOVUPS      128(SP), Y0
+	CMPQ         DI, $0x08
+	JGE          whole86
+	TESTQ        DI, DI
+	JLE          stored86
+	LEAQ         (R10), R12
+	VMOVAPS      X0, X1
+	TESTQ        $0x00000004, DI
+	JZ           two86
+	VMOVUPS      X1, (R12)
+	VEXTRACTF128 $0x01, Y0, X1
+	ADDQ         $0x10, R12
+
+two86:
+	TESTQ     $0x00000002, DI
+	JZ        one86
+	VMOVLPS   X1, (R12)
+	VPERMILPD $0x01, X1, X1
+	ADDQ      $0x08, R12
+
+one86:
+	TESTQ  $0x00000001, DI
+	JZ     stored86
+	VMOVSS X1, (R12)
+	JMP    stored86
+
+whole86:
+	VMOVUPS Y0, (R10)
+
+stored86:
+	VMOVUPS      320(SP), Y1
+	VMOVUPS      512(SP), Y2
+	VMULPS       winoNA<>+0(SB), Y0, Y3
+	VFMADD231PS  winoN2A<>+0(SB), Y2, Y3
+	VMULPS       winoNOA<>+0(SB), Y1, Y4
+	VADDPS       Y4, Y3, Y5
+	CMPQ         DI, $0x08
+	JGE          whole87
+	TESTQ        DI, DI
+	JLE          stored87
+	LEAQ         (R10)(R9*1), R12
+	VMOVAPS      X5, X6
+	TESTQ        $0x00000004, DI
+	JZ           two87
+	VMOVUPS      X6, (R12)
+	VEXTRACTF128 $0x01, Y5, X6
+	ADDQ         $0x10, R12
+
+two87:
+	TESTQ     $0x00000002, DI
+	JZ        one87
+	VMOVLPS   X6, (R12)
+	VPERMILPD $0x01, X6, X6
+	ADDQ      $0x08, R12
+
+one87:
+	TESTQ  $0x00000001, DI
+	JZ     stored87
+	VMOVSS X6, (R12)
+	JMP    stored87
+
+whole87:
+	VMOVUPS Y5, (R10)(R9*1)
+
+stored87:
+	VSUBPS       Y4, Y3, Y3
+	CMPQ         DI, $0x08
+	JGE          whole88
+	TESTQ        DI, DI
+	JLE          stored88
+	LEAQ         (R10)(R9*2), R12
+	VMOVAPS      X3, X4
+	TESTQ        $0x00000004, DI
+	JZ           two88
+	VMOVUPS      X4, (R12)
+	VEXTRACTF128 $0x01, Y3, X4
+	ADDQ         $0x10, R12
+
+two88:
+	TESTQ     $0x00000002, DI
+	JZ        one88
+	VMOVLPS   X4, (R12)
+	VPERMILPD $0x01, X4, X4
+	ADDQ      $0x08, R12
+
+one88:
+	TESTQ  $0x00000001, DI
+	JZ     stored88
+	VMOVSS X4, (R12)
+	JMP    stored88
+
+whole88:
+	VMOVUPS Y3, (R10)(R9*2)
+
+stored88:
+	VMULPS       winoNB<>+0(SB), Y0, Y0
+	VFMADD231PS  winoN2B<>+0(SB), Y2, Y0
+	VMULPS       winoNOB<>+0(SB), Y1, Y1
+	VADDPS       Y1, Y0, Y3
+	CMPQ         DI, $0x08
+	JGE          whole89
+	TESTQ        DI, DI
+	JLE          stored89
+	LEAQ         (R11), R12
+	VMOVAPS      X3, X4
+	TESTQ        $0x00000004, DI
+	JZ           two89
+	VMOVUPS      X4, (R12)
+	VEXTRACTF128 $0x01, Y3, X4
+	ADDQ         $0x10, R12
+
+two89:
+	TESTQ     $0x00000002, DI
+	JZ        one89
+	VMOVLPS   X4, (R12)
+	VPERMILPD $0x01, X4, X4
+	ADDQ      $0x08, R12
+
+one89:
+	TESTQ  $0x00000001, DI
+	JZ     stored89
+	VMOVSS X4, (R12)
+	JMP    stored89
+
+whole89:
+	VMOVUPS Y3, (R11)
+
+stored89:
+	VSUBPS       Y1, Y0, Y0
+	CMPQ         DI, $0x08
+	JGE          whole90
+	TESTQ        DI, DI
+	JLE          stored90
+	LEAQ         (R11)(R9*1), R12
+	VMOVAPS      X0, X1
+	TESTQ        $0x00000004, DI
+	JZ           two90
+	VMOVUPS      X1, (R12)
+	VEXTRACTF128 $0x01, Y0, X1
+	ADDQ         $0x10, R12
+
+two90:
+	TESTQ     $0x00000002, DI
+	JZ        one90
+	VMOVLPS   X1, (R12)
+	VPERMILPD $0x01, X1, X1
+	ADDQ      $0x08, R12
+
+one90:
+	TESTQ  $0x00000001, DI
+	JZ     stored90
+	VMOVSS X1, (R12)
+	JMP    stored90
+
+whole90:
+	VMOVUPS Y0, (R11)(R9*1)
+
+stored90:
+	CMPQ         DI, $0x08
+	JGE          whole91
+	TESTQ        DI, DI
+	JLE          stored91
+	LEAQ         (R11)(R9*2), R11
+	VMOVAPS      X2, X0
+	TESTQ        $0x00000004, DI
+	JZ           two91
+	VMOVUPS      X0, (R11)
+	VEXTRACTF128 $0x01, Y2, X0
+	ADDQ         $0x10, R11
+
+two91:
+	TESTQ     $0x00000002, DI
+	JZ        one91
+	VMOVLPS   X0, (R11)
+	VPERMILPD $0x01, X0, X0
+	ADDQ      $0x08, R11
+
+one91:
+	TESTQ  $0x00000001, DI
+	JZ     stored91
+	VMOVSS X0, (R11)
+	JMP    stored91
+
+whole91:
+	VMOVUPS Y2, (R11)(R9*2)
+
+stored91:
+	ADDQ         CX, R10
+	LEAQ         (R9)(R9*2), R11
+	ADDQ         R10, R11
+	VMOVUPS      160(SP), Y0
+	CMPQ         DI, $0x08
+	JGE          whole92
+	TESTQ        DI, DI
+	JLE          stored92
+	LEAQ         (R10), R12
+	VMOVAPS      X0, X1
+	TESTQ        $0x00000004, DI
+	JZ           two92
+	VMOVUPS      X1, (R12)
+	VEXTRACTF128 $0x01, Y0, X1
+	ADDQ         $0x10, R12
+
+two92:
+	TESTQ     $0x00000002, DI
+	JZ        one92
+	VMOVLPS   X1, (R12)
+	VPERMILPD $0x01, X1, X1
+	ADDQ      $0x08, R12
+
+one92:
+	TESTQ  $0x00000001, DI
+	JZ     stored92
+	VMOVSS X1, (R12)
+	JMP    stored92
+
+whole92:
+	VMOVUPS Y0, (R10)
+
+stored92:
+	VMOVUPS      352(SP), Y1
+	VMOVUPS      544(SP), Y2
+	VMULPS       winoNA<>+0(SB), Y0, Y3
+	VFMADD231PS  winoN2A<>+0(SB), Y2, Y3
+	VMULPS       winoNOA<>+0(SB), Y1, Y4
+	VADDPS       Y4, Y3, Y5
+	CMPQ         DI, $0x08
+	JGE          whole93
+	TESTQ        DI, DI
+	JLE          stored93
+	LEAQ         (R10)(R9*1), R12
+	VMOVAPS      X5, X6
+	TESTQ        $0x00000004, DI
+	JZ           two93
+	VMOVUPS      X6, (R12)
+	VEXTRACTF128 $0x01, Y5, X6
+	ADDQ         $0x10, R12
+
+two93:
+	TESTQ     $0x00000002, DI
+	JZ        one93
+	VMOVLPS   X6, (R12)
+	VPERMILPD $0x01, X6, X6
+	ADDQ      $0x08, R12
+
+one93:
+	TESTQ  $0x00000001, DI
+	JZ     stored93
+	VMOVSS X6, (R12)
+	JMP    stored93
+
+whole93:
+	VMOVUPS Y5, (R10)(R9*1)
+
+stored93:
+	VSUBPS       Y4, Y3, Y3
+	CMPQ         DI, $0x08
+	JGE          whole94
+	TESTQ        DI, DI
+	JLE          stored94
+	LEAQ         (R10)(R9*2), R12
+	VMOVAPS      X3, X4
+	TESTQ        $0x00000004, DI
+	JZ           two94
+	VMOVUPS      X4, (R12)
+	VEXTRACTF128 $0x01, Y3, X4
+	ADDQ         $0x10, R12
+
+two94:
+	TESTQ     $0x00000002, DI
+	JZ        one94
+	VMOVLPS   X4, (R12)
+	VPERMILPD $0x01, X4, X4
+	ADDQ      $0x08, R12
+
+one94:
+	TESTQ  $0x00000001, DI
+	JZ     stored94
+	VMOVSS X4, (R12)
+	JMP    stored94
+
+whole94:
+	VMOVUPS Y3, (R10)(R9*2)
+
+stored94:
+	VMULPS       winoNB<>+0(SB), Y0, Y0
+	VFMADD231PS  winoN2B<>+0(SB), Y2, Y0
+	VMULPS       winoNOB<>+0(SB), Y1, Y1
+	VADDPS       Y1, Y0, Y3
+	CMPQ         DI, $0x08
+	JGE          whole95
+	TESTQ        DI, DI
+	JLE          stored95
+	LEAQ         (R11), R12
+	VMOVAPS      X3, X4
+	TESTQ        $0x00000004, DI
+	JZ           two95
+	VMOVUPS      X4, (R12)
+	VEXTRACTF128 $0x01, Y3, X4
+	ADDQ         $0x10, R12
+
+two95:
+	TESTQ     $0x00000002, DI
+	JZ        one95
+	VMOVLPS   X4, (R12)
+	VPERMILPD $0x01, X4, X4
+	ADDQ      $0x08, R12
+
+one95:
+	TESTQ  $0x00000001, DI
+	JZ     stored95
+	VMOVSS X4, (R12)
+	JMP    stored95
+
+whole95:
+	VMOVUPS Y3, (R11)
+
+stored95:
+	VSUBPS       Y1, Y0, Y0
+	CMPQ         DI, $0x08
+	JGE          whole96
+	TESTQ        DI, DI
+	JLE          stored96
+	LEAQ         (R11)(R9*1), R12
+	VMOVAPS      X0, X1
+	TESTQ        $0x00000004, DI
+	JZ           two96
+	VMOVUPS      X1, (R12)
+	VEXTRACTF128 $0x01, Y0, X1
+	ADDQ         $0x10, R12
+
+two96:
+	TESTQ     $0x00000002, DI
+	JZ        one96
+	VMOVLPS   X1, (R12)
+	VPERMILPD $0x01, X1, X1
+	ADDQ      $0x08, R12
+
+one96:
+	TESTQ  $0x00000001, DI
+	JZ     stored96
+	VMOVSS X1, (R12)
+	JMP    stored96
+
+whole96:
+	VMOVUPS Y0, (R11)(R9*1)
+
+stored96:
+	CMPQ         DI, $0x08
+	JGE          whole97
+	TESTQ        DI, DI
+	JLE          stored97
+	LEAQ         (R11)(R9*2), R9
+	VMOVAPS      X2, X0
+	TESTQ        $0x00000004, DI
+	JZ           two97
+	VMOVUPS      X0, (R9)
+	VEXTRACTF128 $0x01, Y2, X0
+	ADDQ         $0x10, R9
+
+two97:
+	TESTQ     $0x00000002, DI
+	JZ        one97
+	VMOVLPS   X0, (R9)
+	VPERMILPD $0x01, X0, X0
+	ADDQ      $0x08, R9
+
+one97:
+	TESTQ  $0x00000001, DI
+	JZ     stored97
+	VMOVSS X0, (R9)
+	JMP    stored97
+
+whole97:
+	VMOVUPS Y2, (R11)(R9*2)
+
+stored97:
+	ADDQ CX, R10
+	ADDQ R8, DX
+	ADDQ BX, AX
+	DECQ SI
+	JNZ  channel
 	VZEROUPPER
 	RET
 
@@ -5901,37 +8631,146 @@ leaky:
 	VMAXPS       Y3, Y4, Y3
 
 store:
-	MOVQ       104(AX), R13
-	VMOVDQU    1152(R13), Y4
-	VMASKMOVPS Y0, Y4, (R11)
-	MOVQ       104(AX), R13
-	VMOVDQU    1184(R13), Y0
-	VMASKMOVPS Y2, Y0, 32(R11)
-	MOVQ       104(AX), R13
-	VMOVDQU    1216(R13), Y0
-	VMASKMOVPS Y1, Y0, 64(R11)
-	MOVQ       104(AX), R13
-	VMOVDQU    1248(R13), Y0
-	VMASKMOVPS Y3, Y0, 96(R11)
-	MOVQ       40(AX), R13
-	SHLQ       $0x02, R13
-	ADDQ       R13, R11
-	ADDQ       $0x000000c0, R10
-	DECQ       R12
-	JNZ        row
-	MOVQ       32(AX), R10
-	SHLQ       $0x02, R10
-	ADDQ       R10, DI
-	ADDQ       $0x04, R8
-	MOVQ       16(AX), R10
-	SHLQ       $0x02, R10
-	ADDQ       R10, SI
-	DECQ       R9
-	JNZ        channel
-	ADDQ       $0x00000020, CX
-	ADDQ       $0x00000020, DX
-	SUBQ       $0x00000008, BX
-	JG         block
+	MOVQ         56(AX), R13
+	SUBQ         DX, R13
+	CMPQ         R13, $0x08
+	JGE          whole98
+	TESTQ        R13, R13
+	JLE          stored98
+	LEAQ         (R11), R14
+	VMOVAPS      X0, X4
+	TESTQ        $0x00000004, R13
+	JZ           two98
+	VMOVUPS      X4, (R14)
+	VEXTRACTF128 $0x01, Y0, X4
+	ADDQ         $0x10, R14
+
+two98:
+	TESTQ     $0x00000002, R13
+	JZ        one98
+	VMOVLPS   X4, (R14)
+	VPERMILPD $0x01, X4, X4
+	ADDQ      $0x08, R14
+
+one98:
+	TESTQ  $0x00000001, R13
+	JZ     stored98
+	VMOVSS X4, (R14)
+	JMP    stored98
+
+whole98:
+	VMOVUPS Y0, (R11)
+
+stored98:
+	LEAQ         -8(R13), R14
+	CMPQ         R14, $0x08
+	JGE          whole99
+	TESTQ        R14, R14
+	JLE          stored99
+	LEAQ         32(R11), R15
+	VMOVAPS      X2, X0
+	TESTQ        $0x00000004, R14
+	JZ           two99
+	VMOVUPS      X0, (R15)
+	VEXTRACTF128 $0x01, Y2, X0
+	ADDQ         $0x10, R15
+
+two99:
+	TESTQ     $0x00000002, R14
+	JZ        one99
+	VMOVLPS   X0, (R15)
+	VPERMILPD $0x01, X0, X0
+	ADDQ      $0x08, R15
+
+one99:
+	TESTQ  $0x00000001, R14
+	JZ     stored99
+	VMOVSS X0, (R15)
+	JMP    stored99
+
+whole99:
+	VMOVUPS Y2, 32(R11)
+
+stored99:
+	LEAQ         -16(R13), R14
+	CMPQ         R14, $0x08
+	JGE          whole100
+	TESTQ        R14, R14
+	JLE          stored100
+	LEAQ         64(R11), R15
+	VMOVAPS      X1, X0
+	TESTQ        $0x00000004, R14
+	JZ           two100
+	VMOVUPS      X0, (R15)
+	VEXTRACTF128 $0x01, Y1, X0
+	ADDQ         $0x10, R15
+
+two100:
+	TESTQ     $0x00000002, R14
+	JZ        one100
+	VMOVLPS   X0, (R15)
+	VPERMILPD $0x01, X0, X0
+	ADDQ      $0x08, R15
+
+one100:
+	TESTQ  $0x00000001, R14
+	JZ     stored100
+	VMOVSS X0, (R15)
+	JMP    stored100
+
+whole100:
+	VMOVUPS Y1, 64(R11)
+
+stored100:
+	LEAQ         -24(R13), R13
+	CMPQ         R13, $0x08
+	JGE          whole101
+	TESTQ        R13, R13
+	JLE          stored101
+	LEAQ         96(R11), R14
+	VMOVAPS      X3, X0
+	TESTQ        $0x00000004, R13
+	JZ           two101
+	VMOVUPS      X0, (R14)
+	VEXTRACTF128 $0x01, Y3, X0
+	ADDQ         $0x10, R14
+
+two101:
+	TESTQ     $0x00000002, R13
+	JZ        one101
+	VMOVLPS   X0, (R14)
+	VPERMILPD $0x01, X0, X0
+	ADDQ      $0x08, R14
+
+one101:
+	TESTQ  $0x00000001, R13
+	JZ     stored101
+	VMOVSS X0, (R14)
+	JMP    stored101
+
+whole101:
+	VMOVUPS Y3, 96(R11)
+
+stored101:
+	MOVQ 40(AX), R13
+	SHLQ $0x02, R13
+	ADDQ R13, R11
+	ADDQ $0x000000c0, R10
+	DECQ R12
+	JNZ  row
+	MOVQ 32(AX), R10
+	SHLQ $0x02, R10
+	ADDQ R10, DI
+	ADDQ $0x04, R8
+	MOVQ 16(AX), R10
+	SHLQ $0x02, R10
+	ADDQ R10, SI
+	DECQ R9
+	JNZ  channel
+	ADDQ $0x00000020, CX
+	ADDQ $0x00000020, DX
+	SUBQ $0x00000008, BX
+	JG   block
 	VZEROUPPER
 	RET
 
@@ -6481,37 +9320,146 @@ leaky:
 	VMAXPS       Y3, Y4, Y3
 
 store:
-	MOVQ       104(AX), R13
-	VMOVDQU    1152(R13), Y4
-	VMASKMOVPS Y0, Y4, (R11)
-	MOVQ       104(AX), R13
-	VMOVDQU    1184(R13), Y0
-	VMASKMOVPS Y2, Y0, 32(R11)
-	MOVQ       104(AX), R13
-	VMOVDQU    1216(R13), Y0
-	VMASKMOVPS Y1, Y0, 64(R11)
-	MOVQ       104(AX), R13
-	VMOVDQU    1248(R13), Y0
-	VMASKMOVPS Y3, Y0, 96(R11)
-	MOVQ       40(AX), R13
-	SHLQ       $0x02, R13
-	ADDQ       R13, R11
-	ADDQ       $0x000000c0, R10
-	DECQ       R12
-	JNZ        row
-	MOVQ       32(AX), R10
-	SHLQ       $0x02, R10
-	ADDQ       R10, DI
-	ADDQ       $0x04, R8
-	MOVQ       16(AX), R10
-	SHLQ       $0x02, R10
-	ADDQ       R10, SI
-	DECQ       R9
-	JNZ        channel
-	ADDQ       $0x00000020, CX
-	ADDQ       $0x00000020, DX
-	SUBQ       $0x00000008, BX
-	JG         block
+	MOVQ         56(AX), R13
+	SUBQ         DX, R13
+	CMPQ         R13, $0x08
+	JGE          whole102
+	TESTQ        R13, R13
+	JLE          stored102
+	LEAQ         (R11), R14
+	VMOVAPS      X0, X4
+	TESTQ        $0x00000004, R13
+	JZ           two102
+	VMOVUPS      X4, (R14)
+	VEXTRACTF128 $0x01, Y0, X4
+	ADDQ         $0x10, R14
+
+two102:
+	TESTQ     $0x00000002, R13
+	JZ        one102
+	VMOVLPS   X4, (R14)
+	VPERMILPD $0x01, X4, X4
+	ADDQ      $0x08, R14
+
+one102:
+	TESTQ  $0x00000001, R13
+	JZ     stored102
+	VMOVSS X4, (R14)
+	JMP    stored102
+
+whole102:
+	VMOVUPS Y0, (R11)
+
+stored102:
+	LEAQ         -8(R13), R14
+	CMPQ         R14, $0x08
+	JGE          whole103
+	TESTQ        R14, R14
+	JLE          stored103
+	LEAQ         32(R11), R15
+	VMOVAPS      X2, X0
+	TESTQ        $0x00000004, R14
+	JZ           two103
+	VMOVUPS      X0, (R15)
+	VEXTRACTF128 $0x01, Y2, X0
+	ADDQ         $0x10, R15
+
+two103:
+	TESTQ     $0x00000002, R14
+	JZ        one103
+	VMOVLPS   X0, (R15)
+	VPERMILPD $0x01, X0, X0
+	ADDQ      $0x08, R15
+
+one103:
+	TESTQ  $0x00000001, R14
+	JZ     stored103
+	VMOVSS X0, (R15)
+	JMP    stored103
+
+whole103:
+	VMOVUPS Y2, 32(R11)
+
+stored103:
+	LEAQ         -16(R13), R14
+	CMPQ         R14, $0x08
+	JGE          whole104
+	TESTQ        R14, R14
+	JLE          stored104
+	LEAQ         64(R11), R15
+	VMOVAPS      X1, X0
+	TESTQ        $0x00000004, R14
+	JZ           two104
+	VMOVUPS      X0, (R15)
+	VEXTRACTF128 $0x01, Y1, X0
+	ADDQ         $0x10, R15
+
+two104:
+	TESTQ     $0x00000002, R14
+	JZ        one104
+	VMOVLPS   X0, (R15)
+	VPERMILPD $0x01, X0, X0
+	ADDQ      $0x08, R15
+
+one104:
+	TESTQ  $0x00000001, R14
+	JZ     stored104
+	VMOVSS X0, (R15)
+	JMP    stored104
+
+whole104:
+	VMOVUPS Y1, 64(R11)
+
+stored104:
+	LEAQ         -24(R13), R13
+	CMPQ         R13, $0x08
+	JGE          whole105
+	TESTQ        R13, R13
+	JLE          stored105
+	LEAQ         96(R11), R14
+	VMOVAPS      X3, X0
+	TESTQ        $0x00000004, R13
+	JZ           two105
+	VMOVUPS      X0, (R14)
+	VEXTRACTF128 $0x01, Y3, X0
+	ADDQ         $0x10, R14
+
+two105:
+	TESTQ     $0x00000002, R13
+	JZ        one105
+	VMOVLPS   X0, (R14)
+	VPERMILPD $0x01, X0, X0
+	ADDQ      $0x08, R14
+
+one105:
+	TESTQ  $0x00000001, R13
+	JZ     stored105
+	VMOVSS X0, (R14)
+	JMP    stored105
+
+whole105:
+	VMOVUPS Y3, 96(R11)
+
+stored105:
+	MOVQ 40(AX), R13
+	SHLQ $0x02, R13
+	ADDQ R13, R11
+	ADDQ $0x000000c0, R10
+	DECQ R12
+	JNZ  row
+	MOVQ 32(AX), R10
+	SHLQ $0x02, R10
+	ADDQ R10, DI
+	ADDQ $0x04, R8
+	MOVQ 16(AX), R10
+	SHLQ $0x02, R10
+	ADDQ R10, SI
+	DECQ R9
+	JNZ  channel
+	ADDQ $0x00000020, CX
+	ADDQ $0x00000020, DX
+	SUBQ $0x00000008, BX
+	JG   block
 	VZEROUPPER
 	RET
 
@@ -7034,37 +9982,146 @@ leaky:
 	VMAXPS       Y0, Y2, Y0
 
 store:
-	MOVQ       104(AX), R13
-	VMOVDQU    1152(R13), Y2
-	VMASKMOVPS Y4, Y2, (R11)
-	MOVQ       104(AX), R13
-	VMOVDQU    1184(R13), Y2
-	VMASKMOVPS Y1, Y2, 32(R11)
-	MOVQ       104(AX), R13
-	VMOVDQU    1216(R13), Y1
-	VMASKMOVPS Y3, Y1, 64(R11)
-	MOVQ       104(AX), R13
-	VMOVDQU    1248(R13), Y1
-	VMASKMOVPS Y0, Y1, 96(R11)
-	MOVQ       40(AX), R13
-	SHLQ       $0x02, R13
-	ADDQ       R13, R11
-	ADDQ       $0x000000c0, R10
-	DECQ       R12
-	JNZ        row
-	MOVQ       32(AX), R10
-	SHLQ       $0x02, R10
-	ADDQ       R10, DI
-	ADDQ       $0x04, R8
-	MOVQ       16(AX), R10
-	SHLQ       $0x02, R10
-	ADDQ       R10, SI
-	DECQ       R9
-	JNZ        channel
-	ADDQ       $0x00000020, CX
-	ADDQ       $0x00000020, DX
-	SUBQ       $0x00000008, BX
-	JG         block
+	MOVQ         56(AX), R13
+	SUBQ         DX, R13
+	CMPQ         R13, $0x08
+	JGE          whole106
+	TESTQ        R13, R13
+	JLE          stored106
+	LEAQ         (R11), R14
+	VMOVAPS      X4, X2
+	TESTQ        $0x00000004, R13
+	JZ           two106
+	VMOVUPS      X2, (R14)
+	VEXTRACTF128 $0x01, Y4, X2
+	ADDQ         $0x10, R14
+
+two106:
+	TESTQ     $0x00000002, R13
+	JZ        one106
+	VMOVLPS   X2, (R14)
+	VPERMILPD $0x01, X2, X2
+	ADDQ      $0x08, R14
+
+one106:
+	TESTQ  $0x00000001, R13
+	JZ     stored106
+	VMOVSS X2, (R14)
+	JMP    stored106
+
+whole106:
+	VMOVUPS Y4, (R11)
+
+stored106:
+	LEAQ         -8(R13), R14
+	CMPQ         R14, $0x08
+	JGE          whole107
+	TESTQ        R14, R14
+	JLE          stored107
+	LEAQ         32(R11), R15
+	VMOVAPS      X1, X2
+	TESTQ        $0x00000004, R14
+	JZ           two107
+	VMOVUPS      X2, (R15)
+	VEXTRACTF128 $0x01, Y1, X2
+	ADDQ         $0x10, R15
+
+two107:
+	TESTQ     $0x00000002, R14
+	JZ        one107
+	VMOVLPS   X2, (R15)
+	VPERMILPD $0x01, X2, X2
+	ADDQ      $0x08, R15
+
+one107:
+	TESTQ  $0x00000001, R14
+	JZ     stored107
+	VMOVSS X2, (R15)
+	JMP    stored107
+
+whole107:
+	VMOVUPS Y1, 32(R11)
+
+stored107:
+	LEAQ         -16(R13), R14
+	CMPQ         R14, $0x08
+	JGE          whole108
+	TESTQ        R14, R14
+	JLE          stored108
+	LEAQ         64(R11), R15
+	VMOVAPS      X3, X1
+	TESTQ        $0x00000004, R14
+	JZ           two108
+	VMOVUPS      X1, (R15)
+	VEXTRACTF128 $0x01, Y3, X1
+	ADDQ         $0x10, R15
+
+two108:
+	TESTQ     $0x00000002, R14
+	JZ        one108
+	VMOVLPS   X1, (R15)
+	VPERMILPD $0x01, X1, X1
+	ADDQ      $0x08, R15
+
+one108:
+	TESTQ  $0x00000001, R14
+	JZ     stored108
+	VMOVSS X1, (R15)
+	JMP    stored108
+
+whole108:
+	VMOVUPS Y3, 64(R11)
+
+stored108:
+	LEAQ         -24(R13), R13
+	CMPQ         R13, $0x08
+	JGE          whole109
+	TESTQ        R13, R13
+	JLE          stored109
+	LEAQ         96(R11), R14
+	VMOVAPS      X0, X1
+	TESTQ        $0x00000004, R13
+	JZ           two109
+	VMOVUPS      X1, (R14)
+	VEXTRACTF128 $0x01, Y0, X1
+	ADDQ         $0x10, R14
+
+two109:
+	TESTQ     $0x00000002, R13
+	JZ        one109
+	VMOVLPS   X1, (R14)
+	VPERMILPD $0x01, X1, X1
+	ADDQ      $0x08, R14
+
+one109:
+	TESTQ  $0x00000001, R13
+	JZ     stored109
+	VMOVSS X1, (R14)
+	JMP    stored109
+
+whole109:
+	VMOVUPS Y0, 96(R11)
+
+stored109:
+	MOVQ 40(AX), R13
+	SHLQ $0x02, R13
+	ADDQ R13, R11
+	ADDQ $0x000000c0, R10
+	DECQ R12
+	JNZ  row
+	MOVQ 32(AX), R10
+	SHLQ $0x02, R10
+	ADDQ R10, DI
+	ADDQ $0x04, R8
+	MOVQ 16(AX), R10
+	SHLQ $0x02, R10
+	ADDQ R10, SI
+	DECQ R9
+	JNZ  channel
+	ADDQ $0x00000020, CX
+	ADDQ $0x00000020, DX
+	SUBQ $0x00000008, BX
+	JG   block
 	VZEROUPPER
 	RET
 
@@ -7215,153 +10272,851 @@ block:
 	RET
 
 // func winogradWeightsAVX2_2x1(u *float32, freq int, kernels *float32, rows int, count int)
-// Requires: AVX, AVX2, FMA3
+// Requires: AVX, FMA3
 TEXT ·winogradWeightsAVX2_2x1(SB), NOSPLIT, $320-40
-	MOVQ         u+0(FP), AX
-	MOVQ         freq+8(FP), CX
-	SHLQ         $0x02, CX
-	MOVQ         kernels+16(FP), DX
-	MOVQ         rows+24(FP), BX
-	MOVQ         count+32(FP), SI
-	VMOVD        BX, X0
-	VPBROADCASTD X0, Y0
-	VPCMPGTD     indices<>+0(SB), Y0, Y0
-	SHLQ         $0x02, BX
-	MOVQ         BX, DI
-	SHLQ         $0x02, DI
+	MOVQ u+0(FP), AX
+	MOVQ freq+8(FP), CX
+	SHLQ $0x02, CX
+	MOVQ kernels+16(FP), DX
+	MOVQ rows+24(FP), BX
+	MOVQ count+32(FP), SI
+	MOVQ BX, DI
+	SHLQ $0x02, BX
+	MOVQ BX, R8
+	SHLQ $0x02, R8
 
 channel:
-	MOVQ        DX, R8
-	VMOVUPS     (R8), Y1
-	ADDQ        BX, R8
-	VMOVUPS     (R8), Y2
-	ADDQ        BX, R8
-	VMULPS      factor40000000<>+0(SB), Y1, Y3
-	VMOVUPS     Y3, (SP)
-	VMOVAPS     Y1, Y3
-	VADDPS      Y2, Y3, Y3
-	VMOVUPS     Y3, 32(SP)
-	VMULPS      factorbeaaaaab<>+0(SB), Y1, Y3
-	VFMADD231PS factor3eaaaaab<>+0(SB), Y2, Y3
-	VMOVUPS     Y3, 64(SP)
-	VMULPS      factorc02aaaab<>+0(SB), Y1, Y1
-	VFMADD231PS factorbfaaaaab<>+0(SB), Y2, Y1
-	VMOVUPS     Y1, 96(SP)
-	VMOVAPS     Y2, Y1
-	VMOVUPS     Y1, 128(SP)
-	VMOVUPS     (R8), Y1
-	ADDQ        BX, R8
-	VMOVUPS     (R8), Y2
-	ADDQ        BX, R8
-	VMULPS      factor40000000<>+0(SB), Y1, Y3
-	VMOVUPS     Y3, 160(SP)
-	VMOVAPS     Y1, Y3
-	VADDPS      Y2, Y3, Y3
-	VMOVUPS     Y3, 192(SP)
-	VMULPS      factorbeaaaaab<>+0(SB), Y1, Y3
-	VFMADD231PS factor3eaaaaab<>+0(SB), Y2, Y3
-	VMOVUPS     Y3, 224(SP)
-	VMULPS      factorc02aaaab<>+0(SB), Y1, Y1
-	VFMADD231PS factorbfaaaaab<>+0(SB), Y2, Y1
-	VMOVUPS     Y1, 256(SP)
-	VMOVAPS     Y2, Y1
-	VMOVUPS     Y1, 288(SP)
-	IMUL3Q      $0x00000005, CX, R8
-	MOVQ        AX, R9
-	LEAQ        (R8)(R8*2), R10
-	ADDQ        R9, R10
-	VMOVUPS     (SP), Y1
-	VMOVUPS     160(SP), Y2
-	VMULPS      factor40000000<>+0(SB), Y1, Y3
-	VMASKMOVPS  Y3, Y0, (R9)
-	VMOVAPS     Y1, Y3
-	VADDPS      Y2, Y3, Y3
-	VMASKMOVPS  Y3, Y0, (R9)(R8*1)
-	VMULPS      factorbeaaaaab<>+0(SB), Y1, Y3
-	VFMADD231PS factor3eaaaaab<>+0(SB), Y2, Y3
-	VMASKMOVPS  Y3, Y0, (R9)(R8*2)
-	VMULPS      factorc02aaaab<>+0(SB), Y1, Y1
-	VFMADD231PS factorbfaaaaab<>+0(SB), Y2, Y1
-	VMASKMOVPS  Y1, Y0, (R10)
-	VMOVAPS     Y2, Y1
-	VMASKMOVPS  Y1, Y0, (R10)(R8*1)
-	ADDQ        CX, R9
-	LEAQ        (R8)(R8*2), R10
-	ADDQ        R9, R10
-	VMOVUPS     32(SP), Y1
-	VMOVUPS     192(SP), Y2
-	VMULPS      factor40000000<>+0(SB), Y1, Y3
-	VMASKMOVPS  Y3, Y0, (R9)
-	VMOVAPS     Y1, Y3
-	VADDPS      Y2, Y3, Y3
-	VMASKMOVPS  Y3, Y0, (R9)(R8*1)
-	VMULPS      factorbeaaaaab<>+0(SB), Y1, Y3
-	VFMADD231PS factor3eaaaaab<>+0(SB), Y2, Y3
-	VMASKMOVPS  Y3, Y0, (R9)(R8*2)
-	VMULPS      factorc02aaaab<>+0(SB), Y1, Y1
-	VFMADD231PS factorbfaaaaab<>+0(SB), Y2, Y1
-	VMASKMOVPS  Y1, Y0, (R10)
-	VMOVAPS     Y2, Y1
-	VMASKMOVPS  Y1, Y0, (R10)(R8*1)
-	ADDQ        CX, R9
-	LEAQ        (R8)(R8*2), R10
-	ADDQ        R9, R10
-	VMOVUPS     64(SP), Y1
-	VMOVUPS     224(SP), Y2
-	VMULPS      factor40000000<>+0(SB), Y1, Y3
-	VMASKMOVPS  Y3, Y0, (R9)
-	VMOVAPS     Y1, Y3
-	VADDPS      Y2, Y3, Y3
-	VMASKMOVPS  Y3, Y0, (R9)(R8*1)
-	VMULPS      factorbeaaaaab<>+0(SB), Y1, Y3
-	VFMADD231PS factor3eaaaaab<>+0(SB), Y2, Y3
-	VMASKMOVPS  Y3, Y0, (R9)(R8*2)
-	VMULPS      factorc02aaaab<>+0(SB), Y1, Y1
-	VFMADD231PS factorbfaaaaab<>+0(SB), Y2, Y1
-	VMASKMOVPS  Y1, Y0, (R10)
-	VMOVAPS     Y2, Y1
-	VMASKMOVPS  Y1, Y0, (R10)(R8*1)
-	ADDQ        CX, R9
-	LEAQ        (R8)(R8*2), R10
-	ADDQ        R9, R10
-	VMOVUPS     96(SP), Y1
-	VMOVUPS     256(SP), Y2
-	VMULPS      factor40000000<>+0(SB), Y1, Y3
-	VMASKMOVPS  Y3, Y0, (R9)
-	VMOVAPS     Y1, Y3
-	VADDPS      Y2, Y3, Y3
-	VMASKMOVPS  Y3, Y0, (R9)(R8*1)
-	VMULPS      factorbeaaaaab<>+0(SB), Y1, Y3
-	VFMADD231PS factor3eaaaaab<>+0(SB), Y2, Y3
-	VMASKMOVPS  Y3, Y0, (R9)(R8*2)
-	VMULPS      factorc02aaaab<>+0(SB), Y1, Y1
-	VFMADD231PS factorbfaaaaab<>+0(SB), Y2, Y1
-	VMASKMOVPS  Y1, Y0, (R10)
-	VMOVAPS     Y2, Y1
-	VMASKMOVPS  Y1, Y0, (R10)(R8*1)
-	ADDQ        CX, R9
-	LEAQ        (R8)(R8*2), R10
-	ADDQ        R9, R10
-	VMOVUPS     128(SP), Y1
-	VMOVUPS     288(SP), Y2
-	VMULPS      factor40000000<>+0(SB), Y1, Y3
-	VMASKMOVPS  Y3, Y0, (R9)
-	VMOVAPS     Y1, Y3
-	VADDPS      Y2, Y3, Y3
-	VMASKMOVPS  Y3, Y0, (R9)(R8*1)
-	VMULPS      factorbeaaaaab<>+0(SB), Y1, Y3
-	VFMADD231PS factor3eaaaaab<>+0(SB), Y2, Y3
-	VMASKMOVPS  Y3, Y0, (R9)(R8*2)
-	VMULPS      factorc02aaaab<>+0(SB), Y1, Y1
-	VFMADD231PS factorbfaaaaab<>+0(SB), Y2, Y1
-	VMASKMOVPS  Y1, Y0, (R10)
-	VMOVAPS     Y2, Y1
-	VMASKMOVPS  Y1, Y0, (R10)(R8*1)
-	ADDQ        CX, R9
-	ADDQ        DI, DX
-	ADDQ        BX, AX
-	DECQ        SI
-	JNZ         channel
+	MOVQ         DX, R9
+	VMOVUPS      (R9), Y0
+	ADDQ         BX, R9
+	VMOVUPS      (R9), Y1
+	ADDQ         BX, R9
+	VMULPS       factor40000000<>+0(SB), Y0, Y2
+	VMOVUPS      Y2, (SP)
+	VMOVAPS      Y0, Y2
+	VADDPS       Y1, Y2, Y2
+	VMOVUPS      Y2, 32(SP)
+	VMULPS       factorbeaaaaab<>+0(SB), Y0, Y2
+	VFMADD231PS  factor3eaaaaab<>+0(SB), Y1, Y2
+	VMOVUPS      Y2, 64(SP)
+	VMULPS       factorc02aaaab<>+0(SB), Y0, Y0
+	VFMADD231PS  factorbfaaaaab<>+0(SB), Y1, Y0
+	VMOVUPS      Y0, 96(SP)
+	VMOVAPS      Y1, Y0
+	VMOVUPS      Y0, 128(SP)
+	VMOVUPS      (R9), Y0
+	ADDQ         BX, R9
+	VMOVUPS      (R9), Y1
+	ADDQ         BX, R9
+	VMULPS       factor40000000<>+0(SB), Y0, Y2
+	VMOVUPS      Y2, 160(SP)
+	VMOVAPS      Y0, Y2
+	VADDPS       Y1, Y2, Y2
+	VMOVUPS      Y2, 192(SP)
+	VMULPS       factorbeaaaaab<>+0(SB), Y0, Y2
+	VFMADD231PS  factor3eaaaaab<>+0(SB), Y1, Y2
+	VMOVUPS      Y2, 224(SP)
+	VMULPS       factorc02aaaab<>+0(SB), Y0, Y0
+	VFMADD231PS  factorbfaaaaab<>+0(SB), Y1, Y0
+	VMOVUPS      Y0, 256(SP)
+	VMOVAPS      Y1, Y0
+	VMOVUPS      Y0, 288(SP)
+	IMUL3Q       $0x00000005, CX, R9
+	MOVQ         AX, R10
+	LEAQ         (R9)(R9*2), R11
+	ADDQ         R10, R11
+	VMOVUPS      (SP), Y0
+	VMOVUPS      160(SP), Y1
+	VMULPS       factor40000000<>+0(SB), Y0, Y2
+	CMPQ         DI, $0x08
+	JGE          whole110
+	TESTQ        DI, DI
+	JLE          stored110
+	LEAQ         (R10), R12
+	VMOVAPS      X2, X3
+	TESTQ        $0x00000004, DI
+	JZ           two110
+	VMOVUPS      X3, (R12)
+	VEXTRACTF128 $0x01, Y2, X3
+	ADDQ         $0x10, R12
+
+two110:
+	TESTQ     $0x00000002, DI
+	JZ        one110
+	VMOVLPS   X3, (R12)
+	VPERMILPD $0x01, X3, X3
+	ADDQ      $0x08, R12
+
+one110:
+	TESTQ  $0x00000001, DI
+	JZ     stored110
+	VMOVSS X3, (R12)
+	JMP    stored110
+
+whole110:
+	VMOVUPS Y2, (R10)
+
+stored110:
+	VMOVAPS      Y0, Y2
+	VADDPS       Y1, Y2, Y2
+	CMPQ         DI, $0x08
+	JGE          whole111
+	TESTQ        DI, DI
+	JLE          stored111
+	LEAQ         (R10)(R9*1), R12
+	VMOVAPS      X2, X3
+	TESTQ        $0x00000004, DI
+	JZ           two111
+	VMOVUPS      X3, (R12)
+	VEXTRACTF128 $0x01, Y2, X3
+	ADDQ         $0x10, R12
+
+two111:
+	TESTQ     $0x00000002, DI
+	JZ        one111
+	VMOVLPS   X3, (R12)
+	VPERMILPD $0x01, X3, X3
+	ADDQ      $0x08, R12
+
+one111:
+	TESTQ  $0x00000001, DI
+	JZ     stored111
+	VMOVSS X3, (R12)
+	JMP    stored111
+
+whole111:
+	VMOVUPS Y2, (R10)(R9*1)
+
+stored111:
+	VMULPS       factorbeaaaaab<>+0(SB), Y0, Y2
+	VFMADD231PS  factor3eaaaaab<>+0(SB), Y1, Y2
+	CMPQ         DI, $0x08
+	JGE          whole112
+	TESTQ        DI, DI
+	JLE          stored112
+	LEAQ         (R10)(R9*2), R12
+	VMOVAPS      X2, X3
+	TESTQ        $0x00000004, DI
+	JZ           two112
+	VMOVUPS      X3, (R12)
+	VEXTRACTF128 $0x01, Y2, X3
+	ADDQ         $0x10, R12
+
+two112:
+	TESTQ     $0x00000002, DI
+	JZ        one112
+	VMOVLPS   X3, (R12)
+	VPERMILPD $0x01, X3, X3
+	ADDQ      $0x08, R12
+
+one112:
+	TESTQ  $0x00000001, DI
+	JZ     stored112
+	VMOVSS X3, (R12)
+	JMP    stored112
+
+whole112:
+	VMOVUPS Y2, (R10)(R9*2)
+
+stored112:
+	VMULPS       factorc02aaaab<>+0(SB), Y0, Y0
+	VFMADD231PS  factorbfaaaaab<>+0(SB), Y1, Y0
+	CMPQ         DI, $0x08
+	JGE          whole113
+	TESTQ        DI, DI
+	JLE          stored113
+	LEAQ         (R11), R12
+	VMOVAPS      X0, X2
+	TESTQ        $0x00000004, DI
+	JZ           two113
+	VMOVUPS      X2, (R12)
+	VEXTRACTF128 $0x01, Y0, X2
+	ADDQ         $0x10, R12
+
+two113:
+	TESTQ     $0x00000002, DI
+	JZ        one113
+	VMOVLPS   X2, (R12)
+	VPERMILPD $0x01, X2, X2
+	ADDQ      $0x08, R12
+
+one113:
+	TESTQ  $0x00000001, DI
+	JZ     stored113
+	VMOVSS X2, (R12)
+	JMP    stored113
+
+whole113:
+	VMOVUPS Y0, (R11)
+
+stored113:
+	VMOVAPS      Y1, Y0
+	CMPQ         DI, $0x08
+	JGE          whole114
+	TESTQ        DI, DI
+	JLE          stored114
+	LEAQ         (R11)(R9*1), R11
+	VMOVAPS      X0, X1
+	TESTQ        $0x00000004, DI
+	JZ           two114
+	VMOVUPS      X1, (R11)
+	VEXTRACTF128 $0x01, Y0, X1
+	ADDQ         $0x10, R11
+
+two114:
+	TESTQ     $0x00000002, DI
+	JZ        one114
+	VMOVLPS   X1, (R11)
+	VPERMILPD $0x01, X1, X1
+	ADDQ      $0x08, R11
+
+one114:
+	TESTQ  $0x00000001, DI
+	JZ     stored114
+	VMOVSS X1, (R11)
+	JMP    stored114
+
+whole114:
+	VMOVUPS Y0, (R11)(R9*1)
+
+stored114:
+	ADDQ         CX, R10
+	LEAQ         (R9)(R9*2), R11
+	ADDQ         R10, R11
+	VMOVUPS      32(SP), Y0
+	VMOVUPS      192(SP), Y1
+	VMULPS       factor40000000<>+0(SB), Y0, Y2
+	CMPQ         DI, $0x08
+	JGE          whole115
+	TESTQ        DI, DI
+	JLE          stored115
+	LEAQ         (R10), R12
+	VMOVAPS      X2, X3
+	TESTQ        $0x00000004, DI
+	JZ           two115
+	VMOVUPS      X3, (R12)
+	VEXTRACTF128 $0x01, Y2, X3
+	ADDQ         $0x10, R12
+
+two115:
+	TESTQ     $0x00000002, DI
+	JZ        one115
+	VMOVLPS   X3, (R12)
+	VPERMILPD $0x01, X3, X3
+	ADDQ      $0x08, R12
+
+one115:
+	TESTQ  $0x00000001, DI
+	JZ     stored115
+	VMOVSS X3, (R12)
+	JMP    stored115
+
+whole115:
+	VMOVUPS Y2, (R10)
+
+stored115:
+	VMOVAPS      Y0, Y2
+	VADDPS       Y1, Y2, Y2
+	CMPQ         DI, $0x08
+	JGE          whole116
+	TESTQ        DI, DI
+	JLE          stored116
+	LEAQ         (R10)(R9*1), R12
+	VMOVAPS      X2, X3
+	TESTQ        $0x00000004, DI
+	JZ           two116
+	VMOVUPS      X3, (R12)
+	VEXTRACTF128 $0x01, Y2, X3
+	ADDQ         $0x10, R12
+
+two116:
+	TESTQ     $0x00000002, DI
+	JZ        one116
+	VMOVLPS   X3, (R12)
+	VPERMILPD $0x01, X3, X3
+	ADDQ      $0x08, R12
+
+one116:
+	TESTQ  $0x00000001, DI
+	JZ     stored116
+	VMOVSS X3, (R12)
+	JMP    stored116
+
+whole116:
+	VMOVUPS Y2, (R10)(R9*1)
+
+stored116:
+	VMULPS       factorbeaaaaab<>+0(SB), Y0, Y2
+	VFMADD231PS  factor3eaaaaab<>+0(SB), Y1, Y2
+	CMPQ         DI, $0x08
+	JGE          whole117
+	TESTQ        DI, DI
+	JLE          stored117
+	LEAQ         (R10)(R9*2), R12
+	VMOVAPS      X2, X3
+	TESTQ        $0x00000004, DI
+	JZ           two117
+	VMOVUPS      X3, (R12)
+	VEXTRACTF128 $0x01, Y2, X3
+	ADDQ         $0x10, R12
+
+two117:
+	TESTQ     $0x00000002, DI
+	JZ        one117
+	VMOVLPS   X3, (R12)
+	VPERMILPD $0x01, X3, X3
+	ADDQ      $0x08, R12
+
+one117:
+	TESTQ  $0x00000001, DI
+	JZ     stored117
+	VMOVSS X3, (R12)
+	JMP    stored117
+
+whole117:
+	VMOVUPS Y2, (R10)(R9*2)
+
+stored117:
+	VMULPS       factorc02aaaab<>+0(SB), Y0, Y0
+	VFMADD231PS  factorbfaaaaab<>+0(SB), Y1, Y0
+	CMPQ         DI, $0x08
+	JGE          whole118
+	TESTQ        DI, DI
+	JLE          stored118
+	LEAQ         (R11), R12
+	VMOVAPS      X0, X2
+	TESTQ        $0x00000004, DI
+	JZ           two118
+	VMOVUPS      X2, (R12)
+	VEXTRACTF128 $0x01, Y0, X2
+	ADDQ         $0x10, R12
+
+two118:
+	TESTQ     $0x00000002, DI
+	JZ        one118
+	VMOVLPS   X2, (R12)
+	VPERMILPD $0x01, X2, X2
+	ADDQ      $0x08, R12
+
+one118:
+	TESTQ  $0x00000001, DI
+	JZ     stored118
+	VMOVSS X2, (R12)
+	JMP    stored118
+
+whole118:
+	VMOVUPS Y0, (R11)
+
+stored118:
+	VMOVAPS      Y1, Y0
+	CMPQ         DI, $0x08
+	JGE          whole119
+	TESTQ        DI, DI
+	JLE          stored119
+	LEAQ         (R11)(R9*1), R11
+	VMOVAPS      X0, X1
+	TESTQ        $0x00000004, DI
+	JZ           two119
+	VMOVUPS      X1, (R11)
+	VEXTRACTF128 $0x01, Y0, X1
+	ADDQ         $0x10, R11
+
+two119:
+	TESTQ     $0x00000002, DI
+	JZ        one119
+	VMOVLPS   X1, (R11)
+	VPERMILPD $0x01, X1, X1
+	ADDQ      $0x08, R11
+
+one119:
+	TESTQ  $0x00000001, DI
+	JZ     stored119
+	VMOVSS X1, (R11)
+	JMP    stored119
+
+whole119:
+	VMOVUPS Y0, (R11)(R9*1)
+
+stored119:
+	ADDQ         CX, R10
+	LEAQ         (R9)(R9*2), R11
+	ADDQ         R10, R11
+	VMOVUPS      64(SP), Y0
+	VMOVUPS      224(SP), Y1
+	VMULPS       factor40000000<>+0(SB), Y0, Y2
+	CMPQ         DI, $0x08
+	JGE          whole120
+	TESTQ        DI, DI
+	JLE          stored120
+	LEAQ         (R10), R12
+	VMOVAPS      X2, X3
+	TESTQ        $0x00000004, DI
+	JZ           two120
+	VMOVUPS      X3, (R12)
+	VEXTRACTF128 $0x01, Y2, X3
+	ADDQ         $0x10, R12
+
+two120:
+	TESTQ     $0x00000002, DI
+	JZ        one120
+	VMOVLPS   X3, (R12)
+	VPERMILPD $0x01, X3, X3
+	ADDQ      $0x08, R12
+
+one120:
+	TESTQ  $0x00000001, DI
+	JZ     stored120
+	VMOVSS X3, (R12)
+	JMP    stored120
+
+whole120:
+	VMOVUPS Y2, (R10)
+
+stored120:
+	VMOVAPS      Y0, Y2
+	VADDPS       Y1, Y2, Y2
+	CMPQ         DI, $0x08
+	JGE          whole121
+	TESTQ        DI, DI
+	JLE          stored121
+	LEAQ         (R10)(R9*1), R12
+	VMOVAPS      X2, X3
+	TESTQ        $0x00000004, DI
+	JZ           two121
+	VMOVUPS      X3, (R12)
+	VEXTRACTF128 $0x01, Y2, X3
+	ADDQ         $0x10, R12
+
+two121:
+	TESTQ     $0x00000002, DI
+	JZ        one121
+	VMOVLPS   X3, (R12)
+	VPERMILPD $0x01, X3, X3
+	ADDQ      $0x08, R12
+
+one121:
+	TESTQ  $0x00000001, DI
+	JZ     stored121
+	VMOVSS X3, (R12)
+	JMP    stored121
+
+whole121:
+	VMOVUPS Y2, (R10)(R9*1)
+
+stored121:
+	VMULPS       factorbeaaaaab<>+0(SB), Y0, Y2
+	VFMADD231PS  factor3eaaaaab<>+0(SB), Y1, Y2
+	CMPQ         DI, $0x08
+	JGE          whole122
+	TESTQ        DI, DI
+	JLE          stored122
+	LEAQ         (R10)(R9*2), R12
+	VMOVAPS      X2, X3
+	TESTQ        $0x00000004, DI
+	JZ           two122
+	VMOVUPS      X3, (R12)
+	VEXTRACTF128 $0x01, Y2, X3
+	ADDQ         $0x10, R12
+
+two122:
+	TESTQ     $0x00000002, DI
+	JZ        one122
+	VMOVLPS   X3, (R12)
+	VPERMILPD $0x01, X3, X3
+	ADDQ      $0x08, R12
+
+one122:
+	TESTQ  $0x00000001, DI
+	JZ     stored122
+	VMOVSS X3, (R12)
+	JMP    stored122
+
+whole122:
+	VMOVUPS Y2, (R10)(R9*2)
+
+stored122:
+	VMULPS       factorc02aaaab<>+0(SB), Y0, Y0
+	VFMADD231PS  factorbfaaaaab<>+0(SB), Y1, Y0
+	CMPQ         DI, $0x08
+	JGE          whole123
+	TESTQ        DI, DI
+	JLE          stored123
+	LEAQ         (R11), R12
+	VMOVAPS      X0, X2
+	TESTQ        $0x00000004, DI
+	JZ           two123
+	VMOVUPS      X2, (R12)
+	VEXTRACTF128 $0x01, Y0, X2
+	ADDQ         $0x10, R12
+
+two123:
+	TESTQ     $0x00000002, DI
+	JZ        one123
+	VMOVLPS   X2, (R12)
+	VPERMILPD $0x01, X2, X2
+	ADDQ      $0x08, R12
+
+one123:
+	TESTQ  $0x00000001, DI
+	JZ     stored123
+	VMOVSS X2, (R12)
+	JMP    stored123
+
+whole123:
+	VMOVUPS Y0, (R11)
+
+stored123:
+	VMOVAPS      Y1, Y0
+	CMPQ         DI, $0x08
+	JGE          whole124
+	TESTQ        DI, DI
+	JLE          stored124
+	LEAQ         (R11)(R9*1), R11
+	VMOVAPS      X0, X1
+	TESTQ        $0x00000004, DI
+	JZ           two124
+	VMOVUPS      X1, (R11)
+	VEXTRACTF128 $0x01, Y0, X1
+	ADDQ         $0x10, R11
+
+two124:
+	TESTQ     $0x00000002, DI
+	JZ        one124
+	VMOVLPS   X1, (R11)
+	VPERMILPD $0x01, X1, X1
+	ADDQ      $0x08, R11
+
+one124:
+	TESTQ  $0x00000001, DI
+	JZ     stored124
+	VMOVSS X1, (R11)
+	JMP    stored124
+
+whole124:
+	VMOVUPS Y0, (R11)(R9*1)
+
+stored124:
+	ADDQ         CX, R10
+	LEAQ         (R9)(R9*2), R11
+	ADDQ         R10, R11
+	VMOVUPS      96(SP), Y0
+	VMOVUPS      256(SP), Y1
+	VMULPS       factor40000000<>+0(SB), Y0, Y2
+	CMPQ         DI, $0x08
+	JGE          whole125
+	TESTQ        DI, DI
+	JLE          stored125
+	LEAQ         (R10), R12
+	VMOVAPS      X2, X3
+	TESTQ        $0x00000004, DI
+	JZ           two125
+	VMOVUPS      X3, (R12)
+	VEXTRACTF128 $0x01, Y2, X3
+	ADDQ         $0x10, R12
+
+two125:
+	TESTQ     $0x00000002, DI
+	JZ        one125
+	VMOVLPS   X3, (R12)
+	VPERMILPD $0x01, X3, X3
+	ADDQ      $0x08, R12
+
+one125:
+	TESTQ  $0x00000001, DI
+	JZ     stored125
+	VMOVSS X3, (R12)
+	JMP    stored125
+
+whole125:
+	VMOVUPS Y2, (R10)
+
+stored125:
+	VMOVAPS      Y0, Y2
+	VADDPS       Y1, Y2, Y2
+	CMPQ         DI, $0x08
+	JGE          whole126
+	TESTQ        DI, DI
+	JLE          stored126
+	LEAQ         (R10)(R9*1), R12
+	VMOVAPS      X2, X3
+	TESTQ        $0x00000004, DI
+	JZ           two126
+	VMOVUPS      X3, (R12)
+	VEXTRACTF128 $0x01, Y2, X3
+	ADDQ         $0x10, R12
+
+two126:
+	TESTQ     $0x00000002, DI
+	JZ        one126
+	VMOVLPS   X3, (R12)
+	VPERMILPD $0x01, X3, X3
+	ADDQ      $0x08, R12
+
+one126:
+	TESTQ  $0x00000001, DI
+	JZ     stored126
+	VMOVSS X3, (R12)
+	JMP    stored126
+
+whole126:
+	VMOVUPS Y2, (R10)(R9*1)
+
+stored126:
+	VMULPS       factorbeaaaaab<>+0(SB), Y0, Y2
+	VFMADD231PS  factor3eaaaaab<>+0(SB), Y1, Y2
+	CMPQ         DI, $0x08
+	JGE          whole127
+	TESTQ        DI, DI
+	JLE          stored127
+	LEAQ         (R10)(R9*2), R12
+	VMOVAPS      X2, X3
+	TESTQ        $0x00000004, DI
+	JZ           two127
+	VMOVUPS      X3, (R12)
+	VEXTRACTF128 $0x01, Y2, X3
+	ADDQ         $0x10, R12
+
+two127:
+	TESTQ     $0x00000002, DI
+	JZ        one127
+	VMOVLPS   X3, (R12)
+	VPERMILPD $0x01, X3, X3
+	ADDQ      $0x08, R12
+
+one127:
+	TESTQ  $0x00000001, DI
+	JZ     stored127
+	VMOVSS X3, (R12)
+	JMP    stored127
+
+whole127:
+	VMOVUPS Y2, (R10)(R9*2)
+
+stored127:
+	VMULPS       factorc02aaaab<>+0(SB), Y0, Y0
+	VFMADD231PS  factorbfaaaaab<>+0(SB), Y1, Y0
+	CMPQ         DI, $0x08
+	JGE          whole128
+	TESTQ        DI, DI
+	JLE          stored128
+	LEAQ         (R11), R12
+	VMOVAPS      X0, X2
+	TESTQ        $0x00000004, DI
+	JZ           two128
+	VMOVUPS      X2, (R12)
+	VEXTRACTF128 $0x01, Y0, X2
+	ADDQ         $0x10, R12
+
+two128:
+	TESTQ     $0x00000002, DI
+	JZ        one128
+	VMOVLPS   X2, (R12)
+	VPERMILPD $0x01, X2, X2
+	ADDQ      $0x08, R12
+
+one128:
+	TESTQ  $0x00000001, DI
+	JZ     stored128
+	VMOVSS X2, (R12)
+	JMP    stored128
+
+whole128:
+	VMOVUPS Y0, (R11)
+
+stored128:
+	VMOVAPS      Y1, Y0
+	CMPQ         DI, $0x08
+	JGE          whole129
+	TESTQ        DI, DI
+	JLE          stored129
+	LEAQ         (R11)(R9*1), R11
+	VMOVAPS      X0, X1
+	TESTQ        $0x00000004, DI
+	JZ           two129
+	VMOVUPS      X1, (R11)
+	VEXTRACTF128 $0x01, Y0, X1
+	ADDQ         $0x10, R11
+
+two129:
+	TESTQ     $0x00000002, DI
+	JZ        one129
+	VMOVLPS   X1, (R11)
+	VPERMILPD $0x01, X1, X1
+	ADDQ      $0x08, R11
+
+one129:
+	TESTQ  $0x00000001, DI
+	JZ     stored129
+	VMOVSS X1, (R11)
+	JMP    stored129
+
+whole129:
+	VMOVUPS Y0, (R11)(R9*1)
+
+stored129:
+	ADDQ         CX, R10
+	LEAQ         (R9)(R9*2), R11
+	ADDQ         R10, R11
+	VMOVUPS      128(SP), Y0
+	VMOVUPS      288(SP), Y1
+	VMULPS       factor40000000<>+0(SB), Y0, Y2
+	CMPQ         DI, $0x08
+	JGE          whole130
+	TESTQ        DI, DI
+	JLE          stored130
+	LEAQ         (R10), R12
+	VMOVAPS      X2, X3
+	TESTQ        $0x00000004, DI
+	JZ           two130
+	VMOVUPS      X3, (R12)
+	VEXTRACTF128 $0x01, Y2, X3
+	ADDQ         $0x10, R12
+
+two130:
+	TESTQ     $0x00000002, DI
+	JZ        one130
+	VMOVLPS   X3, (R12)
+	VPERMILPD $0x01, X3, X3
+	ADDQ      $0x08, R12
+
+one130:
+	TESTQ  $0x00000001, DI
+	JZ     stored130
+	VMOVSS X3, (R12)
+	JMP    stored130
+
+whole130:
+	VMOVUPS Y2, (R10)
+
+stored130:
+	VMOVAPS      Y0, Y2
+	VADDPS       Y1, Y2, Y2
+	CMPQ         DI, $0x08
+	JGE          whole131
+	TESTQ        DI, DI
+	JLE          stored131
+	LEAQ         (R10)(R9*1), R12
+	VMOVAPS      X2, X3
+	TESTQ        $0x00000004, DI
+	JZ           two131
+	VMOVUPS      X3, (R12)
+	VEXTRACTF128 $0x01, Y2, X3
+	ADDQ         $0x10, R12
+
+two131:
+	TESTQ     $0x00000002, DI
+	JZ        one131
+	VMOVLPS   X3, (R12)
+	VPERMILPD $0x01, X3, X3
+	ADDQ      $0x08, R12
+
+one131:
+	TESTQ  $0x00000001, DI
+	JZ     stored131
+	VMOVSS X3, (R12)
+	JMP    stored131
+
+whole131:
+	VMOVUPS Y2, (R10)(R9*1)
+
+stored131:
+	VMULPS       factorbeaaaaab<>+0(SB), Y0, Y2
+	VFMADD231PS  factor3eaaaaab<>+0(SB), Y1, Y2
+	CMPQ         DI, $0x08
+	JGE          whole132
+	TESTQ        DI, DI
+	JLE          stored132
+	LEAQ         (R10)(R9*2), R12
+	VMOVAPS      X2, X3
+	TESTQ        $0x00000004, DI
+	JZ           two132
+	VMOVUPS      X3, (R12)
+	VEXTRACTF128 $0x01, Y2, X3
+	ADDQ         $0x10, R12
+
+two132:
+	TESTQ     $0x00000002, DI
+	JZ        one132
+	VMOVLPS   X3, (R12)
+	VPERMILPD $0x01, X3, X3
+	ADDQ      $0x08, R12
+
+one132:
+	TESTQ  $0x00000001, DI
+	JZ     stored132
+	VMOVSS X3, (R12)
+	JMP    stored132
+
+whole132:
+	VMOVUPS Y2, (R10)(R9*2)
+
+stored132:
+	VMULPS       factorc02aaaab<>+0(SB), Y0, Y0
+	VFMADD231PS  factorbfaaaaab<>+0(SB), Y1, Y0
+	CMPQ         DI, $0x08
+	JGE          whole133
+	TESTQ        DI, DI
+	JLE          stored133
+	LEAQ         (R11), R12
+	VMOVAPS      X0, X2
+	TESTQ        $0x00000004, DI
+	JZ           two133
+	VMOVUPS      X2, (R12)
+	VEXTRACTF128 $0x01, Y0, X2
+	ADDQ         $0x10, R12
+
+two133:
+	TESTQ     $0x00000002, DI
+	JZ        one133
+	VMOVLPS   X2, (R12)
+	VPERMILPD $0x01, X2, X2
+	ADDQ      $0x08, R12
+
+one133:
+	TESTQ  $0x00000001, DI
+	JZ     stored133
+	VMOVSS X2, (R12)
+	JMP    stored133
+
+whole133:
+	VMOVUPS Y0, (R11)
+
+stored133:
+	VMOVAPS      Y1, Y0
+	CMPQ         DI, $0x08
+	JGE          whole134
+	TESTQ        DI, DI
+	JLE          stored134
+	LEAQ         (R11)(R9*1), R9
+	VMOVAPS      X0, X1
+	TESTQ        $0x00000004, DI
+	JZ           two134
+	VMOVUPS      X1, (R9)
+	VEXTRACTF128 $0x01, Y0, X1
+	ADDQ         $0x10, R9
+
+two134:
+	TESTQ     $0x00000002, DI
+	JZ        one134
+	VMOVLPS   X1, (R9)
+	VPERMILPD $0x01, X1, X1
+	ADDQ      $0x08, R9
+
+one134:
+	TESTQ  $0x00000001, DI
+	JZ     stored134
+	VMOVSS X1, (R9)
+	JMP    stored134
+
+whole134:
+	VMOVUPS Y0, (R11)(R9*1)
+
+stored134:
+	ADDQ CX, R10
+	ADDQ R8, DX
+	ADDQ BX, AX
+	DECQ SI
+	JNZ  channel
 	VZEROUPPER
 	RET
 
@@ -7897,36 +11652,145 @@ leaky:
 	VMAXPS       Y3, Y4, Y3
 
 store:
-	MOVQ       104(AX), R13
-	VMOVDQU    1152(R13), Y4
-	VMASKMOVPS Y0, Y4, (R11)
-	MOVQ       104(AX), R13
-	VMOVDQU    1184(R13), Y0
-	VMASKMOVPS Y1, Y0, 32(R11)
-	MOVQ       104(AX), R13
-	VMOVDQU    1216(R13), Y0
-	VMASKMOVPS Y2, Y0, 64(R11)
-	MOVQ       104(AX), R13
-	VMOVDQU    1248(R13), Y0
-	VMASKMOVPS Y3, Y0, 96(R11)
-	MOVQ       40(AX), R13
-	SHLQ       $0x02, R13
-	ADDQ       R13, R11
-	ADDQ       $0x000000a0, R10
-	DECQ       R12
-	JNZ        row
-	MOVQ       32(AX), R10
-	SHLQ       $0x02, R10
-	ADDQ       R10, DI
-	ADDQ       $0x04, R8
-	MOVQ       16(AX), R10
-	SHLQ       $0x02, R10
-	ADDQ       R10, SI
-	DECQ       R9
-	JNZ        channel
-	ADDQ       $0x00000020, CX
-	ADDQ       $0x00000020, DX
-	SUBQ       $0x00000008, BX
-	JG         block
+	MOVQ         56(AX), R13
+	SUBQ         DX, R13
+	CMPQ         R13, $0x08
+	JGE          whole135
+	TESTQ        R13, R13
+	JLE          stored135
+	LEAQ         (R11), R14
+	VMOVAPS      X0, X4
+	TESTQ        $0x00000004, R13
+	JZ           two135
+	VMOVUPS      X4, (R14)
+	VEXTRACTF128 $0x01, Y0, X4
+	ADDQ         $0x10, R14
+
+two135:
+	TESTQ     $0x00000002, R13
+	JZ        one135
+	VMOVLPS   X4, (R14)
+	VPERMILPD $0x01, X4, X4
+	ADDQ      $0x08, R14
+
+one135:
+	TESTQ  $0x00000001, R13
+	JZ     stored135
+	VMOVSS X4, (R14)
+	JMP    stored135
+
+whole135:
+	VMOVUPS Y0, (R11)
+
+stored135:
+	LEAQ         -8(R13), R14
+	CMPQ         R14, $0x08
+	JGE          whole136
+	TESTQ        R14, R14
+	JLE          stored136
+	LEAQ         32(R11), R15
+	VMOVAPS      X1, X0
+	TESTQ        $0x00000004, R14
+	JZ           two136
+	VMOVUPS      X0, (R15)
+	VEXTRACTF128 $0x01, Y1, X0
+	ADDQ         $0x10, R15
+
+two136:
+	TESTQ     $0x00000002, R14
+	JZ        one136
+	VMOVLPS   X0, (R15)
+	VPERMILPD $0x01, X0, X0
+	ADDQ      $0x08, R15
+
+one136:
+	TESTQ  $0x00000001, R14
+	JZ     stored136
+	VMOVSS X0, (R15)
+	JMP    stored136
+
+whole136:
+	VMOVUPS Y1, 32(R11)
+
+stored136:
+	LEAQ         -16(R13), R14
+	CMPQ         R14, $0x08
+	JGE          whole137
+	TESTQ        R14, R14
+	JLE          stored137
+	LEAQ         64(R11), R15
+	VMOVAPS      X2, X0
+	TESTQ        $0x00000004, R14
+	JZ           two137
+	VMOVUPS      X0, (R15)
+	VEXTRACTF128 $0x01, Y2, X0
+	ADDQ         $0x10, R15
+
+two137:
+	TESTQ     $0x00000002, R14
+	JZ        one137
+	VMOVLPS   X0, (R15)
+	VPERMILPD $0x01, X0, X0
+	ADDQ      $0x08, R15
+
+one137:
+	TESTQ  $0x00000001, R14
+	JZ     stored137
+	VMOVSS X0, (R15)
+	JMP    stored137
+
+whole137:
+	VMOVUPS Y2, 64(R11)
+
+stored137:
+	LEAQ         -24(R13), R13
+	CMPQ         R13, $0x08
+	JGE          whole138
+	TESTQ        R13, R13
+	JLE          stored138
+	LEAQ         96(R11), R14
+	VMOVAPS      X3, X0
+	TESTQ        $0x00000004, R13
+	JZ           two138
+	VMOVUPS      X0, (R14)
+	VEXTRACTF128 $0x01, Y3, X0
+	ADDQ         $0x10, R14
+
+two138:
+	TESTQ     $0x00000002, R13
+	JZ        one138
+	VMOVLPS   X0, (R14)
+	VPERMILPD $0x01, X0, X0
+	ADDQ      $0x08, R14
+
+one138:
+	TESTQ  $0x00000001, R13
+	JZ     stored138
+	VMOVSS X0, (R14)
+	JMP    stored138
+
+whole138:
+	VMOVUPS Y3, 96(R11)
+
+stored138:
+	MOVQ 40(AX), R13
+	SHLQ $0x02, R13
+	ADDQ R13, R11
+	ADDQ $0x000000a0, R10
+	DECQ R12
+	JNZ  row
+	MOVQ 32(AX), R10
+	SHLQ $0x02, R10
+	ADDQ R10, DI
+	ADDQ $0x04, R8
+	MOVQ 16(AX), R10
+	SHLQ $0x02, R10
+	ADDQ R10, SI
+	DECQ R9
+	JNZ  channel
+	ADDQ $0x00000020, CX
+	ADDQ $0x00000020, DX
+	SUBQ $0x00000008, BX
+	JG   block
 	VZEROUPPER
 	RET

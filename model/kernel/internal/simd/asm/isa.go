@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"math"
 	"strings"
 
@@ -60,6 +61,16 @@ func (s isa) mask(n reg.Register, at int) reg.Register {
 	return below
 }
 
+// beyond is what n elements are more than at vectors.
+func (s isa) beyond(n reg.Register, at int) reg.Register {
+	if at == 0 {
+		return n
+	}
+	more := GP64()
+	LEAQ(Mem{Base: n, Disp: -at * s.lanes}, more)
+	return more
+}
+
 // maskedLoad reads the elements that a mask selects, 0 for the others.
 func (s isa) maskedLoad(from Mem, mask reg.Register, to reg.VecVirtual) {
 	if s.lanes == 16 {
@@ -69,13 +80,46 @@ func (s isa) maskedLoad(from Mem, mask reg.Register, to reg.VecVirtual) {
 	}
 }
 
-func (s isa) maskedStore(from reg.VecVirtual, mask reg.Register, to Mem) {
+// storeFirst writes the first n elements, all when n is larger and none when it is
+// not positive. With 16 lanes mask selects the same. The masked stores of 8 lanes are
+// not for this: on AMD's Zen 3 one takes as long as seven whole ones or more.
+func (s isa) storeFirst(v reg.VecVirtual, n, mask reg.Register, to Mem) {
 	if s.lanes == 16 {
-		VMOVUPS(from, mask, to)
-	} else {
-		VMASKMOVPS(from, mask, to)
+		VMOVUPS(v, mask, to)
+		return
 	}
+	stores++
+	label := func(name string) string { return fmt.Sprintf("%s%d", name, stores) }
+	CMPQ(n, Imm(8))
+	JGE(LabelRef(label("whole")))
+	TESTQ(n, n)
+	JLE(LabelRef(label("stored")))
+	at, low := GP64(), XMM()
+	LEAQ(to, at)
+	VMOVAPS(v.AsX(), low)
+	TESTQ(U32(4), n)
+	JZ(LabelRef(label("two")))
+	VMOVUPS(low, Mem{Base: at})
+	VEXTRACTF128(Imm(1), v, low)
+	ADDQ(Imm(16), at)
+	Label(label("two"))
+	TESTQ(U32(2), n)
+	JZ(LabelRef(label("one")))
+	VMOVLPS(low, Mem{Base: at})
+	VPERMILPD(Imm(1), low, low)
+	ADDQ(Imm(8), at)
+	Label(label("one"))
+	TESTQ(U32(1), n)
+	JZ(LabelRef(label("stored")))
+	VMOVSS(low, Mem{Base: at})
+	JMP(LabelRef(label("stored")))
+	Label(label("whole"))
+	VMOVUPS(v, to)
+	Label(label("stored"))
 }
+
+// stores counts those of storeFirst: labels are of a function.
+var stores int
 
 // constants are the data of the file so far.
 var constants = map[string]Mem{}

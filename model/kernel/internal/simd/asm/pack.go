@@ -14,9 +14,10 @@ func packs(s isa) {
 	p := packArgs{isa: s}
 
 	p.begin("copyRows")
-	var masks []reg.Register
+	var masks, counts []reg.Register
 	for j := range s.vecs {
 		masks = append(masks, p.mask(p.cols, j))
+		counts = append(counts, p.beyond(p.cols, j))
 	}
 	far := GP64() // a row that follows soon
 	MOVQ(p.ldsrc, far)
@@ -28,7 +29,7 @@ func packs(s isa) {
 	for j, m := range masks {
 		v := s.vec()
 		p.maskedLoad(Mem{Base: p.src, Disp: j * s.bytes()}, m, v)
-		p.maskedStore(v, m, Mem{Base: p.dst, Disp: j * s.bytes()})
+		p.storeFirst(v, counts[j], m, Mem{Base: p.dst, Disp: j * s.bytes()})
 	}
 	p.end()
 
@@ -51,7 +52,7 @@ func packs(s isa) {
 		VSHUFPS(Imm(0x88), v, u, u) // the even ones of each half: u0 u2 v0 v2, u4 u6 v4 v6
 		VPERMPD(Imm(0xd8), u, u)
 	}
-	p.maskedStore(u, out, Mem{Base: p.dst})
+	p.storeFirst(u, p.cols, out, Mem{Base: p.dst})
 	p.end()
 
 	turn(s)
@@ -106,8 +107,8 @@ func interleave(s isa) {
 	s.maskedLoad(Mem{Base: even}, in, a)
 	s.maskedLoad(Mem{Base: odd}, in, b)
 	low, high = merge(a, b)
-	s.maskedStore(low, out0, Mem{Base: dst})
-	s.maskedStore(high, out1, Mem{Base: dst, Disp: s.bytes()})
+	s.storeFirst(low, n, out0, Mem{Base: dst})
+	s.storeFirst(high, s.beyond(n, 1), out1, Mem{Base: dst, Disp: s.bytes()})
 	Label("done")
 	VZEROUPPER()
 	RET()

@@ -32,7 +32,7 @@ func turn(s isa) {
 	}
 	each("loaded", p.rows, p.src, p.ldsrc, func(i int) { s.maskedLoad(Mem{Base: p.src}, in, v[i]) })
 	v = s.transpose(v)
-	each("stored", p.cols, p.dst, p.lddst, func(i int) { s.maskedStore(v[i], out, Mem{Base: p.dst}) })
+	each("stored", p.cols, p.dst, p.lddst, func(i int) { s.storeFirst(v[i], p.rows, out, Mem{Base: p.dst}) })
 	VZEROUPPER()
 	RET()
 }

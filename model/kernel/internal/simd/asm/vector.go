@@ -311,6 +311,7 @@ type loop struct {
 	isa
 	at      reg.Register // elements done
 	mask    reg.Register // of the last, partial vector; nil before it
+	left    reg.Register // elements of that
 	pointer map[string]reg.Register
 	scalar  map[string]reg.VecVirtual
 	zero    reg.VecVirtual
@@ -332,7 +333,7 @@ func (l *loop) store(name string, v reg.VecVirtual) {
 	if l.mask == nil {
 		VMOVUPS(v, l.mem(name))
 	} else {
-		l.maskedStore(v, l.mask, l.mem(name))
+		l.storeFirst(v, l.left, l.mask, l.mem(name))
 	}
 }
 
@@ -413,7 +414,7 @@ func elementwise(s isa, name, pointers, scalars string, body func(l *loop)) {
 	Label("rest")
 	ADDQ(Imm(uint64(s.lanes)), n)
 	JZ(LabelRef("end"))
-	l.mask = s.mask(n, 0)
+	l.mask, l.left = s.mask(n, 0), n
 	body(l)
 	Label("end")
 	VZEROUPPER()

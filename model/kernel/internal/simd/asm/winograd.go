@@ -120,7 +120,8 @@ func (w winograd) weights() {
 	g := Load(Param("kernels"), GP64())
 	rows := Load(Param("rows"), GP64())
 	count := Load(Param("count"), GP64())
-	mask := half.mask(rows, 0)
+	wide := GP64()
+	MOVQ(rows, wide)
 	elements(rows.(reg.GPVirtual))
 	taps := GP64() // of one channel
 	if w.taps == 3 {
@@ -151,7 +152,7 @@ func (w winograd) weights() {
 			v := YMM()
 			VMOVUPS(tmp.Offset((w.size()*i+j)*32), v)
 			return v
-		}, func(i int, v reg.VecVirtual) { half.maskedStore(v, mask, at(i)) })
+		}, func(i int, v reg.VecVirtual) { half.storeFirst(v, wide, nil, at(i)) })
 		ADDQ(freq, column)
 	}
 	ADDQ(taps, g)
@@ -741,8 +742,14 @@ func (w winograd) output() {
 	}
 	Label("activate")
 	w.activate(field(a, outMode), pixels[:])
+	left := field(a, outW)
+	SUBQ(column, left)
 	for i, v := range pixels {
-		w.maskedStore(v, mask(i), Mem{Base: row, Disp: i * w.bytes()})
+		var m reg.Register
+		if w.lanes == 16 {
+			m = mask(i)
+		}
+		w.storeFirst(v, w.beyond(left, i), m, Mem{Base: row, Disp: i * w.bytes()})
 	}
 	ADDQ(elements(field(a, outStep)), row)
 	ADDQ(U32(uint32(w.size()*w.bytes())), line)
