@@ -13,6 +13,9 @@ type grid struct {
 	gh, gw int
 	step   int
 	taps   []tap
+	// straight says that the grid is one long row, of which each position reads the
+	// pixel of its number.
+	straight bool
 }
 
 type tap struct {
@@ -28,11 +31,7 @@ func forwardGrid(s ConvSpec, h, w, oh, ow int) grid {
 			g.taps = append(g.taps, tap{dy: r*s.Dilation - s.Pad, dx: t*s.Dilation - s.Pad, index: r*s.KW + t})
 		}
 	}
-	if s.KH == 1 && s.KW == 1 && s.Stride == 1 && s.Pad == 0 {
-		// Without neighbours the image is one long row.
-		g.h, g.w, g.gh, g.gw = 1, h*w, 1, h*w
-	}
-	return g
+	return g.straightened()
 }
 
 // phaseGrid is the grid of the gradient at input pixels (y Stride + py, x Stride
@@ -48,7 +47,19 @@ func phaseGrid(s ConvSpec, h, w, oh, ow, py, px int) (g grid, ok bool) {
 			}
 		}
 	}
+	if s.Stride == 1 {
+		g = g.straightened()
+	}
 	return g, py < h && px < w
+}
+
+// straightened is the grid as one long row when each position reads the pixel at its
+// place. The results must lie in the same order, without gaps.
+func (g grid) straightened() grid {
+	if len(g.taps) == 1 && g.taps[0].dy == 0 && g.taps[0].dx == 0 && g.step == 1 && g.gh == g.h && g.gw == g.w {
+		g.h, g.w, g.gh, g.gw, g.straight = 1, g.h*g.w, 1, g.h*g.w, true
+	}
+	return g
 }
 
 // xs is the range of x for which a tap reads inside the source.

@@ -153,10 +153,7 @@ func (t *worktask) chunk(from, to int, first, last bool) {
 	if !first {
 		mode = simd.Add
 	}
-	for j := t.from; j < t.to; j++ {
-		at, width := t.panel(j)
-		t.pack(t.packedPanel(j), width, at, min(at+k.Cols(), t.gh*t.gw), from, to)
-	}
+	t.pack(chunkDepth(k)*k.Cols(), from, to)
 	// Panels of positions in the inner loop: the weights pass once, and the
 	// results of a row are written side by side.
 	for i := t.first; i < t.last; i++ {

@@ -300,10 +300,7 @@ func (m *int8Product) task(t *worktask) {
 	first, last := t.used(t.from*cols, end)
 	from, to := first*depth, last*depth
 	panel := func(j int) []float32 { return t.packed[(j-t.from)*c.depth()*cols:] }
-	for j := t.from; j < t.to; j++ {
-		at, width := t.panel(j)
-		t.pack(panel(j), width, at, min(at+cols, end), from, to)
-	}
+	t.pack(c.depth()*cols, from, to)
 	group := 4
 	if c.float != 0 {
 		group = 1

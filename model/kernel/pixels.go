@@ -1,9 +1,43 @@
 package kernel
 
-// pack writes rows [from, to) of the (taps, depth) x positions matrix for
-// positions [p, q) of the task's image to dst, width elements to a row; what
-// reads padding, and columns beyond q-p, become 0.
-func (t *worktask) pack(dst []float32, width, p, q, from, to int) {
+// pack copies rows [from, to) of the position matrix for the panels of the task,
+// which lie size apart.
+func (t *worktask) pack(size, from, to int) {
+	cols := t.weights.kernels.Cols()
+	j := t.from
+	if t.straight {
+		j += t.packStraight(size, from, to)
+	}
+	for ; j < t.to; j++ {
+		at, width := t.panel(j)
+		t.packPanel(t.packed[(j-t.from)*size:], width, at, min(at+cols, t.gh*t.gw), from, to)
+	}
+}
+
+// rowsAhead is how many rows before they are copied those of the source are asked for.
+const rowsAhead = 4
+
+// packStraight is pack for all whole panels of a grid that is one long row, and tells
+// how many these are. It goes along the rows: what a panel reads of one is the end of a
+// cache line and the start of another, in a page of its own.
+func (t *worktask) packStraight(size, from, to int) (panels int) {
+	k := t.weights.kernels
+	cols := k.Cols()
+	at := t.from * cols
+	panels = (min(t.to*cols, t.gw) - at) / cols
+	if panels == 0 {
+		return 0
+	}
+	plane := t.h * t.grid.w
+	for r := range to - from {
+		k.CopyRows(&t.packed[r*cols], size, &t.x[(t.image*t.weights.depth+from+r)*plane+at], cols, panels, cols, rowsAhead*plane)
+	}
+	return panels
+}
+
+// packPanel copies rows [from, to) of the position matrix for positions [p, q) to dst,
+// width elements to a row; what reads padding, and columns beyond q-p, become 0.
+func (t *worktask) packPanel(dst []float32, width, p, q, from, to int) {
 	for from < to {
 		i := from / t.weights.depth
 		c := from - i*t.weights.depth
@@ -14,7 +48,7 @@ func (t *worktask) pack(dst []float32, width, p, q, from, to int) {
 	}
 }
 
-// packTap is pack for channels c..c+rows-1 of one tap.
+// packTap is packPanel for channels c..c+rows-1 of one tap.
 func (t *worktask) packTap(dst []float32, width, p, q int, tap tap, c, rows int) {
 	lo, hi := t.xs(tap)
 	if t.covered(tap, lo, hi, p, q) < width {
@@ -52,7 +86,7 @@ func (t *worktask) copyRows(dst []float32, lddst int, src []float32, ldsrc, rows
 	k := t.weights.kernels
 	switch t.step {
 	case 1:
-		k.CopyRows(&dst[0], lddst, &src[0], ldsrc, rows, cols)
+		k.CopyRows(&dst[0], lddst, &src[0], ldsrc, rows, cols, rowsAhead*ldsrc)
 	case 2:
 		for j := 0; j < cols; j += k.Lanes {
 			k.CopyEven(&dst[j], lddst, &src[2*j], ldsrc, rows, min(k.Lanes, cols-j))

@@ -71,7 +71,7 @@ func (t *thin) run(p *Pool, y, x, residual []float32, act Act, n, h, w, oh, ow i
 		}
 		count := (hi - lo) * w
 		m := implicit{
-			grid:    grid{h: 1, w: h * w, gh: 1, gw: count, step: 1, taps: []tap{{}}},
+			grid:    grid{h: 1, w: h * w, gh: 1, gw: count, step: 1, taps: []tap{{}}, straight: true},
 			weights: t.rows[r], n: n, x: x[(lo+dy)*w:],
 			y: target{data: rows[r].data, image: s.KW * s.Out * count, plane: count, line: count, col: 1},
 		}

@@ -7,7 +7,7 @@ import "unsafe"
 var generic = newGeneric()
 
 func newGeneric() *Kernels {
-	k := &Kernels{Name: "generic", Lanes: 8, Rows: 4, Vecs: 4, CopyRows: copyStep(1), CopyEven: copyStep(2), Turn: turn, Interleave: interleave, Vector: genericVector}
+	k := &Kernels{Name: "generic", Lanes: 8, Rows: 4, Vecs: 4, CopyRows: copyRows, CopyEven: copyEven, Turn: turn, Interleave: interleave, Vector: genericVector}
 	k.Int8 = genericInt8(k.Vecs)
 	for _, f := range winogradForms {
 		k.winogradWeights = append(k.winogradWeights, f.weights)
@@ -104,13 +104,17 @@ func outer(rows, cols int) Outer {
 	}
 }
 
-func copyStep(step int) Copy {
-	return func(dst *float32, lddst int, src *float32, ldsrc, rows, cols int) {
-		for i := range rows {
-			to, from := at(dst, i*lddst, cols), at(src, i*ldsrc, (cols-1)*step+1)
-			for j := range to {
-				to[j] = from[j*step]
-			}
+func copyRows(dst *float32, lddst int, src *float32, ldsrc, rows, cols, _ int) {
+	for i := range rows {
+		copy(at(dst, i*lddst, cols), at(src, i*ldsrc, cols))
+	}
+}
+
+func copyEven(dst *float32, lddst int, src *float32, ldsrc, rows, cols int) {
+	for i := range rows {
+		to, from := at(dst, i*lddst, cols), at(src, i*ldsrc, 2*cols-1)
+		for j := range to {
+			to[j] = from[2*j]
 		}
 	}
 }

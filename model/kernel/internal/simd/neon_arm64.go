@@ -208,7 +208,7 @@ func outerNEON_8x2(lines, count int, a *float32, lda, aline int, b *float32, ldb
 func outerNEON_8x3(lines, count int, a *float32, lda, aline int, b *float32, ldb, bline int, c *float32, ldc int)
 
 //go:noescape
-func copyRowsNEON(dst *float32, lddst int, src *float32, ldsrc, rows, cols int)
+func copyRowsNEON(dst *float32, lddst int, src *float32, ldsrc, rows, cols, ahead int)
 
 //go:noescape
 func copyEvenNEON(dst *float32, lddst int, src *float32, ldsrc, rows, cols int)

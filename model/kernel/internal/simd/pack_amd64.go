@@ -5,7 +5,7 @@
 package simd
 
 //go:noescape
-func copyRowsAVX512(dst *float32, lddst int, src *float32, ldsrc int, rows int, cols int)
+func copyRowsAVX512(dst *float32, lddst int, src *float32, ldsrc int, rows int, cols int, ahead int)
 
 //go:noescape
 func copyEvenAVX512(dst *float32, lddst int, src *float32, ldsrc int, rows int, cols int)
@@ -17,7 +17,7 @@ func turnAVX512(dst *float32, lddst int, src *float32, ldsrc int, rows int, cols
 func interleaveAVX512(dst *float32, even *float32, odd *float32, n int)
 
 //go:noescape
-func copyRowsAVX2(dst *float32, lddst int, src *float32, ldsrc int, rows int, cols int)
+func copyRowsAVX2(dst *float32, lddst int, src *float32, ldsrc int, rows int, cols int, ahead int)
 
 //go:noescape
 func copyEvenAVX2(dst *float32, lddst int, src *float32, ldsrc int, rows int, cols int)

@@ -4,9 +4,9 @@
 
 #include "textflag.h"
 
-// func copyRowsAVX512(dst *float32, lddst int, src *float32, ldsrc int, rows int, cols int)
+// func copyRowsAVX512(dst *float32, lddst int, src *float32, ldsrc int, rows int, cols int, ahead int)
 // Requires: AVX, AVX512F, MMX+
-TEXT ·copyRowsAVX512(SB), NOSPLIT, $0-48
+TEXT ·copyRowsAVX512(SB), NOSPLIT, $0-56
 	MOVQ         dst+0(FP), AX
 	MOVQ         lddst+8(FP), CX
 	MOVQ         src+16(FP), DX
@@ -26,13 +26,12 @@ TEXT ·copyRowsAVX512(SB), NOSPLIT, $0-48
 	VPBROADCASTD X0, Z0
 	VPCMPGTD     indices<>+128(SB), Z0, K3
 	LEAQ         -32(DI), DI
-	MOVQ         BX, DI
-	SHLQ         $0x03, DI
+	MOVQ         ahead+48(FP), DI
 
 row:
-	PREFETCHT0 (DX)(DI*1)
-	PREFETCHT0 64(DX)(DI*1)
-	PREFETCHT0 128(DX)(DI*1)
+	PREFETCHT0 (DX)(DI*4)
+	PREFETCHT0 64(DX)(DI*4)
+	PREFETCHT0 128(DX)(DI*4)
 	VMOVUPS.Z  (DX), K1, Z0
 	VMOVUPS    Z0, K1, (AX)
 	VMOVUPS.Z  64(DX), K2, Z0
@@ -559,9 +558,9 @@ DATA interleave1<>+184(SB)/4, $0x0000000f
 DATA interleave1<>+188(SB)/4, $0x0000001f
 GLOBL interleave1<>(SB), RODATA|NOPTR, $192
 
-// func copyRowsAVX2(dst *float32, lddst int, src *float32, ldsrc int, rows int, cols int)
+// func copyRowsAVX2(dst *float32, lddst int, src *float32, ldsrc int, rows int, cols int, ahead int)
 // Requires: AVX, AVX2, MMX+
-TEXT ·copyRowsAVX2(SB), NOSPLIT, $0-48
+TEXT ·copyRowsAVX2(SB), NOSPLIT, $0-56
 	MOVQ         dst+0(FP), AX
 	MOVQ         lddst+8(FP), CX
 	MOVQ         src+16(FP), DX
@@ -577,11 +576,10 @@ TEXT ·copyRowsAVX2(SB), NOSPLIT, $0-48
 	VPBROADCASTD X1, Y1
 	VPCMPGTD     indices<>+32(SB), Y1, Y1
 	LEAQ         -8(DI), R8
-	MOVQ         BX, R9
-	SHLQ         $0x03, R9
+	MOVQ         ahead+48(FP), R9
 
 row:
-	PREFETCHT0   (DX)(R9*1)
+	PREFETCHT0   (DX)(R9*4)
 	VMASKMOVPS   (DX), Y0, Y2
 	CMPQ         DI, $0x08
 	JGE          whole1

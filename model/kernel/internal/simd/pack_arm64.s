@@ -3,8 +3,8 @@
 #include "go_asm.h"
 #include "textflag.h"
 
-// func copyRowsNEON(dst *float32, lddst int, src *float32, ldsrc, rows, cols int)
-TEXT ·copyRowsNEON(SB), NOSPLIT, $0-48
+// func copyRowsNEON(dst *float32, lddst int, src *float32, ldsrc, rows, cols, ahead int)
+TEXT ·copyRowsNEON(SB), NOSPLIT, $0-56
 	MOVD dst+0(FP), R0
 	MOVD lddst+8(FP), R1
 	LSL $2, R1, R1

@@ -44,9 +44,13 @@ type (
 	// both move by aline and bline more.
 	Outer func(lines, count int, a *float32, lda, aline int, b *float32, ldb, bline int, c *float32, ldc int)
 
-	// Copy copies rows of cols elements: of all, or of every second element of
-	// the source, or transposed, so that rows are columns in dst.
+	// Copy copies rows of cols elements: of every second element of the source, or
+	// transposed, so that rows are columns in dst.
 	Copy func(dst *float32, lddst int, src *float32, ldsrc, rows, cols int)
+
+	// CopyRows copies rows of up to Cols elements. What lies ahead elements further
+	// in the source will be wanted soon.
+	CopyRows func(dst *float32, lddst int, src *float32, ldsrc, rows, cols, ahead int)
 )
 
 // Kernels are the micro-kernels of one instruction set. The blocks they compute
@@ -60,7 +64,7 @@ type Kernels struct {
 	GEMM  [][]GEMM
 	Outer [][]Outer
 
-	CopyRows Copy // up to Cols columns
+	CopyRows CopyRows
 	CopyEven Copy // every second element, up to Lanes columns
 	Turn     Copy // transposed, up to max(Lanes, Rows) rows and Lanes columns
 

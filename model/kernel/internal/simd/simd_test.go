@@ -132,10 +132,13 @@ func TestOuter(t *testing.T) {
 
 func TestCopy(t *testing.T) {
 	for _, k := range All() {
+		rows := func(dst *float32, lddst int, src *float32, ldsrc, rows, cols int) {
+			k.CopyRows(dst, lddst, src, ldsrc, rows, cols, 1<<20)
+		}
 		for name, c := range map[string]struct {
 			f         Copy
 			step, max int
-		}{"rows": {k.CopyRows, 1, k.Cols()}, "even": {k.CopyEven, 2, k.Lanes}} {
+		}{"rows": {rows, 1, k.Cols()}, "even": {k.CopyEven, 2, k.Lanes}} {
 			t.Run(k.Name+"/"+name, func(t *testing.T) {
 				r := rand.New(rand.NewPCG(3, 0))
 				for cols := 1; cols <= c.max; cols++ {

@@ -13,18 +13,16 @@ import (
 func packs(s isa) {
 	p := packArgs{isa: s}
 
-	p.begin("copyRows")
+	p.begin("copyRows", ", ahead int")
 	var masks, counts []reg.Register
 	for j := range s.vecs {
 		masks = append(masks, p.mask(p.cols, j))
 		counts = append(counts, p.beyond(p.cols, j))
 	}
-	far := GP64() // a row that follows soon
-	MOVQ(p.ldsrc, far)
-	SHLQ(Imm(3), far)
+	ahead := Load(Param("ahead"), GP64())
 	Label("row")
 	for at := 0; at < s.vecs*s.bytes(); at += 64 {
-		PREFETCHT0(Mem{Base: p.src, Index: far, Scale: 1, Disp: at})
+		PREFETCHT0(Mem{Base: p.src, Index: ahead, Scale: 4, Disp: at})
 	}
 	for j, m := range masks {
 		v := s.vec()
@@ -33,7 +31,7 @@ func packs(s isa) {
 	}
 	p.end()
 
-	p.begin("copyEven")
+	p.begin("copyEven", "")
 	reach := GP64() // elements read for cols
 	LEAQ(Mem{Base: p.cols, Index: p.cols, Scale: 1, Disp: -1}, reach)
 	low, high, out := p.mask(reach, 0), p.mask(reach, 1), p.mask(p.cols, 0)
@@ -119,8 +117,8 @@ type packArgs struct {
 	dst, lddst, src, ldsrc, rows, cols reg.Register
 }
 
-func (p *packArgs) begin(name string) {
-	TEXT(name+p.name, NOSPLIT, "func(dst *float32, lddst int, src *float32, ldsrc, rows, cols int)")
+func (p *packArgs) begin(name, more string) {
+	TEXT(name+p.name, NOSPLIT, "func(dst *float32, lddst int, src *float32, ldsrc, rows, cols int"+more+")")
 	Pragma("noescape")
 	p.dst = Load(Param("dst"), GP64())
 	p.lddst = Load(Param("lddst"), GP64())

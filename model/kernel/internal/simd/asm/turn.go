@@ -11,7 +11,7 @@ import (
 // turn writes the transposition of up to lanes x lanes elements, in registers.
 func turn(s isa) {
 	p := packArgs{isa: s}
-	p.begin("turn")
+	p.begin("turn", "")
 	in, out := s.mask(p.cols, 0), s.mask(p.rows, 0)
 	v := make([]reg.VecVirtual, s.lanes)
 	for i := range v {

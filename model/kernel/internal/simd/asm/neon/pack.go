@@ -3,7 +3,7 @@ package main
 // packs writes the copy kernels.
 func packs(f *file) {
 	const parameters = "dst *float32, lddst int, src *float32, ldsrc, rows, cols int"
-	f.function("copyRowsNEON", parameters, 0, func() { newPack(f).copyRows() })
+	f.function("copyRowsNEON", "dst *float32, lddst int, src *float32, ldsrc, rows, cols, ahead int", 0, func() { newPack(f).copyRows() })
 	f.function("copyEvenNEON", parameters, 0, func() { newPack(f).copyEven() })
 	f.function("turnNEON", parameters, 0, func() { newPack(f).turn() })
 	f.function("interleaveNEON", "dst, even, odd *float32, n int", 0, func() { interleave(f) })
