@@ -183,14 +183,150 @@ GLOBL evens<>(SB), RODATA|NOPTR, $192
 // func turnAVX512(dst *float32, lddst int, src *float32, ldsrc int, rows int, cols int)
 // Requires: AVX, AVX512F
 TEXT ·turnAVX512(SB), NOSPLIT, $0-48
-	MOVQ         dst+0(FP), AX
-	MOVQ         lddst+8(FP), CX
-	MOVQ         src+16(FP), DX
-	MOVQ         ldsrc+24(FP), BX
-	MOVQ         rows+32(FP), SI
-	MOVQ         cols+40(FP), DI
-	SHLQ         $0x02, CX
-	SHLQ         $0x02, BX
+	MOVQ       dst+0(FP), AX
+	MOVQ       lddst+8(FP), CX
+	MOVQ       src+16(FP), DX
+	MOVQ       ldsrc+24(FP), BX
+	MOVQ       rows+32(FP), SI
+	MOVQ       cols+40(FP), DI
+	SHLQ       $0x02, CX
+	SHLQ       $0x02, BX
+	CMPQ       SI, $0x10
+	JNE        part
+	CMPQ       DI, $0x10
+	JNE        part
+	VMOVUPS    (DX), Z0
+	ADDQ       BX, DX
+	VMOVUPS    (DX), Z1
+	ADDQ       BX, DX
+	VMOVUPS    (DX), Z2
+	ADDQ       BX, DX
+	VMOVUPS    (DX), Z3
+	ADDQ       BX, DX
+	VMOVUPS    (DX), Z4
+	ADDQ       BX, DX
+	VMOVUPS    (DX), Z5
+	ADDQ       BX, DX
+	VMOVUPS    (DX), Z6
+	ADDQ       BX, DX
+	VMOVUPS    (DX), Z7
+	ADDQ       BX, DX
+	VMOVUPS    (DX), Z8
+	ADDQ       BX, DX
+	VMOVUPS    (DX), Z9
+	ADDQ       BX, DX
+	VMOVUPS    (DX), Z10
+	ADDQ       BX, DX
+	VMOVUPS    (DX), Z11
+	ADDQ       BX, DX
+	VMOVUPS    (DX), Z12
+	ADDQ       BX, DX
+	VMOVUPS    (DX), Z13
+	ADDQ       BX, DX
+	VMOVUPS    (DX), Z14
+	ADDQ       BX, DX
+	VMOVUPS    (DX), Z15
+	ADDQ       BX, DX
+	VUNPCKLPS  Z1, Z0, Z16
+	VUNPCKHPS  Z1, Z0, Z0
+	VUNPCKLPS  Z3, Z2, Z1
+	VUNPCKHPS  Z3, Z2, Z2
+	VUNPCKLPD  Z1, Z16, Z3
+	VUNPCKHPD  Z1, Z16, Z1
+	VUNPCKLPD  Z2, Z0, Z16
+	VUNPCKHPD  Z2, Z0, Z0
+	VUNPCKLPS  Z5, Z4, Z2
+	VUNPCKHPS  Z5, Z4, Z4
+	VUNPCKLPS  Z7, Z6, Z5
+	VUNPCKHPS  Z7, Z6, Z6
+	VUNPCKLPD  Z5, Z2, Z7
+	VUNPCKHPD  Z5, Z2, Z2
+	VUNPCKLPD  Z6, Z4, Z5
+	VUNPCKHPD  Z6, Z4, Z4
+	VUNPCKLPS  Z9, Z8, Z6
+	VUNPCKHPS  Z9, Z8, Z8
+	VUNPCKLPS  Z11, Z10, Z9
+	VUNPCKHPS  Z11, Z10, Z10
+	VUNPCKLPD  Z9, Z6, Z11
+	VUNPCKHPD  Z9, Z6, Z6
+	VUNPCKLPD  Z10, Z8, Z9
+	VUNPCKHPD  Z10, Z8, Z8
+	VUNPCKLPS  Z13, Z12, Z10
+	VUNPCKHPS  Z13, Z12, Z12
+	VUNPCKLPS  Z15, Z14, Z13
+	VUNPCKHPS  Z15, Z14, Z14
+	VUNPCKLPD  Z13, Z10, Z15
+	VUNPCKHPD  Z13, Z10, Z10
+	VUNPCKLPD  Z14, Z12, Z13
+	VUNPCKHPD  Z14, Z12, Z12
+	VSHUFF32X4 $0x88, Z7, Z3, Z14
+	VSHUFF32X4 $0x88, Z15, Z11, Z17
+	VSHUFF32X4 $0x88, Z17, Z14, Z18
+	VSHUFF32X4 $0xdd, Z17, Z14, Z14
+	VSHUFF32X4 $0xdd, Z7, Z3, Z3
+	VSHUFF32X4 $0xdd, Z15, Z11, Z7
+	VSHUFF32X4 $0x88, Z7, Z3, Z11
+	VSHUFF32X4 $0xdd, Z7, Z3, Z3
+	VSHUFF32X4 $0x88, Z2, Z1, Z7
+	VSHUFF32X4 $0x88, Z10, Z6, Z15
+	VSHUFF32X4 $0x88, Z15, Z7, Z17
+	VSHUFF32X4 $0xdd, Z15, Z7, Z7
+	VSHUFF32X4 $0xdd, Z2, Z1, Z1
+	VSHUFF32X4 $0xdd, Z10, Z6, Z2
+	VSHUFF32X4 $0x88, Z2, Z1, Z6
+	VSHUFF32X4 $0xdd, Z2, Z1, Z1
+	VSHUFF32X4 $0x88, Z5, Z16, Z2
+	VSHUFF32X4 $0x88, Z13, Z9, Z10
+	VSHUFF32X4 $0x88, Z10, Z2, Z15
+	VSHUFF32X4 $0xdd, Z10, Z2, Z2
+	VSHUFF32X4 $0xdd, Z5, Z16, Z5
+	VSHUFF32X4 $0xdd, Z13, Z9, Z9
+	VSHUFF32X4 $0x88, Z9, Z5, Z10
+	VSHUFF32X4 $0xdd, Z9, Z5, Z5
+	VSHUFF32X4 $0x88, Z4, Z0, Z9
+	VSHUFF32X4 $0x88, Z12, Z8, Z13
+	VSHUFF32X4 $0x88, Z13, Z9, Z16
+	VSHUFF32X4 $0xdd, Z13, Z9, Z9
+	VSHUFF32X4 $0xdd, Z4, Z0, Z0
+	VSHUFF32X4 $0xdd, Z12, Z8, Z4
+	VSHUFF32X4 $0x88, Z4, Z0, Z8
+	VSHUFF32X4 $0xdd, Z4, Z0, Z0
+	VMOVUPS    Z18, (AX)
+	ADDQ       CX, AX
+	VMOVUPS    Z17, (AX)
+	ADDQ       CX, AX
+	VMOVUPS    Z15, (AX)
+	ADDQ       CX, AX
+	VMOVUPS    Z16, (AX)
+	ADDQ       CX, AX
+	VMOVUPS    Z11, (AX)
+	ADDQ       CX, AX
+	VMOVUPS    Z6, (AX)
+	ADDQ       CX, AX
+	VMOVUPS    Z10, (AX)
+	ADDQ       CX, AX
+	VMOVUPS    Z8, (AX)
+	ADDQ       CX, AX
+	VMOVUPS    Z14, (AX)
+	ADDQ       CX, AX
+	VMOVUPS    Z7, (AX)
+	ADDQ       CX, AX
+	VMOVUPS    Z2, (AX)
+	ADDQ       CX, AX
+	VMOVUPS    Z9, (AX)
+	ADDQ       CX, AX
+	VMOVUPS    Z3, (AX)
+	ADDQ       CX, AX
+	VMOVUPS    Z1, (AX)
+	ADDQ       CX, AX
+	VMOVUPS    Z5, (AX)
+	ADDQ       CX, AX
+	VMOVUPS    Z0, (AX)
+	ADDQ       CX, AX
+	VZEROUPPER
+	RET
+
+part:
 	VMOVD        DI, X0
 	VPBROADCASTD X0, Z0
 	VPCMPGTD     indices<>+0(SB), Z0, K1
@@ -713,14 +849,78 @@ stored3:
 // func turnAVX2(dst *float32, lddst int, src *float32, ldsrc int, rows int, cols int)
 // Requires: AVX, AVX2
 TEXT ·turnAVX2(SB), NOSPLIT, $0-48
-	MOVQ         dst+0(FP), AX
-	MOVQ         lddst+8(FP), CX
-	MOVQ         src+16(FP), DX
-	MOVQ         ldsrc+24(FP), BX
-	MOVQ         rows+32(FP), SI
-	MOVQ         cols+40(FP), DI
-	SHLQ         $0x02, CX
-	SHLQ         $0x02, BX
+	MOVQ       dst+0(FP), AX
+	MOVQ       lddst+8(FP), CX
+	MOVQ       src+16(FP), DX
+	MOVQ       ldsrc+24(FP), BX
+	MOVQ       rows+32(FP), SI
+	MOVQ       cols+40(FP), DI
+	SHLQ       $0x02, CX
+	SHLQ       $0x02, BX
+	CMPQ       SI, $0x08
+	JNE        part
+	CMPQ       DI, $0x08
+	JNE        part
+	VMOVUPS    (DX), Y0
+	ADDQ       BX, DX
+	VMOVUPS    (DX), Y1
+	ADDQ       BX, DX
+	VMOVUPS    (DX), Y2
+	ADDQ       BX, DX
+	VMOVUPS    (DX), Y3
+	ADDQ       BX, DX
+	VMOVUPS    (DX), Y4
+	ADDQ       BX, DX
+	VMOVUPS    (DX), Y5
+	ADDQ       BX, DX
+	VMOVUPS    (DX), Y6
+	ADDQ       BX, DX
+	VMOVUPS    (DX), Y7
+	ADDQ       BX, DX
+	VUNPCKLPS  Y1, Y0, Y8
+	VUNPCKHPS  Y1, Y0, Y0
+	VUNPCKLPS  Y3, Y2, Y1
+	VUNPCKHPS  Y3, Y2, Y2
+	VUNPCKLPD  Y1, Y8, Y3
+	VUNPCKHPD  Y1, Y8, Y1
+	VUNPCKLPD  Y2, Y0, Y8
+	VUNPCKHPD  Y2, Y0, Y0
+	VUNPCKLPS  Y5, Y4, Y2
+	VUNPCKHPS  Y5, Y4, Y4
+	VUNPCKLPS  Y7, Y6, Y5
+	VUNPCKHPS  Y7, Y6, Y6
+	VUNPCKLPD  Y5, Y2, Y7
+	VUNPCKHPD  Y5, Y2, Y2
+	VUNPCKLPD  Y6, Y4, Y5
+	VUNPCKHPD  Y6, Y4, Y4
+	VPERM2F128 $0x20, Y7, Y3, Y6
+	VPERM2F128 $0x31, Y7, Y3, Y3
+	VPERM2F128 $0x20, Y2, Y1, Y7
+	VPERM2F128 $0x31, Y2, Y1, Y1
+	VPERM2F128 $0x20, Y5, Y8, Y2
+	VPERM2F128 $0x31, Y5, Y8, Y5
+	VPERM2F128 $0x20, Y4, Y0, Y8
+	VPERM2F128 $0x31, Y4, Y0, Y0
+	VMOVUPS    Y6, (AX)
+	ADDQ       CX, AX
+	VMOVUPS    Y7, (AX)
+	ADDQ       CX, AX
+	VMOVUPS    Y2, (AX)
+	ADDQ       CX, AX
+	VMOVUPS    Y8, (AX)
+	ADDQ       CX, AX
+	VMOVUPS    Y3, (AX)
+	ADDQ       CX, AX
+	VMOVUPS    Y1, (AX)
+	ADDQ       CX, AX
+	VMOVUPS    Y5, (AX)
+	ADDQ       CX, AX
+	VMOVUPS    Y0, (AX)
+	ADDQ       CX, AX
+	VZEROUPPER
+	RET
+
+part:
 	VMOVD        DI, X0
 	VPBROADCASTD X0, Y0
 	VPCMPGTD     indices<>+0(SB), Y0, Y0

@@ -12,11 +12,34 @@ import (
 func turn(s isa) {
 	p := packArgs{isa: s}
 	p.begin("turn", "")
+	square := func() []reg.VecVirtual {
+		v := make([]reg.VecVirtual, s.lanes)
+		for i := range v {
+			v[i] = s.vec()
+		}
+		return v
+	}
+	CMPQ(p.rows, Imm(uint64(s.lanes)))
+	JNE(LabelRef("part"))
+	CMPQ(p.cols, Imm(uint64(s.lanes)))
+	JNE(LabelRef("part"))
+	v := square()
+	for _, row := range v {
+		VMOVUPS(Mem{Base: p.src}, row)
+		ADDQ(p.ldsrc, p.src)
+	}
+	for _, col := range s.transpose(v) {
+		VMOVUPS(col, Mem{Base: p.dst})
+		ADDQ(p.lddst, p.dst)
+	}
+	VZEROUPPER()
+	RET()
+
+	Label("part")
 	in, out := s.mask(p.cols, 0), s.mask(p.rows, 0)
-	v := make([]reg.VecVirtual, s.lanes)
-	for i := range v {
-		v[i] = s.vec()
-		s.zero(v[i])
+	v = square()
+	for _, row := range v {
+		s.zero(row)
 	}
 	// Rows that are there, and later columns: leave at the first that is not.
 	each := func(label string, n, at, step reg.Register, f func(i int)) {
