@@ -169,7 +169,7 @@ func (b *gradblock) chunk(lines, count, gy, x int) {
 	for i := b.first; i < b.last; i++ {
 		lo, hi := b.rows(i)
 		k.Outer[hi-lo-1][b.vecs-1](lines, count, &b.gy[gy+lo*plane], plane, b.ow-count,
-			&b.x[x], s.Stride*b.pitch, s.Stride*(b.wide-count)*b.pitch, &b.sums[lo*width], width)
+			&b.x[x], s.Stride*b.pitch, s.Stride*(b.wide-count)*b.pitch, &b.sums[lo*width], width, simd.Add)
 	}
 }
 

@@ -17,7 +17,7 @@ func (s ConvSpec) winogradGrad(p *Pool, k *simd.Kernels, gw, x, gy []float32, n,
 	r.winogradPlan = s.winogradPlan(k, n, oh, ow, threads, false)
 	wide := (s.In + k.Lanes - 1) / k.Lanes * k.Lanes
 	sizes := []int{r.matrices(), s.elements() * s.Out * wide}
-	each := []int{winogradTmp(k), r.ld * maxRows, r.ld * wide, s.KH * s.KW * wide}
+	each := []int{winogradTmp(k), r.ld * wide, s.KH * s.KW * wide}
 	total := cacheLine
 	for _, size := range sizes {
 		total += lines(size)
@@ -38,7 +38,7 @@ func (s ConvSpec) winogradGrad(p *Pool, k *simd.Kernels, gw, x, gy []float32, n,
 	for i := range own {
 		b := &own[i]
 		*b = winogradGradBlock{winogradBlock: winogradBlock{winogradRun: &r, matrices: matrices}, sums: sums, wide: wide}
-		b.tmp, b.left, b.right, b.taps = take(each[0]), take(each[1]), take(each[2]), take(each[3])
+		b.tmp, b.right, b.taps = take(each[0]), take(each[1]), take(each[2])
 	}
 	ins, outs := (s.In+taskChannels-1)/taskChannels, (s.Out+taskChannels-1)/taskChannels
 	blocks := (r.rows + r.block - 1) / r.block
@@ -69,7 +69,6 @@ type winogradGradBlock struct {
 	winogradBlock
 	sums  []float32 // (elements, Out, wide)
 	wide  int       // In rounded up to whole vectors
-	left  []float32 // (tiles, rows) of some channels of the results
 	right []float32 // (tiles, wide) of the inputs
 	taps  []float32 // (taps, wide)
 }
@@ -97,10 +96,9 @@ func (b *winogradGradBlock) sum(f int, add bool) {
 	}
 	for i := range b.count {
 		lo, hi := b.span(i)
-		transpose(k, b.left, hi-lo, m[lo*b.ld:], b.ld, hi-lo, tiles)
 		for c := 0; c < b.wide; c += k.Cols() {
 			vecs := min(k.Vecs, (b.wide-c)/k.Lanes)
-			k.GEMM[hi-lo-1][vecs-1](tiles, &b.left[0], &b.right[c], b.wide, &sums[lo*b.wide+c], b.wide, &zeroBias[0], nil, mode)
+			k.Outer[hi-lo-1][vecs-1](1, tiles, &m[lo*b.ld], b.ld, 0, &b.right[c], b.wide, 0, &sums[lo*b.wide+c], b.wide, mode)
 		}
 	}
 }

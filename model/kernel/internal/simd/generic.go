@@ -88,7 +88,12 @@ func axpy4(acc, b []float32, ldb int, v0, v1, v2, v3 float32) {
 }
 
 func outer(rows, cols int) Outer {
-	return func(lines, count int, a *float32, lda, aline int, b *float32, ldb, bline int, c *float32, ldc int) {
+	return func(lines, count int, a *float32, lda, aline int, b *float32, ldb, bline int, c *float32, ldc, mode int) {
+		if mode&Add == 0 {
+			for i := range rows {
+				clear(at(c, i*ldc, cols))
+			}
+		}
 		for line := range lines {
 			from, right := line*(count+aline), line*(count*ldb+bline)
 			for n := range count {

@@ -136,76 +136,76 @@ func gemmNEON_8x2(k int, a, b *float32, ldb int, c *float32, ldc int, bias, resi
 func gemmNEON_8x3(k int, a, b *float32, ldb int, c *float32, ldc int, bias, residual *float32, mode int)
 
 //go:noescape
-func outerNEON_1x1(lines, count int, a *float32, lda, aline int, b *float32, ldb, bline int, c *float32, ldc int)
+func outerNEON_1x1(lines, count int, a *float32, lda, aline int, b *float32, ldb, bline int, c *float32, ldc, mode int)
 
 //go:noescape
-func outerNEON_1x2(lines, count int, a *float32, lda, aline int, b *float32, ldb, bline int, c *float32, ldc int)
+func outerNEON_1x2(lines, count int, a *float32, lda, aline int, b *float32, ldb, bline int, c *float32, ldc, mode int)
 
 //go:noescape
-func outerNEON_1x3(lines, count int, a *float32, lda, aline int, b *float32, ldb, bline int, c *float32, ldc int)
+func outerNEON_1x3(lines, count int, a *float32, lda, aline int, b *float32, ldb, bline int, c *float32, ldc, mode int)
 
 //go:noescape
-func outerNEON_2x1(lines, count int, a *float32, lda, aline int, b *float32, ldb, bline int, c *float32, ldc int)
+func outerNEON_2x1(lines, count int, a *float32, lda, aline int, b *float32, ldb, bline int, c *float32, ldc, mode int)
 
 //go:noescape
-func outerNEON_2x2(lines, count int, a *float32, lda, aline int, b *float32, ldb, bline int, c *float32, ldc int)
+func outerNEON_2x2(lines, count int, a *float32, lda, aline int, b *float32, ldb, bline int, c *float32, ldc, mode int)
 
 //go:noescape
-func outerNEON_2x3(lines, count int, a *float32, lda, aline int, b *float32, ldb, bline int, c *float32, ldc int)
+func outerNEON_2x3(lines, count int, a *float32, lda, aline int, b *float32, ldb, bline int, c *float32, ldc, mode int)
 
 //go:noescape
-func outerNEON_3x1(lines, count int, a *float32, lda, aline int, b *float32, ldb, bline int, c *float32, ldc int)
+func outerNEON_3x1(lines, count int, a *float32, lda, aline int, b *float32, ldb, bline int, c *float32, ldc, mode int)
 
 //go:noescape
-func outerNEON_3x2(lines, count int, a *float32, lda, aline int, b *float32, ldb, bline int, c *float32, ldc int)
+func outerNEON_3x2(lines, count int, a *float32, lda, aline int, b *float32, ldb, bline int, c *float32, ldc, mode int)
 
 //go:noescape
-func outerNEON_3x3(lines, count int, a *float32, lda, aline int, b *float32, ldb, bline int, c *float32, ldc int)
+func outerNEON_3x3(lines, count int, a *float32, lda, aline int, b *float32, ldb, bline int, c *float32, ldc, mode int)
 
 //go:noescape
-func outerNEON_4x1(lines, count int, a *float32, lda, aline int, b *float32, ldb, bline int, c *float32, ldc int)
+func outerNEON_4x1(lines, count int, a *float32, lda, aline int, b *float32, ldb, bline int, c *float32, ldc, mode int)
 
 //go:noescape
-func outerNEON_4x2(lines, count int, a *float32, lda, aline int, b *float32, ldb, bline int, c *float32, ldc int)
+func outerNEON_4x2(lines, count int, a *float32, lda, aline int, b *float32, ldb, bline int, c *float32, ldc, mode int)
 
 //go:noescape
-func outerNEON_4x3(lines, count int, a *float32, lda, aline int, b *float32, ldb, bline int, c *float32, ldc int)
+func outerNEON_4x3(lines, count int, a *float32, lda, aline int, b *float32, ldb, bline int, c *float32, ldc, mode int)
 
 //go:noescape
-func outerNEON_5x1(lines, count int, a *float32, lda, aline int, b *float32, ldb, bline int, c *float32, ldc int)
+func outerNEON_5x1(lines, count int, a *float32, lda, aline int, b *float32, ldb, bline int, c *float32, ldc, mode int)
 
 //go:noescape
-func outerNEON_5x2(lines, count int, a *float32, lda, aline int, b *float32, ldb, bline int, c *float32, ldc int)
+func outerNEON_5x2(lines, count int, a *float32, lda, aline int, b *float32, ldb, bline int, c *float32, ldc, mode int)
 
 //go:noescape
-func outerNEON_5x3(lines, count int, a *float32, lda, aline int, b *float32, ldb, bline int, c *float32, ldc int)
+func outerNEON_5x3(lines, count int, a *float32, lda, aline int, b *float32, ldb, bline int, c *float32, ldc, mode int)
 
 //go:noescape
-func outerNEON_6x1(lines, count int, a *float32, lda, aline int, b *float32, ldb, bline int, c *float32, ldc int)
+func outerNEON_6x1(lines, count int, a *float32, lda, aline int, b *float32, ldb, bline int, c *float32, ldc, mode int)
 
 //go:noescape
-func outerNEON_6x2(lines, count int, a *float32, lda, aline int, b *float32, ldb, bline int, c *float32, ldc int)
+func outerNEON_6x2(lines, count int, a *float32, lda, aline int, b *float32, ldb, bline int, c *float32, ldc, mode int)
 
 //go:noescape
-func outerNEON_6x3(lines, count int, a *float32, lda, aline int, b *float32, ldb, bline int, c *float32, ldc int)
+func outerNEON_6x3(lines, count int, a *float32, lda, aline int, b *float32, ldb, bline int, c *float32, ldc, mode int)
 
 //go:noescape
-func outerNEON_7x1(lines, count int, a *float32, lda, aline int, b *float32, ldb, bline int, c *float32, ldc int)
+func outerNEON_7x1(lines, count int, a *float32, lda, aline int, b *float32, ldb, bline int, c *float32, ldc, mode int)
 
 //go:noescape
-func outerNEON_7x2(lines, count int, a *float32, lda, aline int, b *float32, ldb, bline int, c *float32, ldc int)
+func outerNEON_7x2(lines, count int, a *float32, lda, aline int, b *float32, ldb, bline int, c *float32, ldc, mode int)
 
 //go:noescape
-func outerNEON_7x3(lines, count int, a *float32, lda, aline int, b *float32, ldb, bline int, c *float32, ldc int)
+func outerNEON_7x3(lines, count int, a *float32, lda, aline int, b *float32, ldb, bline int, c *float32, ldc, mode int)
 
 //go:noescape
-func outerNEON_8x1(lines, count int, a *float32, lda, aline int, b *float32, ldb, bline int, c *float32, ldc int)
+func outerNEON_8x1(lines, count int, a *float32, lda, aline int, b *float32, ldb, bline int, c *float32, ldc, mode int)
 
 //go:noescape
-func outerNEON_8x2(lines, count int, a *float32, lda, aline int, b *float32, ldb, bline int, c *float32, ldc int)
+func outerNEON_8x2(lines, count int, a *float32, lda, aline int, b *float32, ldb, bline int, c *float32, ldc, mode int)
 
 //go:noescape
-func outerNEON_8x3(lines, count int, a *float32, lda, aline int, b *float32, ldb, bline int, c *float32, ldc int)
+func outerNEON_8x3(lines, count int, a *float32, lda, aline int, b *float32, ldb, bline int, c *float32, ldc, mode int)
 
 //go:noescape
 func copyRowsNEON(dst *float32, lddst int, src *float32, ldsrc, rows, cols, ahead int)

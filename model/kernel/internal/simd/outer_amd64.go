@@ -5,109 +5,109 @@
 package simd
 
 //go:noescape
-func outerAVX512_1x1(lines int, count int, a *float32, lda int, aline int, b *float32, ldb int, bline int, c *float32, ldc int)
+func outerAVX512_1x1(lines int, count int, a *float32, lda int, aline int, b *float32, ldb int, bline int, c *float32, ldc int, mode int)
 
 //go:noescape
-func outerAVX512_1x2(lines int, count int, a *float32, lda int, aline int, b *float32, ldb int, bline int, c *float32, ldc int)
+func outerAVX512_1x2(lines int, count int, a *float32, lda int, aline int, b *float32, ldb int, bline int, c *float32, ldc int, mode int)
 
 //go:noescape
-func outerAVX512_1x3(lines int, count int, a *float32, lda int, aline int, b *float32, ldb int, bline int, c *float32, ldc int)
+func outerAVX512_1x3(lines int, count int, a *float32, lda int, aline int, b *float32, ldb int, bline int, c *float32, ldc int, mode int)
 
 //go:noescape
-func outerAVX512_2x1(lines int, count int, a *float32, lda int, aline int, b *float32, ldb int, bline int, c *float32, ldc int)
+func outerAVX512_2x1(lines int, count int, a *float32, lda int, aline int, b *float32, ldb int, bline int, c *float32, ldc int, mode int)
 
 //go:noescape
-func outerAVX512_2x2(lines int, count int, a *float32, lda int, aline int, b *float32, ldb int, bline int, c *float32, ldc int)
+func outerAVX512_2x2(lines int, count int, a *float32, lda int, aline int, b *float32, ldb int, bline int, c *float32, ldc int, mode int)
 
 //go:noescape
-func outerAVX512_2x3(lines int, count int, a *float32, lda int, aline int, b *float32, ldb int, bline int, c *float32, ldc int)
+func outerAVX512_2x3(lines int, count int, a *float32, lda int, aline int, b *float32, ldb int, bline int, c *float32, ldc int, mode int)
 
 //go:noescape
-func outerAVX512_3x1(lines int, count int, a *float32, lda int, aline int, b *float32, ldb int, bline int, c *float32, ldc int)
+func outerAVX512_3x1(lines int, count int, a *float32, lda int, aline int, b *float32, ldb int, bline int, c *float32, ldc int, mode int)
 
 //go:noescape
-func outerAVX512_3x2(lines int, count int, a *float32, lda int, aline int, b *float32, ldb int, bline int, c *float32, ldc int)
+func outerAVX512_3x2(lines int, count int, a *float32, lda int, aline int, b *float32, ldb int, bline int, c *float32, ldc int, mode int)
 
 //go:noescape
-func outerAVX512_3x3(lines int, count int, a *float32, lda int, aline int, b *float32, ldb int, bline int, c *float32, ldc int)
+func outerAVX512_3x3(lines int, count int, a *float32, lda int, aline int, b *float32, ldb int, bline int, c *float32, ldc int, mode int)
 
 //go:noescape
-func outerAVX512_4x1(lines int, count int, a *float32, lda int, aline int, b *float32, ldb int, bline int, c *float32, ldc int)
+func outerAVX512_4x1(lines int, count int, a *float32, lda int, aline int, b *float32, ldb int, bline int, c *float32, ldc int, mode int)
 
 //go:noescape
-func outerAVX512_4x2(lines int, count int, a *float32, lda int, aline int, b *float32, ldb int, bline int, c *float32, ldc int)
+func outerAVX512_4x2(lines int, count int, a *float32, lda int, aline int, b *float32, ldb int, bline int, c *float32, ldc int, mode int)
 
 //go:noescape
-func outerAVX512_4x3(lines int, count int, a *float32, lda int, aline int, b *float32, ldb int, bline int, c *float32, ldc int)
+func outerAVX512_4x3(lines int, count int, a *float32, lda int, aline int, b *float32, ldb int, bline int, c *float32, ldc int, mode int)
 
 //go:noescape
-func outerAVX512_5x1(lines int, count int, a *float32, lda int, aline int, b *float32, ldb int, bline int, c *float32, ldc int)
+func outerAVX512_5x1(lines int, count int, a *float32, lda int, aline int, b *float32, ldb int, bline int, c *float32, ldc int, mode int)
 
 //go:noescape
-func outerAVX512_5x2(lines int, count int, a *float32, lda int, aline int, b *float32, ldb int, bline int, c *float32, ldc int)
+func outerAVX512_5x2(lines int, count int, a *float32, lda int, aline int, b *float32, ldb int, bline int, c *float32, ldc int, mode int)
 
 //go:noescape
-func outerAVX512_5x3(lines int, count int, a *float32, lda int, aline int, b *float32, ldb int, bline int, c *float32, ldc int)
+func outerAVX512_5x3(lines int, count int, a *float32, lda int, aline int, b *float32, ldb int, bline int, c *float32, ldc int, mode int)
 
 //go:noescape
-func outerAVX512_6x1(lines int, count int, a *float32, lda int, aline int, b *float32, ldb int, bline int, c *float32, ldc int)
+func outerAVX512_6x1(lines int, count int, a *float32, lda int, aline int, b *float32, ldb int, bline int, c *float32, ldc int, mode int)
 
 //go:noescape
-func outerAVX512_6x2(lines int, count int, a *float32, lda int, aline int, b *float32, ldb int, bline int, c *float32, ldc int)
+func outerAVX512_6x2(lines int, count int, a *float32, lda int, aline int, b *float32, ldb int, bline int, c *float32, ldc int, mode int)
 
 //go:noescape
-func outerAVX512_6x3(lines int, count int, a *float32, lda int, aline int, b *float32, ldb int, bline int, c *float32, ldc int)
+func outerAVX512_6x3(lines int, count int, a *float32, lda int, aline int, b *float32, ldb int, bline int, c *float32, ldc int, mode int)
 
 //go:noescape
-func outerAVX512_7x1(lines int, count int, a *float32, lda int, aline int, b *float32, ldb int, bline int, c *float32, ldc int)
+func outerAVX512_7x1(lines int, count int, a *float32, lda int, aline int, b *float32, ldb int, bline int, c *float32, ldc int, mode int)
 
 //go:noescape
-func outerAVX512_7x2(lines int, count int, a *float32, lda int, aline int, b *float32, ldb int, bline int, c *float32, ldc int)
+func outerAVX512_7x2(lines int, count int, a *float32, lda int, aline int, b *float32, ldb int, bline int, c *float32, ldc int, mode int)
 
 //go:noescape
-func outerAVX512_7x3(lines int, count int, a *float32, lda int, aline int, b *float32, ldb int, bline int, c *float32, ldc int)
+func outerAVX512_7x3(lines int, count int, a *float32, lda int, aline int, b *float32, ldb int, bline int, c *float32, ldc int, mode int)
 
 //go:noescape
-func outerAVX512_8x1(lines int, count int, a *float32, lda int, aline int, b *float32, ldb int, bline int, c *float32, ldc int)
+func outerAVX512_8x1(lines int, count int, a *float32, lda int, aline int, b *float32, ldb int, bline int, c *float32, ldc int, mode int)
 
 //go:noescape
-func outerAVX512_8x2(lines int, count int, a *float32, lda int, aline int, b *float32, ldb int, bline int, c *float32, ldc int)
+func outerAVX512_8x2(lines int, count int, a *float32, lda int, aline int, b *float32, ldb int, bline int, c *float32, ldc int, mode int)
 
 //go:noescape
-func outerAVX512_8x3(lines int, count int, a *float32, lda int, aline int, b *float32, ldb int, bline int, c *float32, ldc int)
+func outerAVX512_8x3(lines int, count int, a *float32, lda int, aline int, b *float32, ldb int, bline int, c *float32, ldc int, mode int)
 
 //go:noescape
-func outerAVX2_1x1(lines int, count int, a *float32, lda int, aline int, b *float32, ldb int, bline int, c *float32, ldc int)
+func outerAVX2_1x1(lines int, count int, a *float32, lda int, aline int, b *float32, ldb int, bline int, c *float32, ldc int, mode int)
 
 //go:noescape
-func outerAVX2_1x2(lines int, count int, a *float32, lda int, aline int, b *float32, ldb int, bline int, c *float32, ldc int)
+func outerAVX2_1x2(lines int, count int, a *float32, lda int, aline int, b *float32, ldb int, bline int, c *float32, ldc int, mode int)
 
 //go:noescape
-func outerAVX2_2x1(lines int, count int, a *float32, lda int, aline int, b *float32, ldb int, bline int, c *float32, ldc int)
+func outerAVX2_2x1(lines int, count int, a *float32, lda int, aline int, b *float32, ldb int, bline int, c *float32, ldc int, mode int)
 
 //go:noescape
-func outerAVX2_2x2(lines int, count int, a *float32, lda int, aline int, b *float32, ldb int, bline int, c *float32, ldc int)
+func outerAVX2_2x2(lines int, count int, a *float32, lda int, aline int, b *float32, ldb int, bline int, c *float32, ldc int, mode int)
 
 //go:noescape
-func outerAVX2_3x1(lines int, count int, a *float32, lda int, aline int, b *float32, ldb int, bline int, c *float32, ldc int)
+func outerAVX2_3x1(lines int, count int, a *float32, lda int, aline int, b *float32, ldb int, bline int, c *float32, ldc int, mode int)
 
 //go:noescape
-func outerAVX2_3x2(lines int, count int, a *float32, lda int, aline int, b *float32, ldb int, bline int, c *float32, ldc int)
+func outerAVX2_3x2(lines int, count int, a *float32, lda int, aline int, b *float32, ldb int, bline int, c *float32, ldc int, mode int)
 
 //go:noescape
-func outerAVX2_4x1(lines int, count int, a *float32, lda int, aline int, b *float32, ldb int, bline int, c *float32, ldc int)
+func outerAVX2_4x1(lines int, count int, a *float32, lda int, aline int, b *float32, ldb int, bline int, c *float32, ldc int, mode int)
 
 //go:noescape
-func outerAVX2_4x2(lines int, count int, a *float32, lda int, aline int, b *float32, ldb int, bline int, c *float32, ldc int)
+func outerAVX2_4x2(lines int, count int, a *float32, lda int, aline int, b *float32, ldb int, bline int, c *float32, ldc int, mode int)
 
 //go:noescape
-func outerAVX2_5x1(lines int, count int, a *float32, lda int, aline int, b *float32, ldb int, bline int, c *float32, ldc int)
+func outerAVX2_5x1(lines int, count int, a *float32, lda int, aline int, b *float32, ldb int, bline int, c *float32, ldc int, mode int)
 
 //go:noescape
-func outerAVX2_5x2(lines int, count int, a *float32, lda int, aline int, b *float32, ldb int, bline int, c *float32, ldc int)
+func outerAVX2_5x2(lines int, count int, a *float32, lda int, aline int, b *float32, ldb int, bline int, c *float32, ldc int, mode int)
 
 //go:noescape
-func outerAVX2_6x1(lines int, count int, a *float32, lda int, aline int, b *float32, ldb int, bline int, c *float32, ldc int)
+func outerAVX2_6x1(lines int, count int, a *float32, lda int, aline int, b *float32, ldb int, bline int, c *float32, ldc int, mode int)
 
 //go:noescape
-func outerAVX2_6x2(lines int, count int, a *float32, lda int, aline int, b *float32, ldb int, bline int, c *float32, ldc int)
+func outerAVX2_6x2(lines int, count int, a *float32, lda int, aline int, b *float32, ldb int, bline int, c *float32, ldc int, mode int)

@@ -4,24 +4,33 @@
 
 #include "textflag.h"
 
-// func outerAVX512_1x1(lines int, count int, a *float32, lda int, aline int, b *float32, ldb int, bline int, c *float32, ldc int)
+// func outerAVX512_1x1(lines int, count int, a *float32, lda int, aline int, b *float32, ldb int, bline int, c *float32, ldc int, mode int)
 // Requires: AVX, AVX512F
-TEXT ·outerAVX512_1x1(SB), NOSPLIT, $0-80
-	MOVQ    lines+0(FP), AX
-	MOVQ    count+8(FP), CX
-	MOVQ    a+16(FP), DX
-	MOVQ    lda+24(FP), BX
-	SHLQ    $0x02, BX
-	MOVQ    b+40(FP), SI
-	MOVQ    ldb+48(FP), DI
-	SHLQ    $0x02, DI
-	MOVQ    c+64(FP), R8
-	MOVQ    ldc+72(FP), R9
-	SHLQ    $0x02, R9
+TEXT ·outerAVX512_1x1(SB), NOSPLIT, $0-88
+	MOVQ   lines+0(FP), AX
+	MOVQ   count+8(FP), CX
+	MOVQ   a+16(FP), DX
+	MOVQ   lda+24(FP), BX
+	SHLQ   $0x02, BX
+	MOVQ   b+40(FP), SI
+	MOVQ   ldb+48(FP), DI
+	SHLQ   $0x02, DI
+	MOVQ   c+64(FP), R8
+	MOVQ   ldc+72(FP), R9
+	SHLQ   $0x02, R9
+	MOVQ   mode+80(FP), R9
+	TESTQ  $0x00000001, R9
+	JNZ    add
+	VPXORD Z0, Z0, Z0
+	JMP    lines
+
+add:
 	MOVQ    R8, R9
 	VMOVUPS (R9), Z0
-	LEAQ    (BX)(BX*2), R9
-	LEAQ    (DX)(BX*4), BX
+
+lines:
+	LEAQ (BX)(BX*2), R9
+	LEAQ (DX)(BX*4), BX
 
 line:
 	MOVQ CX, BX
@@ -47,25 +56,35 @@ loop:
 	VZEROUPPER
 	RET
 
-// func outerAVX512_1x2(lines int, count int, a *float32, lda int, aline int, b *float32, ldb int, bline int, c *float32, ldc int)
+// func outerAVX512_1x2(lines int, count int, a *float32, lda int, aline int, b *float32, ldb int, bline int, c *float32, ldc int, mode int)
 // Requires: AVX, AVX512F
-TEXT ·outerAVX512_1x2(SB), NOSPLIT, $0-80
-	MOVQ    lines+0(FP), AX
-	MOVQ    count+8(FP), CX
-	MOVQ    a+16(FP), DX
-	MOVQ    lda+24(FP), BX
-	SHLQ    $0x02, BX
-	MOVQ    b+40(FP), SI
-	MOVQ    ldb+48(FP), DI
-	SHLQ    $0x02, DI
-	MOVQ    c+64(FP), R8
-	MOVQ    ldc+72(FP), R9
-	SHLQ    $0x02, R9
+TEXT ·outerAVX512_1x2(SB), NOSPLIT, $0-88
+	MOVQ   lines+0(FP), AX
+	MOVQ   count+8(FP), CX
+	MOVQ   a+16(FP), DX
+	MOVQ   lda+24(FP), BX
+	SHLQ   $0x02, BX
+	MOVQ   b+40(FP), SI
+	MOVQ   ldb+48(FP), DI
+	SHLQ   $0x02, DI
+	MOVQ   c+64(FP), R8
+	MOVQ   ldc+72(FP), R9
+	SHLQ   $0x02, R9
+	MOVQ   mode+80(FP), R9
+	TESTQ  $0x00000001, R9
+	JNZ    add
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	JMP    lines
+
+add:
 	MOVQ    R8, R9
 	VMOVUPS (R9), Z0
 	VMOVUPS 64(R9), Z1
-	LEAQ    (BX)(BX*2), R9
-	LEAQ    (DX)(BX*4), BX
+
+lines:
+	LEAQ (BX)(BX*2), R9
+	LEAQ (DX)(BX*4), BX
 
 line:
 	MOVQ CX, BX
@@ -94,26 +113,37 @@ loop:
 	VZEROUPPER
 	RET
 
-// func outerAVX512_1x3(lines int, count int, a *float32, lda int, aline int, b *float32, ldb int, bline int, c *float32, ldc int)
+// func outerAVX512_1x3(lines int, count int, a *float32, lda int, aline int, b *float32, ldb int, bline int, c *float32, ldc int, mode int)
 // Requires: AVX, AVX512F
-TEXT ·outerAVX512_1x3(SB), NOSPLIT, $0-80
-	MOVQ    lines+0(FP), AX
-	MOVQ    count+8(FP), CX
-	MOVQ    a+16(FP), DX
-	MOVQ    lda+24(FP), BX
-	SHLQ    $0x02, BX
-	MOVQ    b+40(FP), SI
-	MOVQ    ldb+48(FP), DI
-	SHLQ    $0x02, DI
-	MOVQ    c+64(FP), R8
-	MOVQ    ldc+72(FP), R9
-	SHLQ    $0x02, R9
+TEXT ·outerAVX512_1x3(SB), NOSPLIT, $0-88
+	MOVQ   lines+0(FP), AX
+	MOVQ   count+8(FP), CX
+	MOVQ   a+16(FP), DX
+	MOVQ   lda+24(FP), BX
+	SHLQ   $0x02, BX
+	MOVQ   b+40(FP), SI
+	MOVQ   ldb+48(FP), DI
+	SHLQ   $0x02, DI
+	MOVQ   c+64(FP), R8
+	MOVQ   ldc+72(FP), R9
+	SHLQ   $0x02, R9
+	MOVQ   mode+80(FP), R9
+	TESTQ  $0x00000001, R9
+	JNZ    add
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	VPXORD Z2, Z2, Z2
+	JMP    lines
+
+add:
 	MOVQ    R8, R9
 	VMOVUPS (R9), Z0
 	VMOVUPS 64(R9), Z1
 	VMOVUPS 128(R9), Z2
-	LEAQ    (BX)(BX*2), R9
-	LEAQ    (DX)(BX*4), BX
+
+lines:
+	LEAQ (BX)(BX*2), R9
+	LEAQ (DX)(BX*4), BX
 
 line:
 	MOVQ CX, BX
@@ -145,26 +175,36 @@ loop:
 	VZEROUPPER
 	RET
 
-// func outerAVX512_2x1(lines int, count int, a *float32, lda int, aline int, b *float32, ldb int, bline int, c *float32, ldc int)
+// func outerAVX512_2x1(lines int, count int, a *float32, lda int, aline int, b *float32, ldb int, bline int, c *float32, ldc int, mode int)
 // Requires: AVX, AVX512F
-TEXT ·outerAVX512_2x1(SB), NOSPLIT, $0-80
-	MOVQ    lines+0(FP), AX
-	MOVQ    count+8(FP), CX
-	MOVQ    a+16(FP), DX
-	MOVQ    lda+24(FP), BX
-	SHLQ    $0x02, BX
-	MOVQ    b+40(FP), SI
-	MOVQ    ldb+48(FP), DI
-	SHLQ    $0x02, DI
-	MOVQ    c+64(FP), R8
-	MOVQ    ldc+72(FP), R9
-	SHLQ    $0x02, R9
+TEXT ·outerAVX512_2x1(SB), NOSPLIT, $0-88
+	MOVQ   lines+0(FP), AX
+	MOVQ   count+8(FP), CX
+	MOVQ   a+16(FP), DX
+	MOVQ   lda+24(FP), BX
+	SHLQ   $0x02, BX
+	MOVQ   b+40(FP), SI
+	MOVQ   ldb+48(FP), DI
+	SHLQ   $0x02, DI
+	MOVQ   c+64(FP), R8
+	MOVQ   ldc+72(FP), R9
+	SHLQ   $0x02, R9
+	MOVQ   mode+80(FP), R10
+	TESTQ  $0x00000001, R10
+	JNZ    add
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	JMP    lines
+
+add:
 	MOVQ    R8, R10
 	VMOVUPS (R10), Z0
 	ADDQ    R9, R10
 	VMOVUPS (R10), Z1
-	LEAQ    (BX)(BX*2), R10
-	LEAQ    (DX)(BX*4), R10
+
+lines:
+	LEAQ (BX)(BX*2), R10
+	LEAQ (DX)(BX*4), R10
 
 line:
 	MOVQ CX, R10
@@ -194,28 +234,40 @@ loop:
 	VZEROUPPER
 	RET
 
-// func outerAVX512_2x2(lines int, count int, a *float32, lda int, aline int, b *float32, ldb int, bline int, c *float32, ldc int)
+// func outerAVX512_2x2(lines int, count int, a *float32, lda int, aline int, b *float32, ldb int, bline int, c *float32, ldc int, mode int)
 // Requires: AVX, AVX512F
-TEXT ·outerAVX512_2x2(SB), NOSPLIT, $0-80
-	MOVQ    lines+0(FP), AX
-	MOVQ    count+8(FP), CX
-	MOVQ    a+16(FP), DX
-	MOVQ    lda+24(FP), BX
-	SHLQ    $0x02, BX
-	MOVQ    b+40(FP), SI
-	MOVQ    ldb+48(FP), DI
-	SHLQ    $0x02, DI
-	MOVQ    c+64(FP), R8
-	MOVQ    ldc+72(FP), R9
-	SHLQ    $0x02, R9
+TEXT ·outerAVX512_2x2(SB), NOSPLIT, $0-88
+	MOVQ   lines+0(FP), AX
+	MOVQ   count+8(FP), CX
+	MOVQ   a+16(FP), DX
+	MOVQ   lda+24(FP), BX
+	SHLQ   $0x02, BX
+	MOVQ   b+40(FP), SI
+	MOVQ   ldb+48(FP), DI
+	SHLQ   $0x02, DI
+	MOVQ   c+64(FP), R8
+	MOVQ   ldc+72(FP), R9
+	SHLQ   $0x02, R9
+	MOVQ   mode+80(FP), R10
+	TESTQ  $0x00000001, R10
+	JNZ    add
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	VPXORD Z2, Z2, Z2
+	VPXORD Z3, Z3, Z3
+	JMP    lines
+
+add:
 	MOVQ    R8, R10
 	VMOVUPS (R10), Z0
 	VMOVUPS 64(R10), Z1
 	ADDQ    R9, R10
 	VMOVUPS (R10), Z2
 	VMOVUPS 64(R10), Z3
-	LEAQ    (BX)(BX*2), R10
-	LEAQ    (DX)(BX*4), R10
+
+lines:
+	LEAQ (BX)(BX*2), R10
+	LEAQ (DX)(BX*4), R10
 
 line:
 	MOVQ CX, R10
@@ -250,20 +302,32 @@ loop:
 	VZEROUPPER
 	RET
 
-// func outerAVX512_2x3(lines int, count int, a *float32, lda int, aline int, b *float32, ldb int, bline int, c *float32, ldc int)
+// func outerAVX512_2x3(lines int, count int, a *float32, lda int, aline int, b *float32, ldb int, bline int, c *float32, ldc int, mode int)
 // Requires: AVX, AVX512F
-TEXT ·outerAVX512_2x3(SB), NOSPLIT, $0-80
-	MOVQ    lines+0(FP), AX
-	MOVQ    count+8(FP), CX
-	MOVQ    a+16(FP), DX
-	MOVQ    lda+24(FP), BX
-	SHLQ    $0x02, BX
-	MOVQ    b+40(FP), SI
-	MOVQ    ldb+48(FP), DI
-	SHLQ    $0x02, DI
-	MOVQ    c+64(FP), R8
-	MOVQ    ldc+72(FP), R9
-	SHLQ    $0x02, R9
+TEXT ·outerAVX512_2x3(SB), NOSPLIT, $0-88
+	MOVQ   lines+0(FP), AX
+	MOVQ   count+8(FP), CX
+	MOVQ   a+16(FP), DX
+	MOVQ   lda+24(FP), BX
+	SHLQ   $0x02, BX
+	MOVQ   b+40(FP), SI
+	MOVQ   ldb+48(FP), DI
+	SHLQ   $0x02, DI
+	MOVQ   c+64(FP), R8
+	MOVQ   ldc+72(FP), R9
+	SHLQ   $0x02, R9
+	MOVQ   mode+80(FP), R10
+	TESTQ  $0x00000001, R10
+	JNZ    add
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	VPXORD Z2, Z2, Z2
+	VPXORD Z3, Z3, Z3
+	VPXORD Z4, Z4, Z4
+	VPXORD Z5, Z5, Z5
+	JMP    lines
+
+add:
 	MOVQ    R8, R10
 	VMOVUPS (R10), Z0
 	VMOVUPS 64(R10), Z1
@@ -272,8 +336,10 @@ TEXT ·outerAVX512_2x3(SB), NOSPLIT, $0-80
 	VMOVUPS (R10), Z3
 	VMOVUPS 64(R10), Z4
 	VMOVUPS 128(R10), Z5
-	LEAQ    (BX)(BX*2), R10
-	LEAQ    (DX)(BX*4), R10
+
+lines:
+	LEAQ (BX)(BX*2), R10
+	LEAQ (DX)(BX*4), R10
 
 line:
 	MOVQ CX, R10
@@ -313,28 +379,39 @@ loop:
 	VZEROUPPER
 	RET
 
-// func outerAVX512_3x1(lines int, count int, a *float32, lda int, aline int, b *float32, ldb int, bline int, c *float32, ldc int)
+// func outerAVX512_3x1(lines int, count int, a *float32, lda int, aline int, b *float32, ldb int, bline int, c *float32, ldc int, mode int)
 // Requires: AVX, AVX512F
-TEXT ·outerAVX512_3x1(SB), NOSPLIT, $0-80
-	MOVQ    lines+0(FP), AX
-	MOVQ    count+8(FP), CX
-	MOVQ    a+16(FP), DX
-	MOVQ    lda+24(FP), BX
-	SHLQ    $0x02, BX
-	MOVQ    b+40(FP), SI
-	MOVQ    ldb+48(FP), DI
-	SHLQ    $0x02, DI
-	MOVQ    c+64(FP), R8
-	MOVQ    ldc+72(FP), R9
-	SHLQ    $0x02, R9
+TEXT ·outerAVX512_3x1(SB), NOSPLIT, $0-88
+	MOVQ   lines+0(FP), AX
+	MOVQ   count+8(FP), CX
+	MOVQ   a+16(FP), DX
+	MOVQ   lda+24(FP), BX
+	SHLQ   $0x02, BX
+	MOVQ   b+40(FP), SI
+	MOVQ   ldb+48(FP), DI
+	SHLQ   $0x02, DI
+	MOVQ   c+64(FP), R8
+	MOVQ   ldc+72(FP), R9
+	SHLQ   $0x02, R9
+	MOVQ   mode+80(FP), R10
+	TESTQ  $0x00000001, R10
+	JNZ    add
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	VPXORD Z2, Z2, Z2
+	JMP    lines
+
+add:
 	MOVQ    R8, R10
 	VMOVUPS (R10), Z0
 	ADDQ    R9, R10
 	VMOVUPS (R10), Z1
 	ADDQ    R9, R10
 	VMOVUPS (R10), Z2
-	LEAQ    (BX)(BX*2), R10
-	LEAQ    (DX)(BX*4), R10
+
+lines:
+	LEAQ (BX)(BX*2), R10
+	LEAQ (DX)(BX*4), R10
 
 line:
 	MOVQ CX, R10
@@ -368,20 +445,32 @@ loop:
 	VZEROUPPER
 	RET
 
-// func outerAVX512_3x2(lines int, count int, a *float32, lda int, aline int, b *float32, ldb int, bline int, c *float32, ldc int)
+// func outerAVX512_3x2(lines int, count int, a *float32, lda int, aline int, b *float32, ldb int, bline int, c *float32, ldc int, mode int)
 // Requires: AVX, AVX512F
-TEXT ·outerAVX512_3x2(SB), NOSPLIT, $0-80
-	MOVQ    lines+0(FP), AX
-	MOVQ    count+8(FP), CX
-	MOVQ    a+16(FP), DX
-	MOVQ    lda+24(FP), BX
-	SHLQ    $0x02, BX
-	MOVQ    b+40(FP), SI
-	MOVQ    ldb+48(FP), DI
-	SHLQ    $0x02, DI
-	MOVQ    c+64(FP), R8
-	MOVQ    ldc+72(FP), R9
-	SHLQ    $0x02, R9
+TEXT ·outerAVX512_3x2(SB), NOSPLIT, $0-88
+	MOVQ   lines+0(FP), AX
+	MOVQ   count+8(FP), CX
+	MOVQ   a+16(FP), DX
+	MOVQ   lda+24(FP), BX
+	SHLQ   $0x02, BX
+	MOVQ   b+40(FP), SI
+	MOVQ   ldb+48(FP), DI
+	SHLQ   $0x02, DI
+	MOVQ   c+64(FP), R8
+	MOVQ   ldc+72(FP), R9
+	SHLQ   $0x02, R9
+	MOVQ   mode+80(FP), R10
+	TESTQ  $0x00000001, R10
+	JNZ    add
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	VPXORD Z2, Z2, Z2
+	VPXORD Z3, Z3, Z3
+	VPXORD Z4, Z4, Z4
+	VPXORD Z5, Z5, Z5
+	JMP    lines
+
+add:
 	MOVQ    R8, R10
 	VMOVUPS (R10), Z0
 	VMOVUPS 64(R10), Z1
@@ -391,8 +480,10 @@ TEXT ·outerAVX512_3x2(SB), NOSPLIT, $0-80
 	ADDQ    R9, R10
 	VMOVUPS (R10), Z4
 	VMOVUPS 64(R10), Z5
-	LEAQ    (BX)(BX*2), R10
-	LEAQ    (DX)(BX*4), R10
+
+lines:
+	LEAQ (BX)(BX*2), R10
+	LEAQ (DX)(BX*4), R10
 
 line:
 	MOVQ CX, R10
@@ -433,20 +524,35 @@ loop:
 	VZEROUPPER
 	RET
 
-// func outerAVX512_3x3(lines int, count int, a *float32, lda int, aline int, b *float32, ldb int, bline int, c *float32, ldc int)
+// func outerAVX512_3x3(lines int, count int, a *float32, lda int, aline int, b *float32, ldb int, bline int, c *float32, ldc int, mode int)
 // Requires: AVX, AVX512F
-TEXT ·outerAVX512_3x3(SB), NOSPLIT, $0-80
-	MOVQ    lines+0(FP), AX
-	MOVQ    count+8(FP), CX
-	MOVQ    a+16(FP), DX
-	MOVQ    lda+24(FP), BX
-	SHLQ    $0x02, BX
-	MOVQ    b+40(FP), SI
-	MOVQ    ldb+48(FP), DI
-	SHLQ    $0x02, DI
-	MOVQ    c+64(FP), R8
-	MOVQ    ldc+72(FP), R9
-	SHLQ    $0x02, R9
+TEXT ·outerAVX512_3x3(SB), NOSPLIT, $0-88
+	MOVQ   lines+0(FP), AX
+	MOVQ   count+8(FP), CX
+	MOVQ   a+16(FP), DX
+	MOVQ   lda+24(FP), BX
+	SHLQ   $0x02, BX
+	MOVQ   b+40(FP), SI
+	MOVQ   ldb+48(FP), DI
+	SHLQ   $0x02, DI
+	MOVQ   c+64(FP), R8
+	MOVQ   ldc+72(FP), R9
+	SHLQ   $0x02, R9
+	MOVQ   mode+80(FP), R10
+	TESTQ  $0x00000001, R10
+	JNZ    add
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	VPXORD Z2, Z2, Z2
+	VPXORD Z3, Z3, Z3
+	VPXORD Z4, Z4, Z4
+	VPXORD Z5, Z5, Z5
+	VPXORD Z6, Z6, Z6
+	VPXORD Z7, Z7, Z7
+	VPXORD Z8, Z8, Z8
+	JMP    lines
+
+add:
 	MOVQ    R8, R10
 	VMOVUPS (R10), Z0
 	VMOVUPS 64(R10), Z1
@@ -459,8 +565,10 @@ TEXT ·outerAVX512_3x3(SB), NOSPLIT, $0-80
 	VMOVUPS (R10), Z6
 	VMOVUPS 64(R10), Z7
 	VMOVUPS 128(R10), Z8
-	LEAQ    (BX)(BX*2), R10
-	LEAQ    (DX)(BX*4), R10
+
+lines:
+	LEAQ (BX)(BX*2), R10
+	LEAQ (DX)(BX*4), R10
 
 line:
 	MOVQ CX, R10
@@ -508,20 +616,30 @@ loop:
 	VZEROUPPER
 	RET
 
-// func outerAVX512_4x1(lines int, count int, a *float32, lda int, aline int, b *float32, ldb int, bline int, c *float32, ldc int)
+// func outerAVX512_4x1(lines int, count int, a *float32, lda int, aline int, b *float32, ldb int, bline int, c *float32, ldc int, mode int)
 // Requires: AVX, AVX512F
-TEXT ·outerAVX512_4x1(SB), NOSPLIT, $0-80
-	MOVQ    lines+0(FP), AX
-	MOVQ    count+8(FP), CX
-	MOVQ    a+16(FP), DX
-	MOVQ    lda+24(FP), BX
-	SHLQ    $0x02, BX
-	MOVQ    b+40(FP), SI
-	MOVQ    ldb+48(FP), DI
-	SHLQ    $0x02, DI
-	MOVQ    c+64(FP), R8
-	MOVQ    ldc+72(FP), R9
-	SHLQ    $0x02, R9
+TEXT ·outerAVX512_4x1(SB), NOSPLIT, $0-88
+	MOVQ   lines+0(FP), AX
+	MOVQ   count+8(FP), CX
+	MOVQ   a+16(FP), DX
+	MOVQ   lda+24(FP), BX
+	SHLQ   $0x02, BX
+	MOVQ   b+40(FP), SI
+	MOVQ   ldb+48(FP), DI
+	SHLQ   $0x02, DI
+	MOVQ   c+64(FP), R8
+	MOVQ   ldc+72(FP), R9
+	SHLQ   $0x02, R9
+	MOVQ   mode+80(FP), R10
+	TESTQ  $0x00000001, R10
+	JNZ    add
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	VPXORD Z2, Z2, Z2
+	VPXORD Z3, Z3, Z3
+	JMP    lines
+
+add:
 	MOVQ    R8, R10
 	VMOVUPS (R10), Z0
 	ADDQ    R9, R10
@@ -530,8 +648,10 @@ TEXT ·outerAVX512_4x1(SB), NOSPLIT, $0-80
 	VMOVUPS (R10), Z2
 	ADDQ    R9, R10
 	VMOVUPS (R10), Z3
-	LEAQ    (BX)(BX*2), R10
-	LEAQ    (DX)(BX*4), R11
+
+lines:
+	LEAQ (BX)(BX*2), R10
+	LEAQ (DX)(BX*4), R11
 
 line:
 	MOVQ CX, R11
@@ -569,20 +689,34 @@ loop:
 	VZEROUPPER
 	RET
 
-// func outerAVX512_4x2(lines int, count int, a *float32, lda int, aline int, b *float32, ldb int, bline int, c *float32, ldc int)
+// func outerAVX512_4x2(lines int, count int, a *float32, lda int, aline int, b *float32, ldb int, bline int, c *float32, ldc int, mode int)
 // Requires: AVX, AVX512F
-TEXT ·outerAVX512_4x2(SB), NOSPLIT, $0-80
-	MOVQ    lines+0(FP), AX
-	MOVQ    count+8(FP), CX
-	MOVQ    a+16(FP), DX
-	MOVQ    lda+24(FP), BX
-	SHLQ    $0x02, BX
-	MOVQ    b+40(FP), SI
-	MOVQ    ldb+48(FP), DI
-	SHLQ    $0x02, DI
-	MOVQ    c+64(FP), R8
-	MOVQ    ldc+72(FP), R9
-	SHLQ    $0x02, R9
+TEXT ·outerAVX512_4x2(SB), NOSPLIT, $0-88
+	MOVQ   lines+0(FP), AX
+	MOVQ   count+8(FP), CX
+	MOVQ   a+16(FP), DX
+	MOVQ   lda+24(FP), BX
+	SHLQ   $0x02, BX
+	MOVQ   b+40(FP), SI
+	MOVQ   ldb+48(FP), DI
+	SHLQ   $0x02, DI
+	MOVQ   c+64(FP), R8
+	MOVQ   ldc+72(FP), R9
+	SHLQ   $0x02, R9
+	MOVQ   mode+80(FP), R10
+	TESTQ  $0x00000001, R10
+	JNZ    add
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	VPXORD Z2, Z2, Z2
+	VPXORD Z3, Z3, Z3
+	VPXORD Z4, Z4, Z4
+	VPXORD Z5, Z5, Z5
+	VPXORD Z6, Z6, Z6
+	VPXORD Z7, Z7, Z7
+	JMP    lines
+
+add:
 	MOVQ    R8, R10
 	VMOVUPS (R10), Z0
 	VMOVUPS 64(R10), Z1
@@ -595,8 +729,10 @@ TEXT ·outerAVX512_4x2(SB), NOSPLIT, $0-80
 	ADDQ    R9, R10
 	VMOVUPS (R10), Z6
 	VMOVUPS 64(R10), Z7
-	LEAQ    (BX)(BX*2), R10
-	LEAQ    (DX)(BX*4), R11
+
+lines:
+	LEAQ (BX)(BX*2), R10
+	LEAQ (DX)(BX*4), R11
 
 line:
 	MOVQ CX, R11
@@ -643,20 +779,38 @@ loop:
 	VZEROUPPER
 	RET
 
-// func outerAVX512_4x3(lines int, count int, a *float32, lda int, aline int, b *float32, ldb int, bline int, c *float32, ldc int)
+// func outerAVX512_4x3(lines int, count int, a *float32, lda int, aline int, b *float32, ldb int, bline int, c *float32, ldc int, mode int)
 // Requires: AVX, AVX512F
-TEXT ·outerAVX512_4x3(SB), NOSPLIT, $0-80
-	MOVQ    lines+0(FP), AX
-	MOVQ    count+8(FP), CX
-	MOVQ    a+16(FP), DX
-	MOVQ    lda+24(FP), BX
-	SHLQ    $0x02, BX
-	MOVQ    b+40(FP), SI
-	MOVQ    ldb+48(FP), DI
-	SHLQ    $0x02, DI
-	MOVQ    c+64(FP), R8
-	MOVQ    ldc+72(FP), R9
-	SHLQ    $0x02, R9
+TEXT ·outerAVX512_4x3(SB), NOSPLIT, $0-88
+	MOVQ   lines+0(FP), AX
+	MOVQ   count+8(FP), CX
+	MOVQ   a+16(FP), DX
+	MOVQ   lda+24(FP), BX
+	SHLQ   $0x02, BX
+	MOVQ   b+40(FP), SI
+	MOVQ   ldb+48(FP), DI
+	SHLQ   $0x02, DI
+	MOVQ   c+64(FP), R8
+	MOVQ   ldc+72(FP), R9
+	SHLQ   $0x02, R9
+	MOVQ   mode+80(FP), R10
+	TESTQ  $0x00000001, R10
+	JNZ    add
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	VPXORD Z2, Z2, Z2
+	VPXORD Z3, Z3, Z3
+	VPXORD Z4, Z4, Z4
+	VPXORD Z5, Z5, Z5
+	VPXORD Z6, Z6, Z6
+	VPXORD Z7, Z7, Z7
+	VPXORD Z8, Z8, Z8
+	VPXORD Z9, Z9, Z9
+	VPXORD Z10, Z10, Z10
+	VPXORD Z11, Z11, Z11
+	JMP    lines
+
+add:
 	MOVQ    R8, R10
 	VMOVUPS (R10), Z0
 	VMOVUPS 64(R10), Z1
@@ -673,8 +827,10 @@ TEXT ·outerAVX512_4x3(SB), NOSPLIT, $0-80
 	VMOVUPS (R10), Z9
 	VMOVUPS 64(R10), Z10
 	VMOVUPS 128(R10), Z11
-	LEAQ    (BX)(BX*2), R10
-	LEAQ    (DX)(BX*4), R11
+
+lines:
+	LEAQ (BX)(BX*2), R10
+	LEAQ (DX)(BX*4), R11
 
 line:
 	MOVQ CX, R11
@@ -730,20 +886,31 @@ loop:
 	VZEROUPPER
 	RET
 
-// func outerAVX512_5x1(lines int, count int, a *float32, lda int, aline int, b *float32, ldb int, bline int, c *float32, ldc int)
+// func outerAVX512_5x1(lines int, count int, a *float32, lda int, aline int, b *float32, ldb int, bline int, c *float32, ldc int, mode int)
 // Requires: AVX, AVX512F
-TEXT ·outerAVX512_5x1(SB), NOSPLIT, $0-80
-	MOVQ    lines+0(FP), AX
-	MOVQ    count+8(FP), CX
-	MOVQ    a+16(FP), DX
-	MOVQ    lda+24(FP), BX
-	SHLQ    $0x02, BX
-	MOVQ    b+40(FP), SI
-	MOVQ    ldb+48(FP), DI
-	SHLQ    $0x02, DI
-	MOVQ    c+64(FP), R8
-	MOVQ    ldc+72(FP), R9
-	SHLQ    $0x02, R9
+TEXT ·outerAVX512_5x1(SB), NOSPLIT, $0-88
+	MOVQ   lines+0(FP), AX
+	MOVQ   count+8(FP), CX
+	MOVQ   a+16(FP), DX
+	MOVQ   lda+24(FP), BX
+	SHLQ   $0x02, BX
+	MOVQ   b+40(FP), SI
+	MOVQ   ldb+48(FP), DI
+	SHLQ   $0x02, DI
+	MOVQ   c+64(FP), R8
+	MOVQ   ldc+72(FP), R9
+	SHLQ   $0x02, R9
+	MOVQ   mode+80(FP), R10
+	TESTQ  $0x00000001, R10
+	JNZ    add
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	VPXORD Z2, Z2, Z2
+	VPXORD Z3, Z3, Z3
+	VPXORD Z4, Z4, Z4
+	JMP    lines
+
+add:
 	MOVQ    R8, R10
 	VMOVUPS (R10), Z0
 	ADDQ    R9, R10
@@ -754,8 +921,10 @@ TEXT ·outerAVX512_5x1(SB), NOSPLIT, $0-80
 	VMOVUPS (R10), Z3
 	ADDQ    R9, R10
 	VMOVUPS (R10), Z4
-	LEAQ    (BX)(BX*2), R10
-	LEAQ    (DX)(BX*4), R11
+
+lines:
+	LEAQ (BX)(BX*2), R10
+	LEAQ (DX)(BX*4), R11
 
 line:
 	MOVQ CX, R12
@@ -799,20 +968,36 @@ loop:
 	VZEROUPPER
 	RET
 
-// func outerAVX512_5x2(lines int, count int, a *float32, lda int, aline int, b *float32, ldb int, bline int, c *float32, ldc int)
+// func outerAVX512_5x2(lines int, count int, a *float32, lda int, aline int, b *float32, ldb int, bline int, c *float32, ldc int, mode int)
 // Requires: AVX, AVX512F
-TEXT ·outerAVX512_5x2(SB), NOSPLIT, $0-80
-	MOVQ    lines+0(FP), AX
-	MOVQ    count+8(FP), CX
-	MOVQ    a+16(FP), DX
-	MOVQ    lda+24(FP), BX
-	SHLQ    $0x02, BX
-	MOVQ    b+40(FP), SI
-	MOVQ    ldb+48(FP), DI
-	SHLQ    $0x02, DI
-	MOVQ    c+64(FP), R8
-	MOVQ    ldc+72(FP), R9
-	SHLQ    $0x02, R9
+TEXT ·outerAVX512_5x2(SB), NOSPLIT, $0-88
+	MOVQ   lines+0(FP), AX
+	MOVQ   count+8(FP), CX
+	MOVQ   a+16(FP), DX
+	MOVQ   lda+24(FP), BX
+	SHLQ   $0x02, BX
+	MOVQ   b+40(FP), SI
+	MOVQ   ldb+48(FP), DI
+	SHLQ   $0x02, DI
+	MOVQ   c+64(FP), R8
+	MOVQ   ldc+72(FP), R9
+	SHLQ   $0x02, R9
+	MOVQ   mode+80(FP), R10
+	TESTQ  $0x00000001, R10
+	JNZ    add
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	VPXORD Z2, Z2, Z2
+	VPXORD Z3, Z3, Z3
+	VPXORD Z4, Z4, Z4
+	VPXORD Z5, Z5, Z5
+	VPXORD Z6, Z6, Z6
+	VPXORD Z7, Z7, Z7
+	VPXORD Z8, Z8, Z8
+	VPXORD Z9, Z9, Z9
+	JMP    lines
+
+add:
 	MOVQ    R8, R10
 	VMOVUPS (R10), Z0
 	VMOVUPS 64(R10), Z1
@@ -828,8 +1013,10 @@ TEXT ·outerAVX512_5x2(SB), NOSPLIT, $0-80
 	ADDQ    R9, R10
 	VMOVUPS (R10), Z8
 	VMOVUPS 64(R10), Z9
-	LEAQ    (BX)(BX*2), R10
-	LEAQ    (DX)(BX*4), R11
+
+lines:
+	LEAQ (BX)(BX*2), R10
+	LEAQ (DX)(BX*4), R11
 
 line:
 	MOVQ CX, R12
@@ -884,20 +1071,41 @@ loop:
 	VZEROUPPER
 	RET
 
-// func outerAVX512_5x3(lines int, count int, a *float32, lda int, aline int, b *float32, ldb int, bline int, c *float32, ldc int)
+// func outerAVX512_5x3(lines int, count int, a *float32, lda int, aline int, b *float32, ldb int, bline int, c *float32, ldc int, mode int)
 // Requires: AVX, AVX512F
-TEXT ·outerAVX512_5x3(SB), NOSPLIT, $0-80
-	MOVQ    lines+0(FP), AX
-	MOVQ    count+8(FP), CX
-	MOVQ    a+16(FP), DX
-	MOVQ    lda+24(FP), BX
-	SHLQ    $0x02, BX
-	MOVQ    b+40(FP), SI
-	MOVQ    ldb+48(FP), DI
-	SHLQ    $0x02, DI
-	MOVQ    c+64(FP), R8
-	MOVQ    ldc+72(FP), R9
-	SHLQ    $0x02, R9
+TEXT ·outerAVX512_5x3(SB), NOSPLIT, $0-88
+	MOVQ   lines+0(FP), AX
+	MOVQ   count+8(FP), CX
+	MOVQ   a+16(FP), DX
+	MOVQ   lda+24(FP), BX
+	SHLQ   $0x02, BX
+	MOVQ   b+40(FP), SI
+	MOVQ   ldb+48(FP), DI
+	SHLQ   $0x02, DI
+	MOVQ   c+64(FP), R8
+	MOVQ   ldc+72(FP), R9
+	SHLQ   $0x02, R9
+	MOVQ   mode+80(FP), R10
+	TESTQ  $0x00000001, R10
+	JNZ    add
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	VPXORD Z2, Z2, Z2
+	VPXORD Z3, Z3, Z3
+	VPXORD Z4, Z4, Z4
+	VPXORD Z5, Z5, Z5
+	VPXORD Z6, Z6, Z6
+	VPXORD Z7, Z7, Z7
+	VPXORD Z8, Z8, Z8
+	VPXORD Z9, Z9, Z9
+	VPXORD Z10, Z10, Z10
+	VPXORD Z11, Z11, Z11
+	VPXORD Z12, Z12, Z12
+	VPXORD Z13, Z13, Z13
+	VPXORD Z14, Z14, Z14
+	JMP    lines
+
+add:
 	MOVQ    R8, R10
 	VMOVUPS (R10), Z0
 	VMOVUPS 64(R10), Z1
@@ -918,8 +1126,10 @@ TEXT ·outerAVX512_5x3(SB), NOSPLIT, $0-80
 	VMOVUPS (R10), Z12
 	VMOVUPS 64(R10), Z13
 	VMOVUPS 128(R10), Z14
-	LEAQ    (BX)(BX*2), R10
-	LEAQ    (DX)(BX*4), R11
+
+lines:
+	LEAQ (BX)(BX*2), R10
+	LEAQ (DX)(BX*4), R11
 
 line:
 	MOVQ CX, R12
@@ -985,20 +1195,32 @@ loop:
 	VZEROUPPER
 	RET
 
-// func outerAVX512_6x1(lines int, count int, a *float32, lda int, aline int, b *float32, ldb int, bline int, c *float32, ldc int)
+// func outerAVX512_6x1(lines int, count int, a *float32, lda int, aline int, b *float32, ldb int, bline int, c *float32, ldc int, mode int)
 // Requires: AVX, AVX512F
-TEXT ·outerAVX512_6x1(SB), NOSPLIT, $0-80
-	MOVQ    lines+0(FP), AX
-	MOVQ    count+8(FP), CX
-	MOVQ    a+16(FP), DX
-	MOVQ    lda+24(FP), BX
-	SHLQ    $0x02, BX
-	MOVQ    b+40(FP), SI
-	MOVQ    ldb+48(FP), DI
-	SHLQ    $0x02, DI
-	MOVQ    c+64(FP), R8
-	MOVQ    ldc+72(FP), R9
-	SHLQ    $0x02, R9
+TEXT ·outerAVX512_6x1(SB), NOSPLIT, $0-88
+	MOVQ   lines+0(FP), AX
+	MOVQ   count+8(FP), CX
+	MOVQ   a+16(FP), DX
+	MOVQ   lda+24(FP), BX
+	SHLQ   $0x02, BX
+	MOVQ   b+40(FP), SI
+	MOVQ   ldb+48(FP), DI
+	SHLQ   $0x02, DI
+	MOVQ   c+64(FP), R8
+	MOVQ   ldc+72(FP), R9
+	SHLQ   $0x02, R9
+	MOVQ   mode+80(FP), R10
+	TESTQ  $0x00000001, R10
+	JNZ    add
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	VPXORD Z2, Z2, Z2
+	VPXORD Z3, Z3, Z3
+	VPXORD Z4, Z4, Z4
+	VPXORD Z5, Z5, Z5
+	JMP    lines
+
+add:
 	MOVQ    R8, R10
 	VMOVUPS (R10), Z0
 	ADDQ    R9, R10
@@ -1011,8 +1233,10 @@ TEXT ·outerAVX512_6x1(SB), NOSPLIT, $0-80
 	VMOVUPS (R10), Z4
 	ADDQ    R9, R10
 	VMOVUPS (R10), Z5
-	LEAQ    (BX)(BX*2), R10
-	LEAQ    (DX)(BX*4), R11
+
+lines:
+	LEAQ (BX)(BX*2), R10
+	LEAQ (DX)(BX*4), R11
 
 line:
 	MOVQ CX, R12
@@ -1060,20 +1284,38 @@ loop:
 	VZEROUPPER
 	RET
 
-// func outerAVX512_6x2(lines int, count int, a *float32, lda int, aline int, b *float32, ldb int, bline int, c *float32, ldc int)
+// func outerAVX512_6x2(lines int, count int, a *float32, lda int, aline int, b *float32, ldb int, bline int, c *float32, ldc int, mode int)
 // Requires: AVX, AVX512F
-TEXT ·outerAVX512_6x2(SB), NOSPLIT, $0-80
-	MOVQ    lines+0(FP), AX
-	MOVQ    count+8(FP), CX
-	MOVQ    a+16(FP), DX
-	MOVQ    lda+24(FP), BX
-	SHLQ    $0x02, BX
-	MOVQ    b+40(FP), SI
-	MOVQ    ldb+48(FP), DI
-	SHLQ    $0x02, DI
-	MOVQ    c+64(FP), R8
-	MOVQ    ldc+72(FP), R9
-	SHLQ    $0x02, R9
+TEXT ·outerAVX512_6x2(SB), NOSPLIT, $0-88
+	MOVQ   lines+0(FP), AX
+	MOVQ   count+8(FP), CX
+	MOVQ   a+16(FP), DX
+	MOVQ   lda+24(FP), BX
+	SHLQ   $0x02, BX
+	MOVQ   b+40(FP), SI
+	MOVQ   ldb+48(FP), DI
+	SHLQ   $0x02, DI
+	MOVQ   c+64(FP), R8
+	MOVQ   ldc+72(FP), R9
+	SHLQ   $0x02, R9
+	MOVQ   mode+80(FP), R10
+	TESTQ  $0x00000001, R10
+	JNZ    add
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	VPXORD Z2, Z2, Z2
+	VPXORD Z3, Z3, Z3
+	VPXORD Z4, Z4, Z4
+	VPXORD Z5, Z5, Z5
+	VPXORD Z6, Z6, Z6
+	VPXORD Z7, Z7, Z7
+	VPXORD Z8, Z8, Z8
+	VPXORD Z9, Z9, Z9
+	VPXORD Z10, Z10, Z10
+	VPXORD Z11, Z11, Z11
+	JMP    lines
+
+add:
 	MOVQ    R8, R10
 	VMOVUPS (R10), Z0
 	VMOVUPS 64(R10), Z1
@@ -1092,8 +1334,10 @@ TEXT ·outerAVX512_6x2(SB), NOSPLIT, $0-80
 	ADDQ    R9, R10
 	VMOVUPS (R10), Z10
 	VMOVUPS 64(R10), Z11
-	LEAQ    (BX)(BX*2), R10
-	LEAQ    (DX)(BX*4), R11
+
+lines:
+	LEAQ (BX)(BX*2), R10
+	LEAQ (DX)(BX*4), R11
 
 line:
 	MOVQ CX, R12
@@ -1154,20 +1398,44 @@ loop:
 	VZEROUPPER
 	RET
 
-// func outerAVX512_6x3(lines int, count int, a *float32, lda int, aline int, b *float32, ldb int, bline int, c *float32, ldc int)
+// func outerAVX512_6x3(lines int, count int, a *float32, lda int, aline int, b *float32, ldb int, bline int, c *float32, ldc int, mode int)
 // Requires: AVX, AVX512F
-TEXT ·outerAVX512_6x3(SB), NOSPLIT, $0-80
-	MOVQ    lines+0(FP), AX
-	MOVQ    count+8(FP), CX
-	MOVQ    a+16(FP), DX
-	MOVQ    lda+24(FP), BX
-	SHLQ    $0x02, BX
-	MOVQ    b+40(FP), SI
-	MOVQ    ldb+48(FP), DI
-	SHLQ    $0x02, DI
-	MOVQ    c+64(FP), R8
-	MOVQ    ldc+72(FP), R9
-	SHLQ    $0x02, R9
+TEXT ·outerAVX512_6x3(SB), NOSPLIT, $0-88
+	MOVQ   lines+0(FP), AX
+	MOVQ   count+8(FP), CX
+	MOVQ   a+16(FP), DX
+	MOVQ   lda+24(FP), BX
+	SHLQ   $0x02, BX
+	MOVQ   b+40(FP), SI
+	MOVQ   ldb+48(FP), DI
+	SHLQ   $0x02, DI
+	MOVQ   c+64(FP), R8
+	MOVQ   ldc+72(FP), R9
+	SHLQ   $0x02, R9
+	MOVQ   mode+80(FP), R10
+	TESTQ  $0x00000001, R10
+	JNZ    add
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	VPXORD Z2, Z2, Z2
+	VPXORD Z3, Z3, Z3
+	VPXORD Z4, Z4, Z4
+	VPXORD Z5, Z5, Z5
+	VPXORD Z6, Z6, Z6
+	VPXORD Z7, Z7, Z7
+	VPXORD Z8, Z8, Z8
+	VPXORD Z9, Z9, Z9
+	VPXORD Z10, Z10, Z10
+	VPXORD Z11, Z11, Z11
+	VPXORD Z12, Z12, Z12
+	VPXORD Z13, Z13, Z13
+	VPXORD Z14, Z14, Z14
+	VPXORD Z15, Z15, Z15
+	VPXORD Z16, Z16, Z16
+	VPXORD Z17, Z17, Z17
+	JMP    lines
+
+add:
 	MOVQ    R8, R10
 	VMOVUPS (R10), Z0
 	VMOVUPS 64(R10), Z1
@@ -1192,8 +1460,10 @@ TEXT ·outerAVX512_6x3(SB), NOSPLIT, $0-80
 	VMOVUPS (R10), Z15
 	VMOVUPS 64(R10), Z16
 	VMOVUPS 128(R10), Z17
-	LEAQ    (BX)(BX*2), R10
-	LEAQ    (DX)(BX*4), R11
+
+lines:
+	LEAQ (BX)(BX*2), R10
+	LEAQ (DX)(BX*4), R11
 
 line:
 	MOVQ CX, R12
@@ -1267,20 +1537,33 @@ loop:
 	VZEROUPPER
 	RET
 
-// func outerAVX512_7x1(lines int, count int, a *float32, lda int, aline int, b *float32, ldb int, bline int, c *float32, ldc int)
+// func outerAVX512_7x1(lines int, count int, a *float32, lda int, aline int, b *float32, ldb int, bline int, c *float32, ldc int, mode int)
 // Requires: AVX, AVX512F
-TEXT ·outerAVX512_7x1(SB), NOSPLIT, $0-80
-	MOVQ    lines+0(FP), AX
-	MOVQ    count+8(FP), CX
-	MOVQ    a+16(FP), DX
-	MOVQ    lda+24(FP), BX
-	SHLQ    $0x02, BX
-	MOVQ    b+40(FP), SI
-	MOVQ    ldb+48(FP), DI
-	SHLQ    $0x02, DI
-	MOVQ    c+64(FP), R8
-	MOVQ    ldc+72(FP), R9
-	SHLQ    $0x02, R9
+TEXT ·outerAVX512_7x1(SB), NOSPLIT, $0-88
+	MOVQ   lines+0(FP), AX
+	MOVQ   count+8(FP), CX
+	MOVQ   a+16(FP), DX
+	MOVQ   lda+24(FP), BX
+	SHLQ   $0x02, BX
+	MOVQ   b+40(FP), SI
+	MOVQ   ldb+48(FP), DI
+	SHLQ   $0x02, DI
+	MOVQ   c+64(FP), R8
+	MOVQ   ldc+72(FP), R9
+	SHLQ   $0x02, R9
+	MOVQ   mode+80(FP), R10
+	TESTQ  $0x00000001, R10
+	JNZ    add
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	VPXORD Z2, Z2, Z2
+	VPXORD Z3, Z3, Z3
+	VPXORD Z4, Z4, Z4
+	VPXORD Z5, Z5, Z5
+	VPXORD Z6, Z6, Z6
+	JMP    lines
+
+add:
 	MOVQ    R8, R10
 	VMOVUPS (R10), Z0
 	ADDQ    R9, R10
@@ -1295,8 +1578,10 @@ TEXT ·outerAVX512_7x1(SB), NOSPLIT, $0-80
 	VMOVUPS (R10), Z5
 	ADDQ    R9, R10
 	VMOVUPS (R10), Z6
-	LEAQ    (BX)(BX*2), R10
-	LEAQ    (DX)(BX*4), R11
+
+lines:
+	LEAQ (BX)(BX*2), R10
+	LEAQ (DX)(BX*4), R11
 
 line:
 	MOVQ CX, R12
@@ -1348,20 +1633,40 @@ loop:
 	VZEROUPPER
 	RET
 
-// func outerAVX512_7x2(lines int, count int, a *float32, lda int, aline int, b *float32, ldb int, bline int, c *float32, ldc int)
+// func outerAVX512_7x2(lines int, count int, a *float32, lda int, aline int, b *float32, ldb int, bline int, c *float32, ldc int, mode int)
 // Requires: AVX, AVX512F
-TEXT ·outerAVX512_7x2(SB), NOSPLIT, $0-80
-	MOVQ    lines+0(FP), AX
-	MOVQ    count+8(FP), CX
-	MOVQ    a+16(FP), DX
-	MOVQ    lda+24(FP), BX
-	SHLQ    $0x02, BX
-	MOVQ    b+40(FP), SI
-	MOVQ    ldb+48(FP), DI
-	SHLQ    $0x02, DI
-	MOVQ    c+64(FP), R8
-	MOVQ    ldc+72(FP), R9
-	SHLQ    $0x02, R9
+TEXT ·outerAVX512_7x2(SB), NOSPLIT, $0-88
+	MOVQ   lines+0(FP), AX
+	MOVQ   count+8(FP), CX
+	MOVQ   a+16(FP), DX
+	MOVQ   lda+24(FP), BX
+	SHLQ   $0x02, BX
+	MOVQ   b+40(FP), SI
+	MOVQ   ldb+48(FP), DI
+	SHLQ   $0x02, DI
+	MOVQ   c+64(FP), R8
+	MOVQ   ldc+72(FP), R9
+	SHLQ   $0x02, R9
+	MOVQ   mode+80(FP), R10
+	TESTQ  $0x00000001, R10
+	JNZ    add
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	VPXORD Z2, Z2, Z2
+	VPXORD Z3, Z3, Z3
+	VPXORD Z4, Z4, Z4
+	VPXORD Z5, Z5, Z5
+	VPXORD Z6, Z6, Z6
+	VPXORD Z7, Z7, Z7
+	VPXORD Z8, Z8, Z8
+	VPXORD Z9, Z9, Z9
+	VPXORD Z10, Z10, Z10
+	VPXORD Z11, Z11, Z11
+	VPXORD Z12, Z12, Z12
+	VPXORD Z13, Z13, Z13
+	JMP    lines
+
+add:
 	MOVQ    R8, R10
 	VMOVUPS (R10), Z0
 	VMOVUPS 64(R10), Z1
@@ -1383,8 +1688,10 @@ TEXT ·outerAVX512_7x2(SB), NOSPLIT, $0-80
 	ADDQ    R9, R10
 	VMOVUPS (R10), Z12
 	VMOVUPS 64(R10), Z13
-	LEAQ    (BX)(BX*2), R10
-	LEAQ    (DX)(BX*4), R11
+
+lines:
+	LEAQ (BX)(BX*2), R10
+	LEAQ (DX)(BX*4), R11
 
 line:
 	MOVQ CX, R12
@@ -1451,20 +1758,47 @@ loop:
 	VZEROUPPER
 	RET
 
-// func outerAVX512_7x3(lines int, count int, a *float32, lda int, aline int, b *float32, ldb int, bline int, c *float32, ldc int)
+// func outerAVX512_7x3(lines int, count int, a *float32, lda int, aline int, b *float32, ldb int, bline int, c *float32, ldc int, mode int)
 // Requires: AVX, AVX512F
-TEXT ·outerAVX512_7x3(SB), NOSPLIT, $0-80
-	MOVQ    lines+0(FP), AX
-	MOVQ    count+8(FP), CX
-	MOVQ    a+16(FP), DX
-	MOVQ    lda+24(FP), BX
-	SHLQ    $0x02, BX
-	MOVQ    b+40(FP), SI
-	MOVQ    ldb+48(FP), DI
-	SHLQ    $0x02, DI
-	MOVQ    c+64(FP), R8
-	MOVQ    ldc+72(FP), R9
-	SHLQ    $0x02, R9
+TEXT ·outerAVX512_7x3(SB), NOSPLIT, $0-88
+	MOVQ   lines+0(FP), AX
+	MOVQ   count+8(FP), CX
+	MOVQ   a+16(FP), DX
+	MOVQ   lda+24(FP), BX
+	SHLQ   $0x02, BX
+	MOVQ   b+40(FP), SI
+	MOVQ   ldb+48(FP), DI
+	SHLQ   $0x02, DI
+	MOVQ   c+64(FP), R8
+	MOVQ   ldc+72(FP), R9
+	SHLQ   $0x02, R9
+	MOVQ   mode+80(FP), R10
+	TESTQ  $0x00000001, R10
+	JNZ    add
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	VPXORD Z2, Z2, Z2
+	VPXORD Z3, Z3, Z3
+	VPXORD Z4, Z4, Z4
+	VPXORD Z5, Z5, Z5
+	VPXORD Z6, Z6, Z6
+	VPXORD Z7, Z7, Z7
+	VPXORD Z8, Z8, Z8
+	VPXORD Z9, Z9, Z9
+	VPXORD Z10, Z10, Z10
+	VPXORD Z11, Z11, Z11
+	VPXORD Z12, Z12, Z12
+	VPXORD Z13, Z13, Z13
+	VPXORD Z14, Z14, Z14
+	VPXORD Z15, Z15, Z15
+	VPXORD Z16, Z16, Z16
+	VPXORD Z17, Z17, Z17
+	VPXORD Z18, Z18, Z18
+	VPXORD Z19, Z19, Z19
+	VPXORD Z20, Z20, Z20
+	JMP    lines
+
+add:
 	MOVQ    R8, R10
 	VMOVUPS (R10), Z0
 	VMOVUPS 64(R10), Z1
@@ -1493,8 +1827,10 @@ TEXT ·outerAVX512_7x3(SB), NOSPLIT, $0-80
 	VMOVUPS (R10), Z18
 	VMOVUPS 64(R10), Z19
 	VMOVUPS 128(R10), Z20
-	LEAQ    (BX)(BX*2), R10
-	LEAQ    (DX)(BX*4), R11
+
+lines:
+	LEAQ (BX)(BX*2), R10
+	LEAQ (DX)(BX*4), R11
 
 line:
 	MOVQ CX, R12
@@ -1576,20 +1912,34 @@ loop:
 	VZEROUPPER
 	RET
 
-// func outerAVX512_8x1(lines int, count int, a *float32, lda int, aline int, b *float32, ldb int, bline int, c *float32, ldc int)
+// func outerAVX512_8x1(lines int, count int, a *float32, lda int, aline int, b *float32, ldb int, bline int, c *float32, ldc int, mode int)
 // Requires: AVX, AVX512F
-TEXT ·outerAVX512_8x1(SB), NOSPLIT, $0-80
-	MOVQ    lines+0(FP), AX
-	MOVQ    count+8(FP), CX
-	MOVQ    a+16(FP), DX
-	MOVQ    lda+24(FP), BX
-	SHLQ    $0x02, BX
-	MOVQ    b+40(FP), SI
-	MOVQ    ldb+48(FP), DI
-	SHLQ    $0x02, DI
-	MOVQ    c+64(FP), R8
-	MOVQ    ldc+72(FP), R9
-	SHLQ    $0x02, R9
+TEXT ·outerAVX512_8x1(SB), NOSPLIT, $0-88
+	MOVQ   lines+0(FP), AX
+	MOVQ   count+8(FP), CX
+	MOVQ   a+16(FP), DX
+	MOVQ   lda+24(FP), BX
+	SHLQ   $0x02, BX
+	MOVQ   b+40(FP), SI
+	MOVQ   ldb+48(FP), DI
+	SHLQ   $0x02, DI
+	MOVQ   c+64(FP), R8
+	MOVQ   ldc+72(FP), R9
+	SHLQ   $0x02, R9
+	MOVQ   mode+80(FP), R10
+	TESTQ  $0x00000001, R10
+	JNZ    add
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	VPXORD Z2, Z2, Z2
+	VPXORD Z3, Z3, Z3
+	VPXORD Z4, Z4, Z4
+	VPXORD Z5, Z5, Z5
+	VPXORD Z6, Z6, Z6
+	VPXORD Z7, Z7, Z7
+	JMP    lines
+
+add:
 	MOVQ    R8, R10
 	VMOVUPS (R10), Z0
 	ADDQ    R9, R10
@@ -1606,8 +1956,10 @@ TEXT ·outerAVX512_8x1(SB), NOSPLIT, $0-80
 	VMOVUPS (R10), Z6
 	ADDQ    R9, R10
 	VMOVUPS (R10), Z7
-	LEAQ    (BX)(BX*2), R10
-	LEAQ    (DX)(BX*4), R11
+
+lines:
+	LEAQ (BX)(BX*2), R10
+	LEAQ (DX)(BX*4), R11
 
 line:
 	MOVQ CX, R12
@@ -1663,20 +2015,42 @@ loop:
 	VZEROUPPER
 	RET
 
-// func outerAVX512_8x2(lines int, count int, a *float32, lda int, aline int, b *float32, ldb int, bline int, c *float32, ldc int)
+// func outerAVX512_8x2(lines int, count int, a *float32, lda int, aline int, b *float32, ldb int, bline int, c *float32, ldc int, mode int)
 // Requires: AVX, AVX512F
-TEXT ·outerAVX512_8x2(SB), NOSPLIT, $0-80
-	MOVQ    lines+0(FP), AX
-	MOVQ    count+8(FP), CX
-	MOVQ    a+16(FP), DX
-	MOVQ    lda+24(FP), BX
-	SHLQ    $0x02, BX
-	MOVQ    b+40(FP), SI
-	MOVQ    ldb+48(FP), DI
-	SHLQ    $0x02, DI
-	MOVQ    c+64(FP), R8
-	MOVQ    ldc+72(FP), R9
-	SHLQ    $0x02, R9
+TEXT ·outerAVX512_8x2(SB), NOSPLIT, $0-88
+	MOVQ   lines+0(FP), AX
+	MOVQ   count+8(FP), CX
+	MOVQ   a+16(FP), DX
+	MOVQ   lda+24(FP), BX
+	SHLQ   $0x02, BX
+	MOVQ   b+40(FP), SI
+	MOVQ   ldb+48(FP), DI
+	SHLQ   $0x02, DI
+	MOVQ   c+64(FP), R8
+	MOVQ   ldc+72(FP), R9
+	SHLQ   $0x02, R9
+	MOVQ   mode+80(FP), R10
+	TESTQ  $0x00000001, R10
+	JNZ    add
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	VPXORD Z2, Z2, Z2
+	VPXORD Z3, Z3, Z3
+	VPXORD Z4, Z4, Z4
+	VPXORD Z5, Z5, Z5
+	VPXORD Z6, Z6, Z6
+	VPXORD Z7, Z7, Z7
+	VPXORD Z8, Z8, Z8
+	VPXORD Z9, Z9, Z9
+	VPXORD Z10, Z10, Z10
+	VPXORD Z11, Z11, Z11
+	VPXORD Z12, Z12, Z12
+	VPXORD Z13, Z13, Z13
+	VPXORD Z14, Z14, Z14
+	VPXORD Z15, Z15, Z15
+	JMP    lines
+
+add:
 	MOVQ    R8, R10
 	VMOVUPS (R10), Z0
 	VMOVUPS 64(R10), Z1
@@ -1701,8 +2075,10 @@ TEXT ·outerAVX512_8x2(SB), NOSPLIT, $0-80
 	ADDQ    R9, R10
 	VMOVUPS (R10), Z14
 	VMOVUPS 64(R10), Z15
-	LEAQ    (BX)(BX*2), R10
-	LEAQ    (DX)(BX*4), R11
+
+lines:
+	LEAQ (BX)(BX*2), R10
+	LEAQ (DX)(BX*4), R11
 
 line:
 	MOVQ CX, R12
@@ -1775,20 +2151,50 @@ loop:
 	VZEROUPPER
 	RET
 
-// func outerAVX512_8x3(lines int, count int, a *float32, lda int, aline int, b *float32, ldb int, bline int, c *float32, ldc int)
+// func outerAVX512_8x3(lines int, count int, a *float32, lda int, aline int, b *float32, ldb int, bline int, c *float32, ldc int, mode int)
 // Requires: AVX, AVX512F
-TEXT ·outerAVX512_8x3(SB), NOSPLIT, $0-80
-	MOVQ    lines+0(FP), AX
-	MOVQ    count+8(FP), CX
-	MOVQ    a+16(FP), DX
-	MOVQ    lda+24(FP), BX
-	SHLQ    $0x02, BX
-	MOVQ    b+40(FP), SI
-	MOVQ    ldb+48(FP), DI
-	SHLQ    $0x02, DI
-	MOVQ    c+64(FP), R8
-	MOVQ    ldc+72(FP), R9
-	SHLQ    $0x02, R9
+TEXT ·outerAVX512_8x3(SB), NOSPLIT, $0-88
+	MOVQ   lines+0(FP), AX
+	MOVQ   count+8(FP), CX
+	MOVQ   a+16(FP), DX
+	MOVQ   lda+24(FP), BX
+	SHLQ   $0x02, BX
+	MOVQ   b+40(FP), SI
+	MOVQ   ldb+48(FP), DI
+	SHLQ   $0x02, DI
+	MOVQ   c+64(FP), R8
+	MOVQ   ldc+72(FP), R9
+	SHLQ   $0x02, R9
+	MOVQ   mode+80(FP), R10
+	TESTQ  $0x00000001, R10
+	JNZ    add
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	VPXORD Z2, Z2, Z2
+	VPXORD Z3, Z3, Z3
+	VPXORD Z4, Z4, Z4
+	VPXORD Z5, Z5, Z5
+	VPXORD Z6, Z6, Z6
+	VPXORD Z7, Z7, Z7
+	VPXORD Z8, Z8, Z8
+	VPXORD Z9, Z9, Z9
+	VPXORD Z10, Z10, Z10
+	VPXORD Z11, Z11, Z11
+	VPXORD Z12, Z12, Z12
+	VPXORD Z13, Z13, Z13
+	VPXORD Z14, Z14, Z14
+	VPXORD Z15, Z15, Z15
+	VPXORD Z16, Z16, Z16
+	VPXORD Z17, Z17, Z17
+	VPXORD Z18, Z18, Z18
+	VPXORD Z19, Z19, Z19
+	VPXORD Z20, Z20, Z20
+	VPXORD Z21, Z21, Z21
+	VPXORD Z22, Z22, Z22
+	VPXORD Z23, Z23, Z23
+	JMP    lines
+
+add:
 	MOVQ    R8, R10
 	VMOVUPS (R10), Z0
 	VMOVUPS 64(R10), Z1
@@ -1821,8 +2227,10 @@ TEXT ·outerAVX512_8x3(SB), NOSPLIT, $0-80
 	VMOVUPS (R10), Z21
 	VMOVUPS 64(R10), Z22
 	VMOVUPS 128(R10), Z23
-	LEAQ    (BX)(BX*2), R10
-	LEAQ    (DX)(BX*4), R11
+
+lines:
+	LEAQ (BX)(BX*2), R10
+	LEAQ (DX)(BX*4), R11
 
 line:
 	MOVQ CX, R12
@@ -1912,24 +2320,33 @@ loop:
 	VZEROUPPER
 	RET
 
-// func outerAVX2_1x1(lines int, count int, a *float32, lda int, aline int, b *float32, ldb int, bline int, c *float32, ldc int)
+// func outerAVX2_1x1(lines int, count int, a *float32, lda int, aline int, b *float32, ldb int, bline int, c *float32, ldc int, mode int)
 // Requires: AVX, FMA3
-TEXT ·outerAVX2_1x1(SB), NOSPLIT, $0-80
-	MOVQ    lines+0(FP), AX
-	MOVQ    count+8(FP), CX
-	MOVQ    a+16(FP), DX
-	MOVQ    lda+24(FP), BX
-	SHLQ    $0x02, BX
-	MOVQ    b+40(FP), SI
-	MOVQ    ldb+48(FP), DI
-	SHLQ    $0x02, DI
-	MOVQ    c+64(FP), R8
-	MOVQ    ldc+72(FP), R9
-	SHLQ    $0x02, R9
+TEXT ·outerAVX2_1x1(SB), NOSPLIT, $0-88
+	MOVQ   lines+0(FP), AX
+	MOVQ   count+8(FP), CX
+	MOVQ   a+16(FP), DX
+	MOVQ   lda+24(FP), BX
+	SHLQ   $0x02, BX
+	MOVQ   b+40(FP), SI
+	MOVQ   ldb+48(FP), DI
+	SHLQ   $0x02, DI
+	MOVQ   c+64(FP), R8
+	MOVQ   ldc+72(FP), R9
+	SHLQ   $0x02, R9
+	MOVQ   mode+80(FP), R9
+	TESTQ  $0x00000001, R9
+	JNZ    add
+	VXORPS Y0, Y0, Y0
+	JMP    lines
+
+add:
 	MOVQ    R8, R9
 	VMOVUPS (R9), Y0
-	LEAQ    (BX)(BX*2), R9
-	LEAQ    (DX)(BX*4), BX
+
+lines:
+	LEAQ (BX)(BX*2), R9
+	LEAQ (DX)(BX*4), BX
 
 line:
 	MOVQ CX, BX
@@ -1955,25 +2372,35 @@ loop:
 	VZEROUPPER
 	RET
 
-// func outerAVX2_1x2(lines int, count int, a *float32, lda int, aline int, b *float32, ldb int, bline int, c *float32, ldc int)
+// func outerAVX2_1x2(lines int, count int, a *float32, lda int, aline int, b *float32, ldb int, bline int, c *float32, ldc int, mode int)
 // Requires: AVX, FMA3
-TEXT ·outerAVX2_1x2(SB), NOSPLIT, $0-80
-	MOVQ    lines+0(FP), AX
-	MOVQ    count+8(FP), CX
-	MOVQ    a+16(FP), DX
-	MOVQ    lda+24(FP), BX
-	SHLQ    $0x02, BX
-	MOVQ    b+40(FP), SI
-	MOVQ    ldb+48(FP), DI
-	SHLQ    $0x02, DI
-	MOVQ    c+64(FP), R8
-	MOVQ    ldc+72(FP), R9
-	SHLQ    $0x02, R9
+TEXT ·outerAVX2_1x2(SB), NOSPLIT, $0-88
+	MOVQ   lines+0(FP), AX
+	MOVQ   count+8(FP), CX
+	MOVQ   a+16(FP), DX
+	MOVQ   lda+24(FP), BX
+	SHLQ   $0x02, BX
+	MOVQ   b+40(FP), SI
+	MOVQ   ldb+48(FP), DI
+	SHLQ   $0x02, DI
+	MOVQ   c+64(FP), R8
+	MOVQ   ldc+72(FP), R9
+	SHLQ   $0x02, R9
+	MOVQ   mode+80(FP), R9
+	TESTQ  $0x00000001, R9
+	JNZ    add
+	VXORPS Y0, Y0, Y0
+	VXORPS Y1, Y1, Y1
+	JMP    lines
+
+add:
 	MOVQ    R8, R9
 	VMOVUPS (R9), Y0
 	VMOVUPS 32(R9), Y1
-	LEAQ    (BX)(BX*2), R9
-	LEAQ    (DX)(BX*4), BX
+
+lines:
+	LEAQ (BX)(BX*2), R9
+	LEAQ (DX)(BX*4), BX
 
 line:
 	MOVQ CX, BX
@@ -2002,26 +2429,36 @@ loop:
 	VZEROUPPER
 	RET
 
-// func outerAVX2_2x1(lines int, count int, a *float32, lda int, aline int, b *float32, ldb int, bline int, c *float32, ldc int)
+// func outerAVX2_2x1(lines int, count int, a *float32, lda int, aline int, b *float32, ldb int, bline int, c *float32, ldc int, mode int)
 // Requires: AVX, FMA3
-TEXT ·outerAVX2_2x1(SB), NOSPLIT, $0-80
-	MOVQ    lines+0(FP), AX
-	MOVQ    count+8(FP), CX
-	MOVQ    a+16(FP), DX
-	MOVQ    lda+24(FP), BX
-	SHLQ    $0x02, BX
-	MOVQ    b+40(FP), SI
-	MOVQ    ldb+48(FP), DI
-	SHLQ    $0x02, DI
-	MOVQ    c+64(FP), R8
-	MOVQ    ldc+72(FP), R9
-	SHLQ    $0x02, R9
+TEXT ·outerAVX2_2x1(SB), NOSPLIT, $0-88
+	MOVQ   lines+0(FP), AX
+	MOVQ   count+8(FP), CX
+	MOVQ   a+16(FP), DX
+	MOVQ   lda+24(FP), BX
+	SHLQ   $0x02, BX
+	MOVQ   b+40(FP), SI
+	MOVQ   ldb+48(FP), DI
+	SHLQ   $0x02, DI
+	MOVQ   c+64(FP), R8
+	MOVQ   ldc+72(FP), R9
+	SHLQ   $0x02, R9
+	MOVQ   mode+80(FP), R10
+	TESTQ  $0x00000001, R10
+	JNZ    add
+	VXORPS Y0, Y0, Y0
+	VXORPS Y1, Y1, Y1
+	JMP    lines
+
+add:
 	MOVQ    R8, R10
 	VMOVUPS (R10), Y0
 	ADDQ    R9, R10
 	VMOVUPS (R10), Y1
-	LEAQ    (BX)(BX*2), R10
-	LEAQ    (DX)(BX*4), R10
+
+lines:
+	LEAQ (BX)(BX*2), R10
+	LEAQ (DX)(BX*4), R10
 
 line:
 	MOVQ CX, R10
@@ -2051,28 +2488,40 @@ loop:
 	VZEROUPPER
 	RET
 
-// func outerAVX2_2x2(lines int, count int, a *float32, lda int, aline int, b *float32, ldb int, bline int, c *float32, ldc int)
+// func outerAVX2_2x2(lines int, count int, a *float32, lda int, aline int, b *float32, ldb int, bline int, c *float32, ldc int, mode int)
 // Requires: AVX, FMA3
-TEXT ·outerAVX2_2x2(SB), NOSPLIT, $0-80
-	MOVQ    lines+0(FP), AX
-	MOVQ    count+8(FP), CX
-	MOVQ    a+16(FP), DX
-	MOVQ    lda+24(FP), BX
-	SHLQ    $0x02, BX
-	MOVQ    b+40(FP), SI
-	MOVQ    ldb+48(FP), DI
-	SHLQ    $0x02, DI
-	MOVQ    c+64(FP), R8
-	MOVQ    ldc+72(FP), R9
-	SHLQ    $0x02, R9
+TEXT ·outerAVX2_2x2(SB), NOSPLIT, $0-88
+	MOVQ   lines+0(FP), AX
+	MOVQ   count+8(FP), CX
+	MOVQ   a+16(FP), DX
+	MOVQ   lda+24(FP), BX
+	SHLQ   $0x02, BX
+	MOVQ   b+40(FP), SI
+	MOVQ   ldb+48(FP), DI
+	SHLQ   $0x02, DI
+	MOVQ   c+64(FP), R8
+	MOVQ   ldc+72(FP), R9
+	SHLQ   $0x02, R9
+	MOVQ   mode+80(FP), R10
+	TESTQ  $0x00000001, R10
+	JNZ    add
+	VXORPS Y0, Y0, Y0
+	VXORPS Y1, Y1, Y1
+	VXORPS Y2, Y2, Y2
+	VXORPS Y3, Y3, Y3
+	JMP    lines
+
+add:
 	MOVQ    R8, R10
 	VMOVUPS (R10), Y0
 	VMOVUPS 32(R10), Y1
 	ADDQ    R9, R10
 	VMOVUPS (R10), Y2
 	VMOVUPS 32(R10), Y3
-	LEAQ    (BX)(BX*2), R10
-	LEAQ    (DX)(BX*4), R10
+
+lines:
+	LEAQ (BX)(BX*2), R10
+	LEAQ (DX)(BX*4), R10
 
 line:
 	MOVQ CX, R10
@@ -2107,28 +2556,39 @@ loop:
 	VZEROUPPER
 	RET
 
-// func outerAVX2_3x1(lines int, count int, a *float32, lda int, aline int, b *float32, ldb int, bline int, c *float32, ldc int)
+// func outerAVX2_3x1(lines int, count int, a *float32, lda int, aline int, b *float32, ldb int, bline int, c *float32, ldc int, mode int)
 // Requires: AVX, FMA3
-TEXT ·outerAVX2_3x1(SB), NOSPLIT, $0-80
-	MOVQ    lines+0(FP), AX
-	MOVQ    count+8(FP), CX
-	MOVQ    a+16(FP), DX
-	MOVQ    lda+24(FP), BX
-	SHLQ    $0x02, BX
-	MOVQ    b+40(FP), SI
-	MOVQ    ldb+48(FP), DI
-	SHLQ    $0x02, DI
-	MOVQ    c+64(FP), R8
-	MOVQ    ldc+72(FP), R9
-	SHLQ    $0x02, R9
+TEXT ·outerAVX2_3x1(SB), NOSPLIT, $0-88
+	MOVQ   lines+0(FP), AX
+	MOVQ   count+8(FP), CX
+	MOVQ   a+16(FP), DX
+	MOVQ   lda+24(FP), BX
+	SHLQ   $0x02, BX
+	MOVQ   b+40(FP), SI
+	MOVQ   ldb+48(FP), DI
+	SHLQ   $0x02, DI
+	MOVQ   c+64(FP), R8
+	MOVQ   ldc+72(FP), R9
+	SHLQ   $0x02, R9
+	MOVQ   mode+80(FP), R10
+	TESTQ  $0x00000001, R10
+	JNZ    add
+	VXORPS Y0, Y0, Y0
+	VXORPS Y1, Y1, Y1
+	VXORPS Y2, Y2, Y2
+	JMP    lines
+
+add:
 	MOVQ    R8, R10
 	VMOVUPS (R10), Y0
 	ADDQ    R9, R10
 	VMOVUPS (R10), Y1
 	ADDQ    R9, R10
 	VMOVUPS (R10), Y2
-	LEAQ    (BX)(BX*2), R10
-	LEAQ    (DX)(BX*4), R10
+
+lines:
+	LEAQ (BX)(BX*2), R10
+	LEAQ (DX)(BX*4), R10
 
 line:
 	MOVQ CX, R10
@@ -2162,20 +2622,32 @@ loop:
 	VZEROUPPER
 	RET
 
-// func outerAVX2_3x2(lines int, count int, a *float32, lda int, aline int, b *float32, ldb int, bline int, c *float32, ldc int)
+// func outerAVX2_3x2(lines int, count int, a *float32, lda int, aline int, b *float32, ldb int, bline int, c *float32, ldc int, mode int)
 // Requires: AVX, FMA3
-TEXT ·outerAVX2_3x2(SB), NOSPLIT, $0-80
-	MOVQ    lines+0(FP), AX
-	MOVQ    count+8(FP), CX
-	MOVQ    a+16(FP), DX
-	MOVQ    lda+24(FP), BX
-	SHLQ    $0x02, BX
-	MOVQ    b+40(FP), SI
-	MOVQ    ldb+48(FP), DI
-	SHLQ    $0x02, DI
-	MOVQ    c+64(FP), R8
-	MOVQ    ldc+72(FP), R9
-	SHLQ    $0x02, R9
+TEXT ·outerAVX2_3x2(SB), NOSPLIT, $0-88
+	MOVQ   lines+0(FP), AX
+	MOVQ   count+8(FP), CX
+	MOVQ   a+16(FP), DX
+	MOVQ   lda+24(FP), BX
+	SHLQ   $0x02, BX
+	MOVQ   b+40(FP), SI
+	MOVQ   ldb+48(FP), DI
+	SHLQ   $0x02, DI
+	MOVQ   c+64(FP), R8
+	MOVQ   ldc+72(FP), R9
+	SHLQ   $0x02, R9
+	MOVQ   mode+80(FP), R10
+	TESTQ  $0x00000001, R10
+	JNZ    add
+	VXORPS Y0, Y0, Y0
+	VXORPS Y1, Y1, Y1
+	VXORPS Y2, Y2, Y2
+	VXORPS Y3, Y3, Y3
+	VXORPS Y4, Y4, Y4
+	VXORPS Y5, Y5, Y5
+	JMP    lines
+
+add:
 	MOVQ    R8, R10
 	VMOVUPS (R10), Y0
 	VMOVUPS 32(R10), Y1
@@ -2185,8 +2657,10 @@ TEXT ·outerAVX2_3x2(SB), NOSPLIT, $0-80
 	ADDQ    R9, R10
 	VMOVUPS (R10), Y4
 	VMOVUPS 32(R10), Y5
-	LEAQ    (BX)(BX*2), R10
-	LEAQ    (DX)(BX*4), R10
+
+lines:
+	LEAQ (BX)(BX*2), R10
+	LEAQ (DX)(BX*4), R10
 
 line:
 	MOVQ CX, R10
@@ -2227,20 +2701,30 @@ loop:
 	VZEROUPPER
 	RET
 
-// func outerAVX2_4x1(lines int, count int, a *float32, lda int, aline int, b *float32, ldb int, bline int, c *float32, ldc int)
+// func outerAVX2_4x1(lines int, count int, a *float32, lda int, aline int, b *float32, ldb int, bline int, c *float32, ldc int, mode int)
 // Requires: AVX, FMA3
-TEXT ·outerAVX2_4x1(SB), NOSPLIT, $0-80
-	MOVQ    lines+0(FP), AX
-	MOVQ    count+8(FP), CX
-	MOVQ    a+16(FP), DX
-	MOVQ    lda+24(FP), BX
-	SHLQ    $0x02, BX
-	MOVQ    b+40(FP), SI
-	MOVQ    ldb+48(FP), DI
-	SHLQ    $0x02, DI
-	MOVQ    c+64(FP), R8
-	MOVQ    ldc+72(FP), R9
-	SHLQ    $0x02, R9
+TEXT ·outerAVX2_4x1(SB), NOSPLIT, $0-88
+	MOVQ   lines+0(FP), AX
+	MOVQ   count+8(FP), CX
+	MOVQ   a+16(FP), DX
+	MOVQ   lda+24(FP), BX
+	SHLQ   $0x02, BX
+	MOVQ   b+40(FP), SI
+	MOVQ   ldb+48(FP), DI
+	SHLQ   $0x02, DI
+	MOVQ   c+64(FP), R8
+	MOVQ   ldc+72(FP), R9
+	SHLQ   $0x02, R9
+	MOVQ   mode+80(FP), R10
+	TESTQ  $0x00000001, R10
+	JNZ    add
+	VXORPS Y0, Y0, Y0
+	VXORPS Y1, Y1, Y1
+	VXORPS Y2, Y2, Y2
+	VXORPS Y3, Y3, Y3
+	JMP    lines
+
+add:
 	MOVQ    R8, R10
 	VMOVUPS (R10), Y0
 	ADDQ    R9, R10
@@ -2249,8 +2733,10 @@ TEXT ·outerAVX2_4x1(SB), NOSPLIT, $0-80
 	VMOVUPS (R10), Y2
 	ADDQ    R9, R10
 	VMOVUPS (R10), Y3
-	LEAQ    (BX)(BX*2), R10
-	LEAQ    (DX)(BX*4), R11
+
+lines:
+	LEAQ (BX)(BX*2), R10
+	LEAQ (DX)(BX*4), R11
 
 line:
 	MOVQ CX, R11
@@ -2288,20 +2774,34 @@ loop:
 	VZEROUPPER
 	RET
 
-// func outerAVX2_4x2(lines int, count int, a *float32, lda int, aline int, b *float32, ldb int, bline int, c *float32, ldc int)
+// func outerAVX2_4x2(lines int, count int, a *float32, lda int, aline int, b *float32, ldb int, bline int, c *float32, ldc int, mode int)
 // Requires: AVX, FMA3
-TEXT ·outerAVX2_4x2(SB), NOSPLIT, $0-80
-	MOVQ    lines+0(FP), AX
-	MOVQ    count+8(FP), CX
-	MOVQ    a+16(FP), DX
-	MOVQ    lda+24(FP), BX
-	SHLQ    $0x02, BX
-	MOVQ    b+40(FP), SI
-	MOVQ    ldb+48(FP), DI
-	SHLQ    $0x02, DI
-	MOVQ    c+64(FP), R8
-	MOVQ    ldc+72(FP), R9
-	SHLQ    $0x02, R9
+TEXT ·outerAVX2_4x2(SB), NOSPLIT, $0-88
+	MOVQ   lines+0(FP), AX
+	MOVQ   count+8(FP), CX
+	MOVQ   a+16(FP), DX
+	MOVQ   lda+24(FP), BX
+	SHLQ   $0x02, BX
+	MOVQ   b+40(FP), SI
+	MOVQ   ldb+48(FP), DI
+	SHLQ   $0x02, DI
+	MOVQ   c+64(FP), R8
+	MOVQ   ldc+72(FP), R9
+	SHLQ   $0x02, R9
+	MOVQ   mode+80(FP), R10
+	TESTQ  $0x00000001, R10
+	JNZ    add
+	VXORPS Y0, Y0, Y0
+	VXORPS Y1, Y1, Y1
+	VXORPS Y2, Y2, Y2
+	VXORPS Y3, Y3, Y3
+	VXORPS Y4, Y4, Y4
+	VXORPS Y5, Y5, Y5
+	VXORPS Y6, Y6, Y6
+	VXORPS Y7, Y7, Y7
+	JMP    lines
+
+add:
 	MOVQ    R8, R10
 	VMOVUPS (R10), Y0
 	VMOVUPS 32(R10), Y1
@@ -2314,8 +2814,10 @@ TEXT ·outerAVX2_4x2(SB), NOSPLIT, $0-80
 	ADDQ    R9, R10
 	VMOVUPS (R10), Y6
 	VMOVUPS 32(R10), Y7
-	LEAQ    (BX)(BX*2), R10
-	LEAQ    (DX)(BX*4), R11
+
+lines:
+	LEAQ (BX)(BX*2), R10
+	LEAQ (DX)(BX*4), R11
 
 line:
 	MOVQ CX, R11
@@ -2362,20 +2864,31 @@ loop:
 	VZEROUPPER
 	RET
 
-// func outerAVX2_5x1(lines int, count int, a *float32, lda int, aline int, b *float32, ldb int, bline int, c *float32, ldc int)
+// func outerAVX2_5x1(lines int, count int, a *float32, lda int, aline int, b *float32, ldb int, bline int, c *float32, ldc int, mode int)
 // Requires: AVX, FMA3
-TEXT ·outerAVX2_5x1(SB), NOSPLIT, $0-80
-	MOVQ    lines+0(FP), AX
-	MOVQ    count+8(FP), CX
-	MOVQ    a+16(FP), DX
-	MOVQ    lda+24(FP), BX
-	SHLQ    $0x02, BX
-	MOVQ    b+40(FP), SI
-	MOVQ    ldb+48(FP), DI
-	SHLQ    $0x02, DI
-	MOVQ    c+64(FP), R8
-	MOVQ    ldc+72(FP), R9
-	SHLQ    $0x02, R9
+TEXT ·outerAVX2_5x1(SB), NOSPLIT, $0-88
+	MOVQ   lines+0(FP), AX
+	MOVQ   count+8(FP), CX
+	MOVQ   a+16(FP), DX
+	MOVQ   lda+24(FP), BX
+	SHLQ   $0x02, BX
+	MOVQ   b+40(FP), SI
+	MOVQ   ldb+48(FP), DI
+	SHLQ   $0x02, DI
+	MOVQ   c+64(FP), R8
+	MOVQ   ldc+72(FP), R9
+	SHLQ   $0x02, R9
+	MOVQ   mode+80(FP), R10
+	TESTQ  $0x00000001, R10
+	JNZ    add
+	VXORPS Y0, Y0, Y0
+	VXORPS Y1, Y1, Y1
+	VXORPS Y2, Y2, Y2
+	VXORPS Y3, Y3, Y3
+	VXORPS Y4, Y4, Y4
+	JMP    lines
+
+add:
 	MOVQ    R8, R10
 	VMOVUPS (R10), Y0
 	ADDQ    R9, R10
@@ -2386,8 +2899,10 @@ TEXT ·outerAVX2_5x1(SB), NOSPLIT, $0-80
 	VMOVUPS (R10), Y3
 	ADDQ    R9, R10
 	VMOVUPS (R10), Y4
-	LEAQ    (BX)(BX*2), R10
-	LEAQ    (DX)(BX*4), R11
+
+lines:
+	LEAQ (BX)(BX*2), R10
+	LEAQ (DX)(BX*4), R11
 
 line:
 	MOVQ CX, R12
@@ -2431,20 +2946,36 @@ loop:
 	VZEROUPPER
 	RET
 
-// func outerAVX2_5x2(lines int, count int, a *float32, lda int, aline int, b *float32, ldb int, bline int, c *float32, ldc int)
+// func outerAVX2_5x2(lines int, count int, a *float32, lda int, aline int, b *float32, ldb int, bline int, c *float32, ldc int, mode int)
 // Requires: AVX, FMA3
-TEXT ·outerAVX2_5x2(SB), NOSPLIT, $0-80
-	MOVQ    lines+0(FP), AX
-	MOVQ    count+8(FP), CX
-	MOVQ    a+16(FP), DX
-	MOVQ    lda+24(FP), BX
-	SHLQ    $0x02, BX
-	MOVQ    b+40(FP), SI
-	MOVQ    ldb+48(FP), DI
-	SHLQ    $0x02, DI
-	MOVQ    c+64(FP), R8
-	MOVQ    ldc+72(FP), R9
-	SHLQ    $0x02, R9
+TEXT ·outerAVX2_5x2(SB), NOSPLIT, $0-88
+	MOVQ   lines+0(FP), AX
+	MOVQ   count+8(FP), CX
+	MOVQ   a+16(FP), DX
+	MOVQ   lda+24(FP), BX
+	SHLQ   $0x02, BX
+	MOVQ   b+40(FP), SI
+	MOVQ   ldb+48(FP), DI
+	SHLQ   $0x02, DI
+	MOVQ   c+64(FP), R8
+	MOVQ   ldc+72(FP), R9
+	SHLQ   $0x02, R9
+	MOVQ   mode+80(FP), R10
+	TESTQ  $0x00000001, R10
+	JNZ    add
+	VXORPS Y0, Y0, Y0
+	VXORPS Y1, Y1, Y1
+	VXORPS Y2, Y2, Y2
+	VXORPS Y3, Y3, Y3
+	VXORPS Y4, Y4, Y4
+	VXORPS Y5, Y5, Y5
+	VXORPS Y6, Y6, Y6
+	VXORPS Y7, Y7, Y7
+	VXORPS Y8, Y8, Y8
+	VXORPS Y9, Y9, Y9
+	JMP    lines
+
+add:
 	MOVQ    R8, R10
 	VMOVUPS (R10), Y0
 	VMOVUPS 32(R10), Y1
@@ -2460,8 +2991,10 @@ TEXT ·outerAVX2_5x2(SB), NOSPLIT, $0-80
 	ADDQ    R9, R10
 	VMOVUPS (R10), Y8
 	VMOVUPS 32(R10), Y9
-	LEAQ    (BX)(BX*2), R10
-	LEAQ    (DX)(BX*4), R11
+
+lines:
+	LEAQ (BX)(BX*2), R10
+	LEAQ (DX)(BX*4), R11
 
 line:
 	MOVQ CX, R12
@@ -2516,20 +3049,32 @@ loop:
 	VZEROUPPER
 	RET
 
-// func outerAVX2_6x1(lines int, count int, a *float32, lda int, aline int, b *float32, ldb int, bline int, c *float32, ldc int)
+// func outerAVX2_6x1(lines int, count int, a *float32, lda int, aline int, b *float32, ldb int, bline int, c *float32, ldc int, mode int)
 // Requires: AVX, FMA3
-TEXT ·outerAVX2_6x1(SB), NOSPLIT, $0-80
-	MOVQ    lines+0(FP), AX
-	MOVQ    count+8(FP), CX
-	MOVQ    a+16(FP), DX
-	MOVQ    lda+24(FP), BX
-	SHLQ    $0x02, BX
-	MOVQ    b+40(FP), SI
-	MOVQ    ldb+48(FP), DI
-	SHLQ    $0x02, DI
-	MOVQ    c+64(FP), R8
-	MOVQ    ldc+72(FP), R9
-	SHLQ    $0x02, R9
+TEXT ·outerAVX2_6x1(SB), NOSPLIT, $0-88
+	MOVQ   lines+0(FP), AX
+	MOVQ   count+8(FP), CX
+	MOVQ   a+16(FP), DX
+	MOVQ   lda+24(FP), BX
+	SHLQ   $0x02, BX
+	MOVQ   b+40(FP), SI
+	MOVQ   ldb+48(FP), DI
+	SHLQ   $0x02, DI
+	MOVQ   c+64(FP), R8
+	MOVQ   ldc+72(FP), R9
+	SHLQ   $0x02, R9
+	MOVQ   mode+80(FP), R10
+	TESTQ  $0x00000001, R10
+	JNZ    add
+	VXORPS Y0, Y0, Y0
+	VXORPS Y1, Y1, Y1
+	VXORPS Y2, Y2, Y2
+	VXORPS Y3, Y3, Y3
+	VXORPS Y4, Y4, Y4
+	VXORPS Y5, Y5, Y5
+	JMP    lines
+
+add:
 	MOVQ    R8, R10
 	VMOVUPS (R10), Y0
 	ADDQ    R9, R10
@@ -2542,8 +3087,10 @@ TEXT ·outerAVX2_6x1(SB), NOSPLIT, $0-80
 	VMOVUPS (R10), Y4
 	ADDQ    R9, R10
 	VMOVUPS (R10), Y5
-	LEAQ    (BX)(BX*2), R10
-	LEAQ    (DX)(BX*4), R11
+
+lines:
+	LEAQ (BX)(BX*2), R10
+	LEAQ (DX)(BX*4), R11
 
 line:
 	MOVQ CX, R12
@@ -2591,20 +3138,38 @@ loop:
 	VZEROUPPER
 	RET
 
-// func outerAVX2_6x2(lines int, count int, a *float32, lda int, aline int, b *float32, ldb int, bline int, c *float32, ldc int)
+// func outerAVX2_6x2(lines int, count int, a *float32, lda int, aline int, b *float32, ldb int, bline int, c *float32, ldc int, mode int)
 // Requires: AVX, FMA3
-TEXT ·outerAVX2_6x2(SB), NOSPLIT, $0-80
-	MOVQ    lines+0(FP), AX
-	MOVQ    count+8(FP), CX
-	MOVQ    a+16(FP), DX
-	MOVQ    lda+24(FP), BX
-	SHLQ    $0x02, BX
-	MOVQ    b+40(FP), SI
-	MOVQ    ldb+48(FP), DI
-	SHLQ    $0x02, DI
-	MOVQ    c+64(FP), R8
-	MOVQ    ldc+72(FP), R9
-	SHLQ    $0x02, R9
+TEXT ·outerAVX2_6x2(SB), NOSPLIT, $0-88
+	MOVQ   lines+0(FP), AX
+	MOVQ   count+8(FP), CX
+	MOVQ   a+16(FP), DX
+	MOVQ   lda+24(FP), BX
+	SHLQ   $0x02, BX
+	MOVQ   b+40(FP), SI
+	MOVQ   ldb+48(FP), DI
+	SHLQ   $0x02, DI
+	MOVQ   c+64(FP), R8
+	MOVQ   ldc+72(FP), R9
+	SHLQ   $0x02, R9
+	MOVQ   mode+80(FP), R10
+	TESTQ  $0x00000001, R10
+	JNZ    add
+	VXORPS Y0, Y0, Y0
+	VXORPS Y1, Y1, Y1
+	VXORPS Y2, Y2, Y2
+	VXORPS Y3, Y3, Y3
+	VXORPS Y4, Y4, Y4
+	VXORPS Y5, Y5, Y5
+	VXORPS Y6, Y6, Y6
+	VXORPS Y7, Y7, Y7
+	VXORPS Y8, Y8, Y8
+	VXORPS Y9, Y9, Y9
+	VXORPS Y10, Y10, Y10
+	VXORPS Y11, Y11, Y11
+	JMP    lines
+
+add:
 	MOVQ    R8, R10
 	VMOVUPS (R10), Y0
 	VMOVUPS 32(R10), Y1
@@ -2623,8 +3188,10 @@ TEXT ·outerAVX2_6x2(SB), NOSPLIT, $0-80
 	ADDQ    R9, R10
 	VMOVUPS (R10), Y10
 	VMOVUPS 32(R10), Y11
-	LEAQ    (BX)(BX*2), R10
-	LEAQ    (DX)(BX*4), R11
+
+lines:
+	LEAQ (BX)(BX*2), R10
+	LEAQ (DX)(BX*4), R11
 
 line:
 	MOVQ CX, R12

@@ -3,8 +3,8 @@
 #include "go_asm.h"
 #include "textflag.h"
 
-// func outerNEON_1x1(lines, count int, a *float32, lda, aline int, b *float32, ldb, bline int, c *float32, ldc int)
-TEXT ·outerNEON_1x1(SB), NOSPLIT, $0-80
+// func outerNEON_1x1(lines, count int, a *float32, lda, aline int, b *float32, ldb, bline int, c *float32, ldc, mode int)
+TEXT ·outerNEON_1x1(SB), NOSPLIT, $0-88
 	MOVD lines+0(FP), R0
 	MOVD count+8(FP), R1
 	MOVD a+16(FP), R2
@@ -20,11 +20,20 @@ TEXT ·outerNEON_1x1(SB), NOSPLIT, $0-80
 	MOVD c+64(FP), R8
 	MOVD ldc+72(FP), R9
 	LSL $2, R9, R9
-	MOVD R8, R10
-	FMOVQ 0(R10), F0
+	MOVD mode+80(FP), R10
+	TST $const_Add, R10
+	BNE add
+	VEOR V0.B16, V0.B16, V0.B16
+	B lines
+
+add:
+	MOVD R8, R11
+	FMOVQ 0(R11), F0
+
+lines:
 
 line:
-	MOVD R1, R10
+	MOVD R1, R11
 
 loop:
 	FMOVQ 0(R5), F1
@@ -32,18 +41,18 @@ loop:
 	WORD $0x4f821020 // FMLA V0.4S, V1.4S, V2.S[0]
 	ADD $4, R2
 	ADD R6, R5
-	SUBS $1, R10
+	SUBS $1, R11
 	BNE loop
 	ADD R4, R2
 	ADD R7, R5
 	SUBS $1, R0
 	BNE line
-	MOVD R8, R11
-	FMOVQ F0, 0(R11)
+	MOVD R8, R12
+	FMOVQ F0, 0(R12)
 	RET
 
-// func outerNEON_1x2(lines, count int, a *float32, lda, aline int, b *float32, ldb, bline int, c *float32, ldc int)
-TEXT ·outerNEON_1x2(SB), NOSPLIT, $0-80
+// func outerNEON_1x2(lines, count int, a *float32, lda, aline int, b *float32, ldb, bline int, c *float32, ldc, mode int)
+TEXT ·outerNEON_1x2(SB), NOSPLIT, $0-88
 	MOVD lines+0(FP), R0
 	MOVD count+8(FP), R1
 	MOVD a+16(FP), R2
@@ -59,11 +68,21 @@ TEXT ·outerNEON_1x2(SB), NOSPLIT, $0-80
 	MOVD c+64(FP), R8
 	MOVD ldc+72(FP), R9
 	LSL $2, R9, R9
-	MOVD R8, R10
-	FLDPQ 0(R10), (F0, F1)
+	MOVD mode+80(FP), R10
+	TST $const_Add, R10
+	BNE add
+	VEOR V0.B16, V0.B16, V0.B16
+	VEOR V1.B16, V1.B16, V1.B16
+	B lines
+
+add:
+	MOVD R8, R11
+	FLDPQ 0(R11), (F0, F1)
+
+lines:
 
 line:
-	MOVD R1, R10
+	MOVD R1, R11
 
 loop:
 	FLDPQ 0(R5), (F2, F3)
@@ -72,18 +91,18 @@ loop:
 	WORD $0x4f841061 // FMLA V1.4S, V3.4S, V4.S[0]
 	ADD $4, R2
 	ADD R6, R5
-	SUBS $1, R10
+	SUBS $1, R11
 	BNE loop
 	ADD R4, R2
 	ADD R7, R5
 	SUBS $1, R0
 	BNE line
-	MOVD R8, R11
-	FSTPQ (F0, F1), 0(R11)
+	MOVD R8, R12
+	FSTPQ (F0, F1), 0(R12)
 	RET
 
-// func outerNEON_1x3(lines, count int, a *float32, lda, aline int, b *float32, ldb, bline int, c *float32, ldc int)
-TEXT ·outerNEON_1x3(SB), NOSPLIT, $0-80
+// func outerNEON_1x3(lines, count int, a *float32, lda, aline int, b *float32, ldb, bline int, c *float32, ldc, mode int)
+TEXT ·outerNEON_1x3(SB), NOSPLIT, $0-88
 	MOVD lines+0(FP), R0
 	MOVD count+8(FP), R1
 	MOVD a+16(FP), R2
@@ -99,12 +118,23 @@ TEXT ·outerNEON_1x3(SB), NOSPLIT, $0-80
 	MOVD c+64(FP), R8
 	MOVD ldc+72(FP), R9
 	LSL $2, R9, R9
-	MOVD R8, R10
-	FLDPQ 0(R10), (F0, F1)
-	FMOVQ 32(R10), F2
+	MOVD mode+80(FP), R10
+	TST $const_Add, R10
+	BNE add
+	VEOR V0.B16, V0.B16, V0.B16
+	VEOR V1.B16, V1.B16, V1.B16
+	VEOR V2.B16, V2.B16, V2.B16
+	B lines
+
+add:
+	MOVD R8, R11
+	FLDPQ 0(R11), (F0, F1)
+	FMOVQ 32(R11), F2
+
+lines:
 
 line:
-	MOVD R1, R10
+	MOVD R1, R11
 
 loop:
 	FLDPQ 0(R5), (F3, F4)
@@ -115,19 +145,19 @@ loop:
 	WORD $0x4f8610a2 // FMLA V2.4S, V5.4S, V6.S[0]
 	ADD $4, R2
 	ADD R6, R5
-	SUBS $1, R10
+	SUBS $1, R11
 	BNE loop
 	ADD R4, R2
 	ADD R7, R5
 	SUBS $1, R0
 	BNE line
-	MOVD R8, R11
-	FSTPQ (F0, F1), 0(R11)
-	FMOVQ F2, 32(R11)
+	MOVD R8, R12
+	FSTPQ (F0, F1), 0(R12)
+	FMOVQ F2, 32(R12)
 	RET
 
-// func outerNEON_2x1(lines, count int, a *float32, lda, aline int, b *float32, ldb, bline int, c *float32, ldc int)
-TEXT ·outerNEON_2x1(SB), NOSPLIT, $0-80
+// func outerNEON_2x1(lines, count int, a *float32, lda, aline int, b *float32, ldb, bline int, c *float32, ldc, mode int)
+TEXT ·outerNEON_2x1(SB), NOSPLIT, $0-88
 	MOVD lines+0(FP), R0
 	MOVD count+8(FP), R1
 	MOVD a+16(FP), R2
@@ -143,13 +173,23 @@ TEXT ·outerNEON_2x1(SB), NOSPLIT, $0-80
 	MOVD c+64(FP), R8
 	MOVD ldc+72(FP), R9
 	LSL $2, R9, R9
-	MOVD R8, R10
-	FMOVQ 0(R10), F0
-	ADD R9, R10
-	FMOVQ 0(R10), F1
+	MOVD mode+80(FP), R10
+	TST $const_Add, R10
+	BNE add
+	VEOR V0.B16, V0.B16, V0.B16
+	VEOR V1.B16, V1.B16, V1.B16
+	B lines
+
+add:
+	MOVD R8, R11
+	FMOVQ 0(R11), F0
+	ADD R9, R11
+	FMOVQ 0(R11), F1
+
+lines:
 
 line:
-	MOVD R1, R10
+	MOVD R1, R11
 
 loop:
 	FMOVQ 0(R5), F2
@@ -159,20 +199,20 @@ loop:
 	WORD $0x4f841041 // FMLA V1.4S, V2.4S, V4.S[0]
 	ADD $4, R2
 	ADD R6, R5
-	SUBS $1, R10
+	SUBS $1, R11
 	BNE loop
 	ADD R4, R2
 	ADD R7, R5
 	SUBS $1, R0
 	BNE line
-	MOVD R8, R11
-	FMOVQ F0, 0(R11)
-	ADD R9, R11
-	FMOVQ F1, 0(R11)
+	MOVD R8, R12
+	FMOVQ F0, 0(R12)
+	ADD R9, R12
+	FMOVQ F1, 0(R12)
 	RET
 
-// func outerNEON_2x2(lines, count int, a *float32, lda, aline int, b *float32, ldb, bline int, c *float32, ldc int)
-TEXT ·outerNEON_2x2(SB), NOSPLIT, $0-80
+// func outerNEON_2x2(lines, count int, a *float32, lda, aline int, b *float32, ldb, bline int, c *float32, ldc, mode int)
+TEXT ·outerNEON_2x2(SB), NOSPLIT, $0-88
 	MOVD lines+0(FP), R0
 	MOVD count+8(FP), R1
 	MOVD a+16(FP), R2
@@ -188,13 +228,25 @@ TEXT ·outerNEON_2x2(SB), NOSPLIT, $0-80
 	MOVD c+64(FP), R8
 	MOVD ldc+72(FP), R9
 	LSL $2, R9, R9
-	MOVD R8, R10
-	FLDPQ 0(R10), (F0, F1)
-	ADD R9, R10
-	FLDPQ 0(R10), (F2, F3)
+	MOVD mode+80(FP), R10
+	TST $const_Add, R10
+	BNE add
+	VEOR V0.B16, V0.B16, V0.B16
+	VEOR V1.B16, V1.B16, V1.B16
+	VEOR V2.B16, V2.B16, V2.B16
+	VEOR V3.B16, V3.B16, V3.B16
+	B lines
+
+add:
+	MOVD R8, R11
+	FLDPQ 0(R11), (F0, F1)
+	ADD R9, R11
+	FLDPQ 0(R11), (F2, F3)
+
+lines:
 
 line:
-	MOVD R1, R10
+	MOVD R1, R11
 
 loop:
 	FLDPQ 0(R5), (F4, F5)
@@ -206,20 +258,20 @@ loop:
 	WORD $0x4f8710a3 // FMLA V3.4S, V5.4S, V7.S[0]
 	ADD $4, R2
 	ADD R6, R5
-	SUBS $1, R10
+	SUBS $1, R11
 	BNE loop
 	ADD R4, R2
 	ADD R7, R5
 	SUBS $1, R0
 	BNE line
-	MOVD R8, R11
-	FSTPQ (F0, F1), 0(R11)
-	ADD R9, R11
-	FSTPQ (F2, F3), 0(R11)
+	MOVD R8, R12
+	FSTPQ (F0, F1), 0(R12)
+	ADD R9, R12
+	FSTPQ (F2, F3), 0(R12)
 	RET
 
-// func outerNEON_2x3(lines, count int, a *float32, lda, aline int, b *float32, ldb, bline int, c *float32, ldc int)
-TEXT ·outerNEON_2x3(SB), NOSPLIT, $0-80
+// func outerNEON_2x3(lines, count int, a *float32, lda, aline int, b *float32, ldb, bline int, c *float32, ldc, mode int)
+TEXT ·outerNEON_2x3(SB), NOSPLIT, $0-88
 	MOVD lines+0(FP), R0
 	MOVD count+8(FP), R1
 	MOVD a+16(FP), R2
@@ -235,15 +287,29 @@ TEXT ·outerNEON_2x3(SB), NOSPLIT, $0-80
 	MOVD c+64(FP), R8
 	MOVD ldc+72(FP), R9
 	LSL $2, R9, R9
-	MOVD R8, R10
-	FLDPQ 0(R10), (F0, F1)
-	FMOVQ 32(R10), F2
-	ADD R9, R10
-	FLDPQ 0(R10), (F3, F4)
-	FMOVQ 32(R10), F5
+	MOVD mode+80(FP), R10
+	TST $const_Add, R10
+	BNE add
+	VEOR V0.B16, V0.B16, V0.B16
+	VEOR V1.B16, V1.B16, V1.B16
+	VEOR V2.B16, V2.B16, V2.B16
+	VEOR V3.B16, V3.B16, V3.B16
+	VEOR V4.B16, V4.B16, V4.B16
+	VEOR V5.B16, V5.B16, V5.B16
+	B lines
+
+add:
+	MOVD R8, R11
+	FLDPQ 0(R11), (F0, F1)
+	FMOVQ 32(R11), F2
+	ADD R9, R11
+	FLDPQ 0(R11), (F3, F4)
+	FMOVQ 32(R11), F5
+
+lines:
 
 line:
-	MOVD R1, R10
+	MOVD R1, R11
 
 loop:
 	FLDPQ 0(R5), (F6, F7)
@@ -258,175 +324,6 @@ loop:
 	WORD $0x4f8a1105 // FMLA V5.4S, V8.4S, V10.S[0]
 	ADD $4, R2
 	ADD R6, R5
-	SUBS $1, R10
-	BNE loop
-	ADD R4, R2
-	ADD R7, R5
-	SUBS $1, R0
-	BNE line
-	MOVD R8, R11
-	FSTPQ (F0, F1), 0(R11)
-	FMOVQ F2, 32(R11)
-	ADD R9, R11
-	FSTPQ (F3, F4), 0(R11)
-	FMOVQ F5, 32(R11)
-	RET
-
-// func outerNEON_3x1(lines, count int, a *float32, lda, aline int, b *float32, ldb, bline int, c *float32, ldc int)
-TEXT ·outerNEON_3x1(SB), NOSPLIT, $0-80
-	MOVD lines+0(FP), R0
-	MOVD count+8(FP), R1
-	MOVD a+16(FP), R2
-	MOVD lda+24(FP), R3
-	LSL $2, R3, R3
-	MOVD aline+32(FP), R4
-	LSL $2, R4, R4
-	MOVD b+40(FP), R5
-	MOVD ldb+48(FP), R6
-	LSL $2, R6, R6
-	MOVD bline+56(FP), R7
-	LSL $2, R7, R7
-	MOVD c+64(FP), R8
-	MOVD ldc+72(FP), R9
-	LSL $2, R9, R9
-	MOVD R8, R10
-	FMOVQ 0(R10), F0
-	ADD R9, R10
-	FMOVQ 0(R10), F1
-	ADD R9, R10
-	FMOVQ 0(R10), F2
-	ADD R3, R3, R10
-
-line:
-	MOVD R1, R11
-
-loop:
-	FMOVQ 0(R5), F3
-	FMOVS (R2), F4
-	FMOVS (R2)(R3), F5
-	FMOVS (R2)(R10), F6
-	WORD $0x4f841060 // FMLA V0.4S, V3.4S, V4.S[0]
-	WORD $0x4f851061 // FMLA V1.4S, V3.4S, V5.S[0]
-	WORD $0x4f861062 // FMLA V2.4S, V3.4S, V6.S[0]
-	ADD $4, R2
-	ADD R6, R5
-	SUBS $1, R11
-	BNE loop
-	ADD R4, R2
-	ADD R7, R5
-	SUBS $1, R0
-	BNE line
-	MOVD R8, R12
-	FMOVQ F0, 0(R12)
-	ADD R9, R12
-	FMOVQ F1, 0(R12)
-	ADD R9, R12
-	FMOVQ F2, 0(R12)
-	RET
-
-// func outerNEON_3x2(lines, count int, a *float32, lda, aline int, b *float32, ldb, bline int, c *float32, ldc int)
-TEXT ·outerNEON_3x2(SB), NOSPLIT, $0-80
-	MOVD lines+0(FP), R0
-	MOVD count+8(FP), R1
-	MOVD a+16(FP), R2
-	MOVD lda+24(FP), R3
-	LSL $2, R3, R3
-	MOVD aline+32(FP), R4
-	LSL $2, R4, R4
-	MOVD b+40(FP), R5
-	MOVD ldb+48(FP), R6
-	LSL $2, R6, R6
-	MOVD bline+56(FP), R7
-	LSL $2, R7, R7
-	MOVD c+64(FP), R8
-	MOVD ldc+72(FP), R9
-	LSL $2, R9, R9
-	MOVD R8, R10
-	FLDPQ 0(R10), (F0, F1)
-	ADD R9, R10
-	FLDPQ 0(R10), (F2, F3)
-	ADD R9, R10
-	FLDPQ 0(R10), (F4, F5)
-	ADD R3, R3, R10
-
-line:
-	MOVD R1, R11
-
-loop:
-	FLDPQ 0(R5), (F6, F7)
-	FMOVS (R2), F8
-	FMOVS (R2)(R3), F9
-	FMOVS (R2)(R10), F10
-	WORD $0x4f8810c0 // FMLA V0.4S, V6.4S, V8.S[0]
-	WORD $0x4f8810e1 // FMLA V1.4S, V7.4S, V8.S[0]
-	WORD $0x4f8910c2 // FMLA V2.4S, V6.4S, V9.S[0]
-	WORD $0x4f8910e3 // FMLA V3.4S, V7.4S, V9.S[0]
-	WORD $0x4f8a10c4 // FMLA V4.4S, V6.4S, V10.S[0]
-	WORD $0x4f8a10e5 // FMLA V5.4S, V7.4S, V10.S[0]
-	ADD $4, R2
-	ADD R6, R5
-	SUBS $1, R11
-	BNE loop
-	ADD R4, R2
-	ADD R7, R5
-	SUBS $1, R0
-	BNE line
-	MOVD R8, R12
-	FSTPQ (F0, F1), 0(R12)
-	ADD R9, R12
-	FSTPQ (F2, F3), 0(R12)
-	ADD R9, R12
-	FSTPQ (F4, F5), 0(R12)
-	RET
-
-// func outerNEON_3x3(lines, count int, a *float32, lda, aline int, b *float32, ldb, bline int, c *float32, ldc int)
-TEXT ·outerNEON_3x3(SB), NOSPLIT, $0-80
-	MOVD lines+0(FP), R0
-	MOVD count+8(FP), R1
-	MOVD a+16(FP), R2
-	MOVD lda+24(FP), R3
-	LSL $2, R3, R3
-	MOVD aline+32(FP), R4
-	LSL $2, R4, R4
-	MOVD b+40(FP), R5
-	MOVD ldb+48(FP), R6
-	LSL $2, R6, R6
-	MOVD bline+56(FP), R7
-	LSL $2, R7, R7
-	MOVD c+64(FP), R8
-	MOVD ldc+72(FP), R9
-	LSL $2, R9, R9
-	MOVD R8, R10
-	FLDPQ 0(R10), (F0, F1)
-	FMOVQ 32(R10), F2
-	ADD R9, R10
-	FLDPQ 0(R10), (F3, F4)
-	FMOVQ 32(R10), F5
-	ADD R9, R10
-	FLDPQ 0(R10), (F6, F7)
-	FMOVQ 32(R10), F8
-	ADD R3, R3, R10
-
-line:
-	MOVD R1, R11
-
-loop:
-	FLDPQ 0(R5), (F9, F10)
-	FMOVQ 32(R5), F11
-	FMOVS (R2), F12
-	FMOVS (R2)(R3), F13
-	FMOVS (R2)(R10), F14
-	WORD $0x4f8c1120 // FMLA V0.4S, V9.4S, V12.S[0]
-	WORD $0x4f8c1141 // FMLA V1.4S, V10.4S, V12.S[0]
-	WORD $0x4f8c1162 // FMLA V2.4S, V11.4S, V12.S[0]
-	WORD $0x4f8d1123 // FMLA V3.4S, V9.4S, V13.S[0]
-	WORD $0x4f8d1144 // FMLA V4.4S, V10.4S, V13.S[0]
-	WORD $0x4f8d1165 // FMLA V5.4S, V11.4S, V13.S[0]
-	WORD $0x4f8e1126 // FMLA V6.4S, V9.4S, V14.S[0]
-	WORD $0x4f8e1147 // FMLA V7.4S, V10.4S, V14.S[0]
-	WORD $0x4f8e1168 // FMLA V8.4S, V11.4S, V14.S[0]
-	ADD $4, R2
-	ADD R6, R5
 	SUBS $1, R11
 	BNE loop
 	ADD R4, R2
@@ -439,13 +336,10 @@ loop:
 	ADD R9, R12
 	FSTPQ (F3, F4), 0(R12)
 	FMOVQ F5, 32(R12)
-	ADD R9, R12
-	FSTPQ (F6, F7), 0(R12)
-	FMOVQ F8, 32(R12)
 	RET
 
-// func outerNEON_4x1(lines, count int, a *float32, lda, aline int, b *float32, ldb, bline int, c *float32, ldc int)
-TEXT ·outerNEON_4x1(SB), NOSPLIT, $0-80
+// func outerNEON_3x1(lines, count int, a *float32, lda, aline int, b *float32, ldb, bline int, c *float32, ldc, mode int)
+TEXT ·outerNEON_3x1(SB), NOSPLIT, $0-88
 	MOVD lines+0(FP), R0
 	MOVD count+8(FP), R1
 	MOVD a+16(FP), R2
@@ -461,30 +355,36 @@ TEXT ·outerNEON_4x1(SB), NOSPLIT, $0-80
 	MOVD c+64(FP), R8
 	MOVD ldc+72(FP), R9
 	LSL $2, R9, R9
-	MOVD R8, R10
-	FMOVQ 0(R10), F0
-	ADD R9, R10
-	FMOVQ 0(R10), F1
-	ADD R9, R10
-	FMOVQ 0(R10), F2
-	ADD R9, R10
-	FMOVQ 0(R10), F3
-	ADD R3, R3, R10
-	ADD R3, R10, R11
+	MOVD mode+80(FP), R10
+	TST $const_Add, R10
+	BNE add
+	VEOR V0.B16, V0.B16, V0.B16
+	VEOR V1.B16, V1.B16, V1.B16
+	VEOR V2.B16, V2.B16, V2.B16
+	B lines
+
+add:
+	MOVD R8, R11
+	FMOVQ 0(R11), F0
+	ADD R9, R11
+	FMOVQ 0(R11), F1
+	ADD R9, R11
+	FMOVQ 0(R11), F2
+
+lines:
+	ADD R3, R3, R11
 
 line:
 	MOVD R1, R12
 
 loop:
-	FMOVQ 0(R5), F4
-	FMOVS (R2), F5
-	FMOVS (R2)(R3), F6
-	FMOVS (R2)(R10), F7
-	FMOVS (R2)(R11), F8
-	WORD $0x4f851080 // FMLA V0.4S, V4.4S, V5.S[0]
-	WORD $0x4f861081 // FMLA V1.4S, V4.4S, V6.S[0]
-	WORD $0x4f871082 // FMLA V2.4S, V4.4S, V7.S[0]
-	WORD $0x4f881083 // FMLA V3.4S, V4.4S, V8.S[0]
+	FMOVQ 0(R5), F3
+	FMOVS (R2), F4
+	FMOVS (R2)(R3), F5
+	FMOVS (R2)(R11), F6
+	WORD $0x4f841060 // FMLA V0.4S, V3.4S, V4.S[0]
+	WORD $0x4f851061 // FMLA V1.4S, V3.4S, V5.S[0]
+	WORD $0x4f861062 // FMLA V2.4S, V3.4S, V6.S[0]
 	ADD $4, R2
 	ADD R6, R5
 	SUBS $1, R12
@@ -499,12 +399,10 @@ loop:
 	FMOVQ F1, 0(R13)
 	ADD R9, R13
 	FMOVQ F2, 0(R13)
-	ADD R9, R13
-	FMOVQ F3, 0(R13)
 	RET
 
-// func outerNEON_4x2(lines, count int, a *float32, lda, aline int, b *float32, ldb, bline int, c *float32, ldc int)
-TEXT ·outerNEON_4x2(SB), NOSPLIT, $0-80
+// func outerNEON_3x2(lines, count int, a *float32, lda, aline int, b *float32, ldb, bline int, c *float32, ldc, mode int)
+TEXT ·outerNEON_3x2(SB), NOSPLIT, $0-88
 	MOVD lines+0(FP), R0
 	MOVD count+8(FP), R1
 	MOVD a+16(FP), R2
@@ -520,34 +418,42 @@ TEXT ·outerNEON_4x2(SB), NOSPLIT, $0-80
 	MOVD c+64(FP), R8
 	MOVD ldc+72(FP), R9
 	LSL $2, R9, R9
-	MOVD R8, R10
-	FLDPQ 0(R10), (F0, F1)
-	ADD R9, R10
-	FLDPQ 0(R10), (F2, F3)
-	ADD R9, R10
-	FLDPQ 0(R10), (F4, F5)
-	ADD R9, R10
-	FLDPQ 0(R10), (F6, F7)
-	ADD R3, R3, R10
-	ADD R3, R10, R11
+	MOVD mode+80(FP), R10
+	TST $const_Add, R10
+	BNE add
+	VEOR V0.B16, V0.B16, V0.B16
+	VEOR V1.B16, V1.B16, V1.B16
+	VEOR V2.B16, V2.B16, V2.B16
+	VEOR V3.B16, V3.B16, V3.B16
+	VEOR V4.B16, V4.B16, V4.B16
+	VEOR V5.B16, V5.B16, V5.B16
+	B lines
+
+add:
+	MOVD R8, R11
+	FLDPQ 0(R11), (F0, F1)
+	ADD R9, R11
+	FLDPQ 0(R11), (F2, F3)
+	ADD R9, R11
+	FLDPQ 0(R11), (F4, F5)
+
+lines:
+	ADD R3, R3, R11
 
 line:
 	MOVD R1, R12
 
 loop:
-	FLDPQ 0(R5), (F8, F9)
-	FMOVS (R2), F10
-	FMOVS (R2)(R3), F11
-	FMOVS (R2)(R10), F12
-	FMOVS (R2)(R11), F13
-	WORD $0x4f8a1100 // FMLA V0.4S, V8.4S, V10.S[0]
-	WORD $0x4f8a1121 // FMLA V1.4S, V9.4S, V10.S[0]
-	WORD $0x4f8b1102 // FMLA V2.4S, V8.4S, V11.S[0]
-	WORD $0x4f8b1123 // FMLA V3.4S, V9.4S, V11.S[0]
-	WORD $0x4f8c1104 // FMLA V4.4S, V8.4S, V12.S[0]
-	WORD $0x4f8c1125 // FMLA V5.4S, V9.4S, V12.S[0]
-	WORD $0x4f8d1106 // FMLA V6.4S, V8.4S, V13.S[0]
-	WORD $0x4f8d1127 // FMLA V7.4S, V9.4S, V13.S[0]
+	FLDPQ 0(R5), (F6, F7)
+	FMOVS (R2), F8
+	FMOVS (R2)(R3), F9
+	FMOVS (R2)(R11), F10
+	WORD $0x4f8810c0 // FMLA V0.4S, V6.4S, V8.S[0]
+	WORD $0x4f8810e1 // FMLA V1.4S, V7.4S, V8.S[0]
+	WORD $0x4f8910c2 // FMLA V2.4S, V6.4S, V9.S[0]
+	WORD $0x4f8910e3 // FMLA V3.4S, V7.4S, V9.S[0]
+	WORD $0x4f8a10c4 // FMLA V4.4S, V6.4S, V10.S[0]
+	WORD $0x4f8a10e5 // FMLA V5.4S, V7.4S, V10.S[0]
 	ADD $4, R2
 	ADD R6, R5
 	SUBS $1, R12
@@ -562,12 +468,10 @@ loop:
 	FSTPQ (F2, F3), 0(R13)
 	ADD R9, R13
 	FSTPQ (F4, F5), 0(R13)
-	ADD R9, R13
-	FSTPQ (F6, F7), 0(R13)
 	RET
 
-// func outerNEON_4x3(lines, count int, a *float32, lda, aline int, b *float32, ldb, bline int, c *float32, ldc int)
-TEXT ·outerNEON_4x3(SB), NOSPLIT, $0-80
+// func outerNEON_3x3(lines, count int, a *float32, lda, aline int, b *float32, ldb, bline int, c *float32, ldc, mode int)
+TEXT ·outerNEON_3x3(SB), NOSPLIT, $0-88
 	MOVD lines+0(FP), R0
 	MOVD count+8(FP), R1
 	MOVD a+16(FP), R2
@@ -583,43 +487,52 @@ TEXT ·outerNEON_4x3(SB), NOSPLIT, $0-80
 	MOVD c+64(FP), R8
 	MOVD ldc+72(FP), R9
 	LSL $2, R9, R9
-	MOVD R8, R10
-	FLDPQ 0(R10), (F0, F1)
-	FMOVQ 32(R10), F2
-	ADD R9, R10
-	FLDPQ 0(R10), (F3, F4)
-	FMOVQ 32(R10), F5
-	ADD R9, R10
-	FLDPQ 0(R10), (F6, F7)
-	FMOVQ 32(R10), F8
-	ADD R9, R10
-	FLDPQ 0(R10), (F9, F10)
-	FMOVQ 32(R10), F11
-	ADD R3, R3, R10
-	ADD R3, R10, R11
+	MOVD mode+80(FP), R10
+	TST $const_Add, R10
+	BNE add
+	VEOR V0.B16, V0.B16, V0.B16
+	VEOR V1.B16, V1.B16, V1.B16
+	VEOR V2.B16, V2.B16, V2.B16
+	VEOR V3.B16, V3.B16, V3.B16
+	VEOR V4.B16, V4.B16, V4.B16
+	VEOR V5.B16, V5.B16, V5.B16
+	VEOR V6.B16, V6.B16, V6.B16
+	VEOR V7.B16, V7.B16, V7.B16
+	VEOR V8.B16, V8.B16, V8.B16
+	B lines
+
+add:
+	MOVD R8, R11
+	FLDPQ 0(R11), (F0, F1)
+	FMOVQ 32(R11), F2
+	ADD R9, R11
+	FLDPQ 0(R11), (F3, F4)
+	FMOVQ 32(R11), F5
+	ADD R9, R11
+	FLDPQ 0(R11), (F6, F7)
+	FMOVQ 32(R11), F8
+
+lines:
+	ADD R3, R3, R11
 
 line:
 	MOVD R1, R12
 
 loop:
-	FLDPQ 0(R5), (F12, F13)
-	FMOVQ 32(R5), F14
-	FMOVS (R2), F15
-	FMOVS (R2)(R3), F16
-	FMOVS (R2)(R10), F17
-	FMOVS (R2)(R11), F18
-	WORD $0x4f8f1180 // FMLA V0.4S, V12.4S, V15.S[0]
-	WORD $0x4f8f11a1 // FMLA V1.4S, V13.4S, V15.S[0]
-	WORD $0x4f8f11c2 // FMLA V2.4S, V14.4S, V15.S[0]
-	WORD $0x4f901183 // FMLA V3.4S, V12.4S, V16.S[0]
-	WORD $0x4f9011a4 // FMLA V4.4S, V13.4S, V16.S[0]
-	WORD $0x4f9011c5 // FMLA V5.4S, V14.4S, V16.S[0]
-	WORD $0x4f911186 // FMLA V6.4S, V12.4S, V17.S[0]
-	WORD $0x4f9111a7 // FMLA V7.4S, V13.4S, V17.S[0]
-	WORD $0x4f9111c8 // FMLA V8.4S, V14.4S, V17.S[0]
-	WORD $0x4f921189 // FMLA V9.4S, V12.4S, V18.S[0]
-	WORD $0x4f9211aa // FMLA V10.4S, V13.4S, V18.S[0]
-	WORD $0x4f9211cb // FMLA V11.4S, V14.4S, V18.S[0]
+	FLDPQ 0(R5), (F9, F10)
+	FMOVQ 32(R5), F11
+	FMOVS (R2), F12
+	FMOVS (R2)(R3), F13
+	FMOVS (R2)(R11), F14
+	WORD $0x4f8c1120 // FMLA V0.4S, V9.4S, V12.S[0]
+	WORD $0x4f8c1141 // FMLA V1.4S, V10.4S, V12.S[0]
+	WORD $0x4f8c1162 // FMLA V2.4S, V11.4S, V12.S[0]
+	WORD $0x4f8d1123 // FMLA V3.4S, V9.4S, V13.S[0]
+	WORD $0x4f8d1144 // FMLA V4.4S, V10.4S, V13.S[0]
+	WORD $0x4f8d1165 // FMLA V5.4S, V11.4S, V13.S[0]
+	WORD $0x4f8e1126 // FMLA V6.4S, V9.4S, V14.S[0]
+	WORD $0x4f8e1147 // FMLA V7.4S, V10.4S, V14.S[0]
+	WORD $0x4f8e1168 // FMLA V8.4S, V11.4S, V14.S[0]
 	ADD $4, R2
 	ADD R6, R5
 	SUBS $1, R12
@@ -637,13 +550,10 @@ loop:
 	ADD R9, R13
 	FSTPQ (F6, F7), 0(R13)
 	FMOVQ F8, 32(R13)
-	ADD R9, R13
-	FSTPQ (F9, F10), 0(R13)
-	FMOVQ F11, 32(R13)
 	RET
 
-// func outerNEON_5x1(lines, count int, a *float32, lda, aline int, b *float32, ldb, bline int, c *float32, ldc int)
-TEXT ·outerNEON_5x1(SB), NOSPLIT, $0-80
+// func outerNEON_4x1(lines, count int, a *float32, lda, aline int, b *float32, ldb, bline int, c *float32, ldc, mode int)
+TEXT ·outerNEON_4x1(SB), NOSPLIT, $0-88
 	MOVD lines+0(FP), R0
 	MOVD count+8(FP), R1
 	MOVD a+16(FP), R2
@@ -659,35 +569,42 @@ TEXT ·outerNEON_5x1(SB), NOSPLIT, $0-80
 	MOVD c+64(FP), R8
 	MOVD ldc+72(FP), R9
 	LSL $2, R9, R9
-	MOVD R8, R10
-	FMOVQ 0(R10), F0
-	ADD R9, R10
-	FMOVQ 0(R10), F1
-	ADD R9, R10
-	FMOVQ 0(R10), F2
-	ADD R9, R10
-	FMOVQ 0(R10), F3
-	ADD R9, R10
-	FMOVQ 0(R10), F4
-	ADD R3, R3, R10
-	ADD R3, R10, R11
+	MOVD mode+80(FP), R10
+	TST $const_Add, R10
+	BNE add
+	VEOR V0.B16, V0.B16, V0.B16
+	VEOR V1.B16, V1.B16, V1.B16
+	VEOR V2.B16, V2.B16, V2.B16
+	VEOR V3.B16, V3.B16, V3.B16
+	B lines
+
+add:
+	MOVD R8, R11
+	FMOVQ 0(R11), F0
+	ADD R9, R11
+	FMOVQ 0(R11), F1
+	ADD R9, R11
+	FMOVQ 0(R11), F2
+	ADD R9, R11
+	FMOVQ 0(R11), F3
+
+lines:
+	ADD R3, R3, R11
 	ADD R3, R11, R12
 
 line:
 	MOVD R1, R13
 
 loop:
-	FMOVQ 0(R5), F5
-	FMOVS (R2), F6
-	FMOVS (R2)(R3), F7
-	FMOVS (R2)(R10), F8
-	FMOVS (R2)(R11), F9
-	FMOVS (R2)(R12), F10
-	WORD $0x4f8610a0 // FMLA V0.4S, V5.4S, V6.S[0]
-	WORD $0x4f8710a1 // FMLA V1.4S, V5.4S, V7.S[0]
-	WORD $0x4f8810a2 // FMLA V2.4S, V5.4S, V8.S[0]
-	WORD $0x4f8910a3 // FMLA V3.4S, V5.4S, V9.S[0]
-	WORD $0x4f8a10a4 // FMLA V4.4S, V5.4S, V10.S[0]
+	FMOVQ 0(R5), F4
+	FMOVS (R2), F5
+	FMOVS (R2)(R3), F6
+	FMOVS (R2)(R11), F7
+	FMOVS (R2)(R12), F8
+	WORD $0x4f851080 // FMLA V0.4S, V4.4S, V5.S[0]
+	WORD $0x4f861081 // FMLA V1.4S, V4.4S, V6.S[0]
+	WORD $0x4f871082 // FMLA V2.4S, V4.4S, V7.S[0]
+	WORD $0x4f881083 // FMLA V3.4S, V4.4S, V8.S[0]
 	ADD $4, R2
 	ADD R6, R5
 	SUBS $1, R13
@@ -704,12 +621,10 @@ loop:
 	FMOVQ F2, 0(R14)
 	ADD R9, R14
 	FMOVQ F3, 0(R14)
-	ADD R9, R14
-	FMOVQ F4, 0(R14)
 	RET
 
-// func outerNEON_5x2(lines, count int, a *float32, lda, aline int, b *float32, ldb, bline int, c *float32, ldc int)
-TEXT ·outerNEON_5x2(SB), NOSPLIT, $0-80
+// func outerNEON_4x2(lines, count int, a *float32, lda, aline int, b *float32, ldb, bline int, c *float32, ldc, mode int)
+TEXT ·outerNEON_4x2(SB), NOSPLIT, $0-88
 	MOVD lines+0(FP), R0
 	MOVD count+8(FP), R1
 	MOVD a+16(FP), R2
@@ -725,40 +640,50 @@ TEXT ·outerNEON_5x2(SB), NOSPLIT, $0-80
 	MOVD c+64(FP), R8
 	MOVD ldc+72(FP), R9
 	LSL $2, R9, R9
-	MOVD R8, R10
-	FLDPQ 0(R10), (F0, F1)
-	ADD R9, R10
-	FLDPQ 0(R10), (F2, F3)
-	ADD R9, R10
-	FLDPQ 0(R10), (F4, F5)
-	ADD R9, R10
-	FLDPQ 0(R10), (F6, F7)
-	ADD R9, R10
-	FLDPQ 0(R10), (F8, F9)
-	ADD R3, R3, R10
-	ADD R3, R10, R11
+	MOVD mode+80(FP), R10
+	TST $const_Add, R10
+	BNE add
+	VEOR V0.B16, V0.B16, V0.B16
+	VEOR V1.B16, V1.B16, V1.B16
+	VEOR V2.B16, V2.B16, V2.B16
+	VEOR V3.B16, V3.B16, V3.B16
+	VEOR V4.B16, V4.B16, V4.B16
+	VEOR V5.B16, V5.B16, V5.B16
+	VEOR V6.B16, V6.B16, V6.B16
+	VEOR V7.B16, V7.B16, V7.B16
+	B lines
+
+add:
+	MOVD R8, R11
+	FLDPQ 0(R11), (F0, F1)
+	ADD R9, R11
+	FLDPQ 0(R11), (F2, F3)
+	ADD R9, R11
+	FLDPQ 0(R11), (F4, F5)
+	ADD R9, R11
+	FLDPQ 0(R11), (F6, F7)
+
+lines:
+	ADD R3, R3, R11
 	ADD R3, R11, R12
 
 line:
 	MOVD R1, R13
 
 loop:
-	FLDPQ 0(R5), (F10, F11)
-	FMOVS (R2), F12
-	FMOVS (R2)(R3), F13
-	FMOVS (R2)(R10), F14
-	FMOVS (R2)(R11), F15
-	FMOVS (R2)(R12), F16
-	WORD $0x4f8c1140 // FMLA V0.4S, V10.4S, V12.S[0]
-	WORD $0x4f8c1161 // FMLA V1.4S, V11.4S, V12.S[0]
-	WORD $0x4f8d1142 // FMLA V2.4S, V10.4S, V13.S[0]
-	WORD $0x4f8d1163 // FMLA V3.4S, V11.4S, V13.S[0]
-	WORD $0x4f8e1144 // FMLA V4.4S, V10.4S, V14.S[0]
-	WORD $0x4f8e1165 // FMLA V5.4S, V11.4S, V14.S[0]
-	WORD $0x4f8f1146 // FMLA V6.4S, V10.4S, V15.S[0]
-	WORD $0x4f8f1167 // FMLA V7.4S, V11.4S, V15.S[0]
-	WORD $0x4f901148 // FMLA V8.4S, V10.4S, V16.S[0]
-	WORD $0x4f901169 // FMLA V9.4S, V11.4S, V16.S[0]
+	FLDPQ 0(R5), (F8, F9)
+	FMOVS (R2), F10
+	FMOVS (R2)(R3), F11
+	FMOVS (R2)(R11), F12
+	FMOVS (R2)(R12), F13
+	WORD $0x4f8a1100 // FMLA V0.4S, V8.4S, V10.S[0]
+	WORD $0x4f8a1121 // FMLA V1.4S, V9.4S, V10.S[0]
+	WORD $0x4f8b1102 // FMLA V2.4S, V8.4S, V11.S[0]
+	WORD $0x4f8b1123 // FMLA V3.4S, V9.4S, V11.S[0]
+	WORD $0x4f8c1104 // FMLA V4.4S, V8.4S, V12.S[0]
+	WORD $0x4f8c1125 // FMLA V5.4S, V9.4S, V12.S[0]
+	WORD $0x4f8d1106 // FMLA V6.4S, V8.4S, V13.S[0]
+	WORD $0x4f8d1127 // FMLA V7.4S, V9.4S, V13.S[0]
 	ADD $4, R2
 	ADD R6, R5
 	SUBS $1, R13
@@ -775,12 +700,10 @@ loop:
 	FSTPQ (F4, F5), 0(R14)
 	ADD R9, R14
 	FSTPQ (F6, F7), 0(R14)
-	ADD R9, R14
-	FSTPQ (F8, F9), 0(R14)
 	RET
 
-// func outerNEON_5x3(lines, count int, a *float32, lda, aline int, b *float32, ldb, bline int, c *float32, ldc int)
-TEXT ·outerNEON_5x3(SB), NOSPLIT, $0-80
+// func outerNEON_4x3(lines, count int, a *float32, lda, aline int, b *float32, ldb, bline int, c *float32, ldc, mode int)
+TEXT ·outerNEON_4x3(SB), NOSPLIT, $0-88
 	MOVD lines+0(FP), R0
 	MOVD count+8(FP), R1
 	MOVD a+16(FP), R2
@@ -796,51 +719,63 @@ TEXT ·outerNEON_5x3(SB), NOSPLIT, $0-80
 	MOVD c+64(FP), R8
 	MOVD ldc+72(FP), R9
 	LSL $2, R9, R9
-	MOVD R8, R10
-	FLDPQ 0(R10), (F0, F1)
-	FMOVQ 32(R10), F2
-	ADD R9, R10
-	FLDPQ 0(R10), (F3, F4)
-	FMOVQ 32(R10), F5
-	ADD R9, R10
-	FLDPQ 0(R10), (F6, F7)
-	FMOVQ 32(R10), F8
-	ADD R9, R10
-	FLDPQ 0(R10), (F9, F10)
-	FMOVQ 32(R10), F11
-	ADD R9, R10
-	FLDPQ 0(R10), (F12, F13)
-	FMOVQ 32(R10), F14
-	ADD R3, R3, R10
-	ADD R3, R10, R11
+	MOVD mode+80(FP), R10
+	TST $const_Add, R10
+	BNE add
+	VEOR V0.B16, V0.B16, V0.B16
+	VEOR V1.B16, V1.B16, V1.B16
+	VEOR V2.B16, V2.B16, V2.B16
+	VEOR V3.B16, V3.B16, V3.B16
+	VEOR V4.B16, V4.B16, V4.B16
+	VEOR V5.B16, V5.B16, V5.B16
+	VEOR V6.B16, V6.B16, V6.B16
+	VEOR V7.B16, V7.B16, V7.B16
+	VEOR V8.B16, V8.B16, V8.B16
+	VEOR V9.B16, V9.B16, V9.B16
+	VEOR V10.B16, V10.B16, V10.B16
+	VEOR V11.B16, V11.B16, V11.B16
+	B lines
+
+add:
+	MOVD R8, R11
+	FLDPQ 0(R11), (F0, F1)
+	FMOVQ 32(R11), F2
+	ADD R9, R11
+	FLDPQ 0(R11), (F3, F4)
+	FMOVQ 32(R11), F5
+	ADD R9, R11
+	FLDPQ 0(R11), (F6, F7)
+	FMOVQ 32(R11), F8
+	ADD R9, R11
+	FLDPQ 0(R11), (F9, F10)
+	FMOVQ 32(R11), F11
+
+lines:
+	ADD R3, R3, R11
 	ADD R3, R11, R12
 
 line:
 	MOVD R1, R13
 
 loop:
-	FLDPQ 0(R5), (F15, F16)
-	FMOVQ 32(R5), F17
-	FMOVS (R2), F18
-	FMOVS (R2)(R3), F19
-	FMOVS (R2)(R10), F20
-	FMOVS (R2)(R11), F21
-	FMOVS (R2)(R12), F22
-	WORD $0x4f9211e0 // FMLA V0.4S, V15.4S, V18.S[0]
-	WORD $0x4f921201 // FMLA V1.4S, V16.4S, V18.S[0]
-	WORD $0x4f921222 // FMLA V2.4S, V17.4S, V18.S[0]
-	WORD $0x4f9311e3 // FMLA V3.4S, V15.4S, V19.S[0]
-	WORD $0x4f931204 // FMLA V4.4S, V16.4S, V19.S[0]
-	WORD $0x4f931225 // FMLA V5.4S, V17.4S, V19.S[0]
-	WORD $0x4f9411e6 // FMLA V6.4S, V15.4S, V20.S[0]
-	WORD $0x4f941207 // FMLA V7.4S, V16.4S, V20.S[0]
-	WORD $0x4f941228 // FMLA V8.4S, V17.4S, V20.S[0]
-	WORD $0x4f9511e9 // FMLA V9.4S, V15.4S, V21.S[0]
-	WORD $0x4f95120a // FMLA V10.4S, V16.4S, V21.S[0]
-	WORD $0x4f95122b // FMLA V11.4S, V17.4S, V21.S[0]
-	WORD $0x4f9611ec // FMLA V12.4S, V15.4S, V22.S[0]
-	WORD $0x4f96120d // FMLA V13.4S, V16.4S, V22.S[0]
-	WORD $0x4f96122e // FMLA V14.4S, V17.4S, V22.S[0]
+	FLDPQ 0(R5), (F12, F13)
+	FMOVQ 32(R5), F14
+	FMOVS (R2), F15
+	FMOVS (R2)(R3), F16
+	FMOVS (R2)(R11), F17
+	FMOVS (R2)(R12), F18
+	WORD $0x4f8f1180 // FMLA V0.4S, V12.4S, V15.S[0]
+	WORD $0x4f8f11a1 // FMLA V1.4S, V13.4S, V15.S[0]
+	WORD $0x4f8f11c2 // FMLA V2.4S, V14.4S, V15.S[0]
+	WORD $0x4f901183 // FMLA V3.4S, V12.4S, V16.S[0]
+	WORD $0x4f9011a4 // FMLA V4.4S, V13.4S, V16.S[0]
+	WORD $0x4f9011c5 // FMLA V5.4S, V14.4S, V16.S[0]
+	WORD $0x4f911186 // FMLA V6.4S, V12.4S, V17.S[0]
+	WORD $0x4f9111a7 // FMLA V7.4S, V13.4S, V17.S[0]
+	WORD $0x4f9111c8 // FMLA V8.4S, V14.4S, V17.S[0]
+	WORD $0x4f921189 // FMLA V9.4S, V12.4S, V18.S[0]
+	WORD $0x4f9211aa // FMLA V10.4S, V13.4S, V18.S[0]
+	WORD $0x4f9211cb // FMLA V11.4S, V14.4S, V18.S[0]
 	ADD $4, R2
 	ADD R6, R5
 	SUBS $1, R13
@@ -861,13 +796,10 @@ loop:
 	ADD R9, R14
 	FSTPQ (F9, F10), 0(R14)
 	FMOVQ F11, 32(R14)
-	ADD R9, R14
-	FSTPQ (F12, F13), 0(R14)
-	FMOVQ F14, 32(R14)
 	RET
 
-// func outerNEON_6x1(lines, count int, a *float32, lda, aline int, b *float32, ldb, bline int, c *float32, ldc int)
-TEXT ·outerNEON_6x1(SB), NOSPLIT, $0-80
+// func outerNEON_5x1(lines, count int, a *float32, lda, aline int, b *float32, ldb, bline int, c *float32, ldc, mode int)
+TEXT ·outerNEON_5x1(SB), NOSPLIT, $0-88
 	MOVD lines+0(FP), R0
 	MOVD count+8(FP), R1
 	MOVD a+16(FP), R2
@@ -883,20 +815,30 @@ TEXT ·outerNEON_6x1(SB), NOSPLIT, $0-80
 	MOVD c+64(FP), R8
 	MOVD ldc+72(FP), R9
 	LSL $2, R9, R9
-	MOVD R8, R10
-	FMOVQ 0(R10), F0
-	ADD R9, R10
-	FMOVQ 0(R10), F1
-	ADD R9, R10
-	FMOVQ 0(R10), F2
-	ADD R9, R10
-	FMOVQ 0(R10), F3
-	ADD R9, R10
-	FMOVQ 0(R10), F4
-	ADD R9, R10
-	FMOVQ 0(R10), F5
-	ADD R3, R3, R10
-	ADD R3, R10, R11
+	MOVD mode+80(FP), R10
+	TST $const_Add, R10
+	BNE add
+	VEOR V0.B16, V0.B16, V0.B16
+	VEOR V1.B16, V1.B16, V1.B16
+	VEOR V2.B16, V2.B16, V2.B16
+	VEOR V3.B16, V3.B16, V3.B16
+	VEOR V4.B16, V4.B16, V4.B16
+	B lines
+
+add:
+	MOVD R8, R11
+	FMOVQ 0(R11), F0
+	ADD R9, R11
+	FMOVQ 0(R11), F1
+	ADD R9, R11
+	FMOVQ 0(R11), F2
+	ADD R9, R11
+	FMOVQ 0(R11), F3
+	ADD R9, R11
+	FMOVQ 0(R11), F4
+
+lines:
+	ADD R3, R3, R11
 	ADD R3, R11, R12
 	ADD R3, R12, R13
 
@@ -904,19 +846,17 @@ line:
 	MOVD R1, R14
 
 loop:
-	FMOVQ 0(R5), F6
-	FMOVS (R2), F7
-	FMOVS (R2)(R3), F8
-	FMOVS (R2)(R10), F9
-	FMOVS (R2)(R11), F10
-	FMOVS (R2)(R12), F11
-	FMOVS (R2)(R13), F12
-	WORD $0x4f8710c0 // FMLA V0.4S, V6.4S, V7.S[0]
-	WORD $0x4f8810c1 // FMLA V1.4S, V6.4S, V8.S[0]
-	WORD $0x4f8910c2 // FMLA V2.4S, V6.4S, V9.S[0]
-	WORD $0x4f8a10c3 // FMLA V3.4S, V6.4S, V10.S[0]
-	WORD $0x4f8b10c4 // FMLA V4.4S, V6.4S, V11.S[0]
-	WORD $0x4f8c10c5 // FMLA V5.4S, V6.4S, V12.S[0]
+	FMOVQ 0(R5), F5
+	FMOVS (R2), F6
+	FMOVS (R2)(R3), F7
+	FMOVS (R2)(R11), F8
+	FMOVS (R2)(R12), F9
+	FMOVS (R2)(R13), F10
+	WORD $0x4f8610a0 // FMLA V0.4S, V5.4S, V6.S[0]
+	WORD $0x4f8710a1 // FMLA V1.4S, V5.4S, V7.S[0]
+	WORD $0x4f8810a2 // FMLA V2.4S, V5.4S, V8.S[0]
+	WORD $0x4f8910a3 // FMLA V3.4S, V5.4S, V9.S[0]
+	WORD $0x4f8a10a4 // FMLA V4.4S, V5.4S, V10.S[0]
 	ADD $4, R2
 	ADD R6, R5
 	SUBS $1, R14
@@ -935,12 +875,10 @@ loop:
 	FMOVQ F3, 0(R15)
 	ADD R9, R15
 	FMOVQ F4, 0(R15)
-	ADD R9, R15
-	FMOVQ F5, 0(R15)
 	RET
 
-// func outerNEON_6x2(lines, count int, a *float32, lda, aline int, b *float32, ldb, bline int, c *float32, ldc int)
-TEXT ·outerNEON_6x2(SB), NOSPLIT, $0-80
+// func outerNEON_5x2(lines, count int, a *float32, lda, aline int, b *float32, ldb, bline int, c *float32, ldc, mode int)
+TEXT ·outerNEON_5x2(SB), NOSPLIT, $0-88
 	MOVD lines+0(FP), R0
 	MOVD count+8(FP), R1
 	MOVD a+16(FP), R2
@@ -956,20 +894,35 @@ TEXT ·outerNEON_6x2(SB), NOSPLIT, $0-80
 	MOVD c+64(FP), R8
 	MOVD ldc+72(FP), R9
 	LSL $2, R9, R9
-	MOVD R8, R10
-	FLDPQ 0(R10), (F0, F1)
-	ADD R9, R10
-	FLDPQ 0(R10), (F2, F3)
-	ADD R9, R10
-	FLDPQ 0(R10), (F4, F5)
-	ADD R9, R10
-	FLDPQ 0(R10), (F6, F7)
-	ADD R9, R10
-	FLDPQ 0(R10), (F8, F9)
-	ADD R9, R10
-	FLDPQ 0(R10), (F10, F11)
-	ADD R3, R3, R10
-	ADD R3, R10, R11
+	MOVD mode+80(FP), R10
+	TST $const_Add, R10
+	BNE add
+	VEOR V0.B16, V0.B16, V0.B16
+	VEOR V1.B16, V1.B16, V1.B16
+	VEOR V2.B16, V2.B16, V2.B16
+	VEOR V3.B16, V3.B16, V3.B16
+	VEOR V4.B16, V4.B16, V4.B16
+	VEOR V5.B16, V5.B16, V5.B16
+	VEOR V6.B16, V6.B16, V6.B16
+	VEOR V7.B16, V7.B16, V7.B16
+	VEOR V8.B16, V8.B16, V8.B16
+	VEOR V9.B16, V9.B16, V9.B16
+	B lines
+
+add:
+	MOVD R8, R11
+	FLDPQ 0(R11), (F0, F1)
+	ADD R9, R11
+	FLDPQ 0(R11), (F2, F3)
+	ADD R9, R11
+	FLDPQ 0(R11), (F4, F5)
+	ADD R9, R11
+	FLDPQ 0(R11), (F6, F7)
+	ADD R9, R11
+	FLDPQ 0(R11), (F8, F9)
+
+lines:
+	ADD R3, R3, R11
 	ADD R3, R11, R12
 	ADD R3, R12, R13
 
@@ -977,25 +930,22 @@ line:
 	MOVD R1, R14
 
 loop:
-	FLDPQ 0(R5), (F12, F13)
-	FMOVS (R2), F14
-	FMOVS (R2)(R3), F15
-	FMOVS (R2)(R10), F16
-	FMOVS (R2)(R11), F17
-	FMOVS (R2)(R12), F18
-	FMOVS (R2)(R13), F19
-	WORD $0x4f8e1180 // FMLA V0.4S, V12.4S, V14.S[0]
-	WORD $0x4f8e11a1 // FMLA V1.4S, V13.4S, V14.S[0]
-	WORD $0x4f8f1182 // FMLA V2.4S, V12.4S, V15.S[0]
-	WORD $0x4f8f11a3 // FMLA V3.4S, V13.4S, V15.S[0]
-	WORD $0x4f901184 // FMLA V4.4S, V12.4S, V16.S[0]
-	WORD $0x4f9011a5 // FMLA V5.4S, V13.4S, V16.S[0]
-	WORD $0x4f911186 // FMLA V6.4S, V12.4S, V17.S[0]
-	WORD $0x4f9111a7 // FMLA V7.4S, V13.4S, V17.S[0]
-	WORD $0x4f921188 // FMLA V8.4S, V12.4S, V18.S[0]
-	WORD $0x4f9211a9 // FMLA V9.4S, V13.4S, V18.S[0]
-	WORD $0x4f93118a // FMLA V10.4S, V12.4S, V19.S[0]
-	WORD $0x4f9311ab // FMLA V11.4S, V13.4S, V19.S[0]
+	FLDPQ 0(R5), (F10, F11)
+	FMOVS (R2), F12
+	FMOVS (R2)(R3), F13
+	FMOVS (R2)(R11), F14
+	FMOVS (R2)(R12), F15
+	FMOVS (R2)(R13), F16
+	WORD $0x4f8c1140 // FMLA V0.4S, V10.4S, V12.S[0]
+	WORD $0x4f8c1161 // FMLA V1.4S, V11.4S, V12.S[0]
+	WORD $0x4f8d1142 // FMLA V2.4S, V10.4S, V13.S[0]
+	WORD $0x4f8d1163 // FMLA V3.4S, V11.4S, V13.S[0]
+	WORD $0x4f8e1144 // FMLA V4.4S, V10.4S, V14.S[0]
+	WORD $0x4f8e1165 // FMLA V5.4S, V11.4S, V14.S[0]
+	WORD $0x4f8f1146 // FMLA V6.4S, V10.4S, V15.S[0]
+	WORD $0x4f8f1167 // FMLA V7.4S, V11.4S, V15.S[0]
+	WORD $0x4f901148 // FMLA V8.4S, V10.4S, V16.S[0]
+	WORD $0x4f901169 // FMLA V9.4S, V11.4S, V16.S[0]
 	ADD $4, R2
 	ADD R6, R5
 	SUBS $1, R14
@@ -1014,12 +964,10 @@ loop:
 	FSTPQ (F6, F7), 0(R15)
 	ADD R9, R15
 	FSTPQ (F8, F9), 0(R15)
-	ADD R9, R15
-	FSTPQ (F10, F11), 0(R15)
 	RET
 
-// func outerNEON_6x3(lines, count int, a *float32, lda, aline int, b *float32, ldb, bline int, c *float32, ldc int)
-TEXT ·outerNEON_6x3(SB), NOSPLIT, $0-80
+// func outerNEON_5x3(lines, count int, a *float32, lda, aline int, b *float32, ldb, bline int, c *float32, ldc, mode int)
+TEXT ·outerNEON_5x3(SB), NOSPLIT, $0-88
 	MOVD lines+0(FP), R0
 	MOVD count+8(FP), R1
 	MOVD a+16(FP), R2
@@ -1035,26 +983,45 @@ TEXT ·outerNEON_6x3(SB), NOSPLIT, $0-80
 	MOVD c+64(FP), R8
 	MOVD ldc+72(FP), R9
 	LSL $2, R9, R9
-	MOVD R8, R10
-	FLDPQ 0(R10), (F0, F1)
-	FMOVQ 32(R10), F2
-	ADD R9, R10
-	FLDPQ 0(R10), (F3, F4)
-	FMOVQ 32(R10), F5
-	ADD R9, R10
-	FLDPQ 0(R10), (F6, F7)
-	FMOVQ 32(R10), F8
-	ADD R9, R10
-	FLDPQ 0(R10), (F9, F10)
-	FMOVQ 32(R10), F11
-	ADD R9, R10
-	FLDPQ 0(R10), (F12, F13)
-	FMOVQ 32(R10), F14
-	ADD R9, R10
-	FLDPQ 0(R10), (F15, F16)
-	FMOVQ 32(R10), F17
-	ADD R3, R3, R10
-	ADD R3, R10, R11
+	MOVD mode+80(FP), R10
+	TST $const_Add, R10
+	BNE add
+	VEOR V0.B16, V0.B16, V0.B16
+	VEOR V1.B16, V1.B16, V1.B16
+	VEOR V2.B16, V2.B16, V2.B16
+	VEOR V3.B16, V3.B16, V3.B16
+	VEOR V4.B16, V4.B16, V4.B16
+	VEOR V5.B16, V5.B16, V5.B16
+	VEOR V6.B16, V6.B16, V6.B16
+	VEOR V7.B16, V7.B16, V7.B16
+	VEOR V8.B16, V8.B16, V8.B16
+	VEOR V9.B16, V9.B16, V9.B16
+	VEOR V10.B16, V10.B16, V10.B16
+	VEOR V11.B16, V11.B16, V11.B16
+	VEOR V12.B16, V12.B16, V12.B16
+	VEOR V13.B16, V13.B16, V13.B16
+	VEOR V14.B16, V14.B16, V14.B16
+	B lines
+
+add:
+	MOVD R8, R11
+	FLDPQ 0(R11), (F0, F1)
+	FMOVQ 32(R11), F2
+	ADD R9, R11
+	FLDPQ 0(R11), (F3, F4)
+	FMOVQ 32(R11), F5
+	ADD R9, R11
+	FLDPQ 0(R11), (F6, F7)
+	FMOVQ 32(R11), F8
+	ADD R9, R11
+	FLDPQ 0(R11), (F9, F10)
+	FMOVQ 32(R11), F11
+	ADD R9, R11
+	FLDPQ 0(R11), (F12, F13)
+	FMOVQ 32(R11), F14
+
+lines:
+	ADD R3, R3, R11
 	ADD R3, R11, R12
 	ADD R3, R12, R13
 
@@ -1062,32 +1029,28 @@ line:
 	MOVD R1, R14
 
 loop:
-	FLDPQ 0(R5), (F18, F19)
-	FMOVQ 32(R5), F20
-	FMOVS (R2), F21
-	FMOVS (R2)(R3), F22
-	FMOVS (R2)(R10), F23
-	FMOVS (R2)(R11), F24
-	FMOVS (R2)(R12), F25
-	FMOVS (R2)(R13), F26
-	WORD $0x4f951240 // FMLA V0.4S, V18.4S, V21.S[0]
-	WORD $0x4f951261 // FMLA V1.4S, V19.4S, V21.S[0]
-	WORD $0x4f951282 // FMLA V2.4S, V20.4S, V21.S[0]
-	WORD $0x4f961243 // FMLA V3.4S, V18.4S, V22.S[0]
-	WORD $0x4f961264 // FMLA V4.4S, V19.4S, V22.S[0]
-	WORD $0x4f961285 // FMLA V5.4S, V20.4S, V22.S[0]
-	WORD $0x4f971246 // FMLA V6.4S, V18.4S, V23.S[0]
-	WORD $0x4f971267 // FMLA V7.4S, V19.4S, V23.S[0]
-	WORD $0x4f971288 // FMLA V8.4S, V20.4S, V23.S[0]
-	WORD $0x4f981249 // FMLA V9.4S, V18.4S, V24.S[0]
-	WORD $0x4f98126a // FMLA V10.4S, V19.4S, V24.S[0]
-	WORD $0x4f98128b // FMLA V11.4S, V20.4S, V24.S[0]
-	WORD $0x4f99124c // FMLA V12.4S, V18.4S, V25.S[0]
-	WORD $0x4f99126d // FMLA V13.4S, V19.4S, V25.S[0]
-	WORD $0x4f99128e // FMLA V14.4S, V20.4S, V25.S[0]
-	WORD $0x4f9a124f // FMLA V15.4S, V18.4S, V26.S[0]
-	WORD $0x4f9a1270 // FMLA V16.4S, V19.4S, V26.S[0]
-	WORD $0x4f9a1291 // FMLA V17.4S, V20.4S, V26.S[0]
+	FLDPQ 0(R5), (F15, F16)
+	FMOVQ 32(R5), F17
+	FMOVS (R2), F18
+	FMOVS (R2)(R3), F19
+	FMOVS (R2)(R11), F20
+	FMOVS (R2)(R12), F21
+	FMOVS (R2)(R13), F22
+	WORD $0x4f9211e0 // FMLA V0.4S, V15.4S, V18.S[0]
+	WORD $0x4f921201 // FMLA V1.4S, V16.4S, V18.S[0]
+	WORD $0x4f921222 // FMLA V2.4S, V17.4S, V18.S[0]
+	WORD $0x4f9311e3 // FMLA V3.4S, V15.4S, V19.S[0]
+	WORD $0x4f931204 // FMLA V4.4S, V16.4S, V19.S[0]
+	WORD $0x4f931225 // FMLA V5.4S, V17.4S, V19.S[0]
+	WORD $0x4f9411e6 // FMLA V6.4S, V15.4S, V20.S[0]
+	WORD $0x4f941207 // FMLA V7.4S, V16.4S, V20.S[0]
+	WORD $0x4f941228 // FMLA V8.4S, V17.4S, V20.S[0]
+	WORD $0x4f9511e9 // FMLA V9.4S, V15.4S, V21.S[0]
+	WORD $0x4f95120a // FMLA V10.4S, V16.4S, V21.S[0]
+	WORD $0x4f95122b // FMLA V11.4S, V17.4S, V21.S[0]
+	WORD $0x4f9611ec // FMLA V12.4S, V15.4S, V22.S[0]
+	WORD $0x4f96120d // FMLA V13.4S, V16.4S, V22.S[0]
+	WORD $0x4f96122e // FMLA V14.4S, V17.4S, V22.S[0]
 	ADD $4, R2
 	ADD R6, R5
 	SUBS $1, R14
@@ -1111,13 +1074,10 @@ loop:
 	ADD R9, R15
 	FSTPQ (F12, F13), 0(R15)
 	FMOVQ F14, 32(R15)
-	ADD R9, R15
-	FSTPQ (F15, F16), 0(R15)
-	FMOVQ F17, 32(R15)
 	RET
 
-// func outerNEON_7x1(lines, count int, a *float32, lda, aline int, b *float32, ldb, bline int, c *float32, ldc int)
-TEXT ·outerNEON_7x1(SB), NOSPLIT, $0-80
+// func outerNEON_6x1(lines, count int, a *float32, lda, aline int, b *float32, ldb, bline int, c *float32, ldc, mode int)
+TEXT ·outerNEON_6x1(SB), NOSPLIT, $0-88
 	MOVD lines+0(FP), R0
 	MOVD count+8(FP), R1
 	MOVD a+16(FP), R2
@@ -1133,22 +1093,33 @@ TEXT ·outerNEON_7x1(SB), NOSPLIT, $0-80
 	MOVD c+64(FP), R8
 	MOVD ldc+72(FP), R9
 	LSL $2, R9, R9
-	MOVD R8, R10
-	FMOVQ 0(R10), F0
-	ADD R9, R10
-	FMOVQ 0(R10), F1
-	ADD R9, R10
-	FMOVQ 0(R10), F2
-	ADD R9, R10
-	FMOVQ 0(R10), F3
-	ADD R9, R10
-	FMOVQ 0(R10), F4
-	ADD R9, R10
-	FMOVQ 0(R10), F5
-	ADD R9, R10
-	FMOVQ 0(R10), F6
-	ADD R3, R3, R10
-	ADD R3, R10, R11
+	MOVD mode+80(FP), R10
+	TST $const_Add, R10
+	BNE add
+	VEOR V0.B16, V0.B16, V0.B16
+	VEOR V1.B16, V1.B16, V1.B16
+	VEOR V2.B16, V2.B16, V2.B16
+	VEOR V3.B16, V3.B16, V3.B16
+	VEOR V4.B16, V4.B16, V4.B16
+	VEOR V5.B16, V5.B16, V5.B16
+	B lines
+
+add:
+	MOVD R8, R11
+	FMOVQ 0(R11), F0
+	ADD R9, R11
+	FMOVQ 0(R11), F1
+	ADD R9, R11
+	FMOVQ 0(R11), F2
+	ADD R9, R11
+	FMOVQ 0(R11), F3
+	ADD R9, R11
+	FMOVQ 0(R11), F4
+	ADD R9, R11
+	FMOVQ 0(R11), F5
+
+lines:
+	ADD R3, R3, R11
 	ADD R3, R11, R12
 	ADD R3, R12, R13
 	ADD R3, R13, R14
@@ -1157,21 +1128,19 @@ line:
 	MOVD R1, R15
 
 loop:
-	FMOVQ 0(R5), F7
-	FMOVS (R2), F8
-	FMOVS (R2)(R3), F9
-	FMOVS (R2)(R10), F10
-	FMOVS (R2)(R11), F11
-	FMOVS (R2)(R12), F12
-	FMOVS (R2)(R13), F13
-	FMOVS (R2)(R14), F14
-	WORD $0x4f8810e0 // FMLA V0.4S, V7.4S, V8.S[0]
-	WORD $0x4f8910e1 // FMLA V1.4S, V7.4S, V9.S[0]
-	WORD $0x4f8a10e2 // FMLA V2.4S, V7.4S, V10.S[0]
-	WORD $0x4f8b10e3 // FMLA V3.4S, V7.4S, V11.S[0]
-	WORD $0x4f8c10e4 // FMLA V4.4S, V7.4S, V12.S[0]
-	WORD $0x4f8d10e5 // FMLA V5.4S, V7.4S, V13.S[0]
-	WORD $0x4f8e10e6 // FMLA V6.4S, V7.4S, V14.S[0]
+	FMOVQ 0(R5), F6
+	FMOVS (R2), F7
+	FMOVS (R2)(R3), F8
+	FMOVS (R2)(R11), F9
+	FMOVS (R2)(R12), F10
+	FMOVS (R2)(R13), F11
+	FMOVS (R2)(R14), F12
+	WORD $0x4f8710c0 // FMLA V0.4S, V6.4S, V7.S[0]
+	WORD $0x4f8810c1 // FMLA V1.4S, V6.4S, V8.S[0]
+	WORD $0x4f8910c2 // FMLA V2.4S, V6.4S, V9.S[0]
+	WORD $0x4f8a10c3 // FMLA V3.4S, V6.4S, V10.S[0]
+	WORD $0x4f8b10c4 // FMLA V4.4S, V6.4S, V11.S[0]
+	WORD $0x4f8c10c5 // FMLA V5.4S, V6.4S, V12.S[0]
 	ADD $4, R2
 	ADD R6, R5
 	SUBS $1, R15
@@ -1192,12 +1161,10 @@ loop:
 	FMOVQ F4, 0(R19)
 	ADD R9, R19
 	FMOVQ F5, 0(R19)
-	ADD R9, R19
-	FMOVQ F6, 0(R19)
 	RET
 
-// func outerNEON_7x2(lines, count int, a *float32, lda, aline int, b *float32, ldb, bline int, c *float32, ldc int)
-TEXT ·outerNEON_7x2(SB), NOSPLIT, $0-80
+// func outerNEON_6x2(lines, count int, a *float32, lda, aline int, b *float32, ldb, bline int, c *float32, ldc, mode int)
+TEXT ·outerNEON_6x2(SB), NOSPLIT, $0-88
 	MOVD lines+0(FP), R0
 	MOVD count+8(FP), R1
 	MOVD a+16(FP), R2
@@ -1213,22 +1180,39 @@ TEXT ·outerNEON_7x2(SB), NOSPLIT, $0-80
 	MOVD c+64(FP), R8
 	MOVD ldc+72(FP), R9
 	LSL $2, R9, R9
-	MOVD R8, R10
-	FLDPQ 0(R10), (F0, F1)
-	ADD R9, R10
-	FLDPQ 0(R10), (F2, F3)
-	ADD R9, R10
-	FLDPQ 0(R10), (F4, F5)
-	ADD R9, R10
-	FLDPQ 0(R10), (F6, F7)
-	ADD R9, R10
-	FLDPQ 0(R10), (F8, F9)
-	ADD R9, R10
-	FLDPQ 0(R10), (F10, F11)
-	ADD R9, R10
-	FLDPQ 0(R10), (F12, F13)
-	ADD R3, R3, R10
-	ADD R3, R10, R11
+	MOVD mode+80(FP), R10
+	TST $const_Add, R10
+	BNE add
+	VEOR V0.B16, V0.B16, V0.B16
+	VEOR V1.B16, V1.B16, V1.B16
+	VEOR V2.B16, V2.B16, V2.B16
+	VEOR V3.B16, V3.B16, V3.B16
+	VEOR V4.B16, V4.B16, V4.B16
+	VEOR V5.B16, V5.B16, V5.B16
+	VEOR V6.B16, V6.B16, V6.B16
+	VEOR V7.B16, V7.B16, V7.B16
+	VEOR V8.B16, V8.B16, V8.B16
+	VEOR V9.B16, V9.B16, V9.B16
+	VEOR V10.B16, V10.B16, V10.B16
+	VEOR V11.B16, V11.B16, V11.B16
+	B lines
+
+add:
+	MOVD R8, R11
+	FLDPQ 0(R11), (F0, F1)
+	ADD R9, R11
+	FLDPQ 0(R11), (F2, F3)
+	ADD R9, R11
+	FLDPQ 0(R11), (F4, F5)
+	ADD R9, R11
+	FLDPQ 0(R11), (F6, F7)
+	ADD R9, R11
+	FLDPQ 0(R11), (F8, F9)
+	ADD R9, R11
+	FLDPQ 0(R11), (F10, F11)
+
+lines:
+	ADD R3, R3, R11
 	ADD R3, R11, R12
 	ADD R3, R12, R13
 	ADD R3, R13, R14
@@ -1237,28 +1221,25 @@ line:
 	MOVD R1, R15
 
 loop:
-	FLDPQ 0(R5), (F14, F15)
-	FMOVS (R2), F16
-	FMOVS (R2)(R3), F17
-	FMOVS (R2)(R10), F18
-	FMOVS (R2)(R11), F19
-	FMOVS (R2)(R12), F20
-	FMOVS (R2)(R13), F21
-	FMOVS (R2)(R14), F22
-	WORD $0x4f9011c0 // FMLA V0.4S, V14.4S, V16.S[0]
-	WORD $0x4f9011e1 // FMLA V1.4S, V15.4S, V16.S[0]
-	WORD $0x4f9111c2 // FMLA V2.4S, V14.4S, V17.S[0]
-	WORD $0x4f9111e3 // FMLA V3.4S, V15.4S, V17.S[0]
-	WORD $0x4f9211c4 // FMLA V4.4S, V14.4S, V18.S[0]
-	WORD $0x4f9211e5 // FMLA V5.4S, V15.4S, V18.S[0]
-	WORD $0x4f9311c6 // FMLA V6.4S, V14.4S, V19.S[0]
-	WORD $0x4f9311e7 // FMLA V7.4S, V15.4S, V19.S[0]
-	WORD $0x4f9411c8 // FMLA V8.4S, V14.4S, V20.S[0]
-	WORD $0x4f9411e9 // FMLA V9.4S, V15.4S, V20.S[0]
-	WORD $0x4f9511ca // FMLA V10.4S, V14.4S, V21.S[0]
-	WORD $0x4f9511eb // FMLA V11.4S, V15.4S, V21.S[0]
-	WORD $0x4f9611cc // FMLA V12.4S, V14.4S, V22.S[0]
-	WORD $0x4f9611ed // FMLA V13.4S, V15.4S, V22.S[0]
+	FLDPQ 0(R5), (F12, F13)
+	FMOVS (R2), F14
+	FMOVS (R2)(R3), F15
+	FMOVS (R2)(R11), F16
+	FMOVS (R2)(R12), F17
+	FMOVS (R2)(R13), F18
+	FMOVS (R2)(R14), F19
+	WORD $0x4f8e1180 // FMLA V0.4S, V12.4S, V14.S[0]
+	WORD $0x4f8e11a1 // FMLA V1.4S, V13.4S, V14.S[0]
+	WORD $0x4f8f1182 // FMLA V2.4S, V12.4S, V15.S[0]
+	WORD $0x4f8f11a3 // FMLA V3.4S, V13.4S, V15.S[0]
+	WORD $0x4f901184 // FMLA V4.4S, V12.4S, V16.S[0]
+	WORD $0x4f9011a5 // FMLA V5.4S, V13.4S, V16.S[0]
+	WORD $0x4f911186 // FMLA V6.4S, V12.4S, V17.S[0]
+	WORD $0x4f9111a7 // FMLA V7.4S, V13.4S, V17.S[0]
+	WORD $0x4f921188 // FMLA V8.4S, V12.4S, V18.S[0]
+	WORD $0x4f9211a9 // FMLA V9.4S, V13.4S, V18.S[0]
+	WORD $0x4f93118a // FMLA V10.4S, V12.4S, V19.S[0]
+	WORD $0x4f9311ab // FMLA V11.4S, V13.4S, V19.S[0]
 	ADD $4, R2
 	ADD R6, R5
 	SUBS $1, R15
@@ -1279,12 +1260,10 @@ loop:
 	FSTPQ (F8, F9), 0(R19)
 	ADD R9, R19
 	FSTPQ (F10, F11), 0(R19)
-	ADD R9, R19
-	FSTPQ (F12, F13), 0(R19)
 	RET
 
-// func outerNEON_7x3(lines, count int, a *float32, lda, aline int, b *float32, ldb, bline int, c *float32, ldc int)
-TEXT ·outerNEON_7x3(SB), NOSPLIT, $0-80
+// func outerNEON_6x3(lines, count int, a *float32, lda, aline int, b *float32, ldb, bline int, c *float32, ldc, mode int)
+TEXT ·outerNEON_6x3(SB), NOSPLIT, $0-88
 	MOVD lines+0(FP), R0
 	MOVD count+8(FP), R1
 	MOVD a+16(FP), R2
@@ -1300,29 +1279,51 @@ TEXT ·outerNEON_7x3(SB), NOSPLIT, $0-80
 	MOVD c+64(FP), R8
 	MOVD ldc+72(FP), R9
 	LSL $2, R9, R9
-	MOVD R8, R10
-	FLDPQ 0(R10), (F0, F1)
-	FMOVQ 32(R10), F2
-	ADD R9, R10
-	FLDPQ 0(R10), (F3, F4)
-	FMOVQ 32(R10), F5
-	ADD R9, R10
-	FLDPQ 0(R10), (F6, F7)
-	FMOVQ 32(R10), F8
-	ADD R9, R10
-	FLDPQ 0(R10), (F9, F10)
-	FMOVQ 32(R10), F11
-	ADD R9, R10
-	FLDPQ 0(R10), (F12, F13)
-	FMOVQ 32(R10), F14
-	ADD R9, R10
-	FLDPQ 0(R10), (F15, F16)
-	FMOVQ 32(R10), F17
-	ADD R9, R10
-	FLDPQ 0(R10), (F18, F19)
-	FMOVQ 32(R10), F20
-	ADD R3, R3, R10
-	ADD R3, R10, R11
+	MOVD mode+80(FP), R10
+	TST $const_Add, R10
+	BNE add
+	VEOR V0.B16, V0.B16, V0.B16
+	VEOR V1.B16, V1.B16, V1.B16
+	VEOR V2.B16, V2.B16, V2.B16
+	VEOR V3.B16, V3.B16, V3.B16
+	VEOR V4.B16, V4.B16, V4.B16
+	VEOR V5.B16, V5.B16, V5.B16
+	VEOR V6.B16, V6.B16, V6.B16
+	VEOR V7.B16, V7.B16, V7.B16
+	VEOR V8.B16, V8.B16, V8.B16
+	VEOR V9.B16, V9.B16, V9.B16
+	VEOR V10.B16, V10.B16, V10.B16
+	VEOR V11.B16, V11.B16, V11.B16
+	VEOR V12.B16, V12.B16, V12.B16
+	VEOR V13.B16, V13.B16, V13.B16
+	VEOR V14.B16, V14.B16, V14.B16
+	VEOR V15.B16, V15.B16, V15.B16
+	VEOR V16.B16, V16.B16, V16.B16
+	VEOR V17.B16, V17.B16, V17.B16
+	B lines
+
+add:
+	MOVD R8, R11
+	FLDPQ 0(R11), (F0, F1)
+	FMOVQ 32(R11), F2
+	ADD R9, R11
+	FLDPQ 0(R11), (F3, F4)
+	FMOVQ 32(R11), F5
+	ADD R9, R11
+	FLDPQ 0(R11), (F6, F7)
+	FMOVQ 32(R11), F8
+	ADD R9, R11
+	FLDPQ 0(R11), (F9, F10)
+	FMOVQ 32(R11), F11
+	ADD R9, R11
+	FLDPQ 0(R11), (F12, F13)
+	FMOVQ 32(R11), F14
+	ADD R9, R11
+	FLDPQ 0(R11), (F15, F16)
+	FMOVQ 32(R11), F17
+
+lines:
+	ADD R3, R3, R11
 	ADD R3, R11, R12
 	ADD R3, R12, R13
 	ADD R3, R13, R14
@@ -1331,36 +1332,32 @@ line:
 	MOVD R1, R15
 
 loop:
-	FLDPQ 0(R5), (F21, F22)
-	FMOVQ 32(R5), F23
-	FMOVS (R2), F24
-	FMOVS (R2)(R3), F25
-	FMOVS (R2)(R10), F26
-	FMOVS (R2)(R11), F27
-	FMOVS (R2)(R12), F28
-	FMOVS (R2)(R13), F29
-	FMOVS (R2)(R14), F30
-	WORD $0x4f9812a0 // FMLA V0.4S, V21.4S, V24.S[0]
-	WORD $0x4f9812c1 // FMLA V1.4S, V22.4S, V24.S[0]
-	WORD $0x4f9812e2 // FMLA V2.4S, V23.4S, V24.S[0]
-	WORD $0x4f9912a3 // FMLA V3.4S, V21.4S, V25.S[0]
-	WORD $0x4f9912c4 // FMLA V4.4S, V22.4S, V25.S[0]
-	WORD $0x4f9912e5 // FMLA V5.4S, V23.4S, V25.S[0]
-	WORD $0x4f9a12a6 // FMLA V6.4S, V21.4S, V26.S[0]
-	WORD $0x4f9a12c7 // FMLA V7.4S, V22.4S, V26.S[0]
-	WORD $0x4f9a12e8 // FMLA V8.4S, V23.4S, V26.S[0]
-	WORD $0x4f9b12a9 // FMLA V9.4S, V21.4S, V27.S[0]
-	WORD $0x4f9b12ca // FMLA V10.4S, V22.4S, V27.S[0]
-	WORD $0x4f9b12eb // FMLA V11.4S, V23.4S, V27.S[0]
-	WORD $0x4f9c12ac // FMLA V12.4S, V21.4S, V28.S[0]
-	WORD $0x4f9c12cd // FMLA V13.4S, V22.4S, V28.S[0]
-	WORD $0x4f9c12ee // FMLA V14.4S, V23.4S, V28.S[0]
-	WORD $0x4f9d12af // FMLA V15.4S, V21.4S, V29.S[0]
-	WORD $0x4f9d12d0 // FMLA V16.4S, V22.4S, V29.S[0]
-	WORD $0x4f9d12f1 // FMLA V17.4S, V23.4S, V29.S[0]
-	WORD $0x4f9e12b2 // FMLA V18.4S, V21.4S, V30.S[0]
-	WORD $0x4f9e12d3 // FMLA V19.4S, V22.4S, V30.S[0]
-	WORD $0x4f9e12f4 // FMLA V20.4S, V23.4S, V30.S[0]
+	FLDPQ 0(R5), (F18, F19)
+	FMOVQ 32(R5), F20
+	FMOVS (R2), F21
+	FMOVS (R2)(R3), F22
+	FMOVS (R2)(R11), F23
+	FMOVS (R2)(R12), F24
+	FMOVS (R2)(R13), F25
+	FMOVS (R2)(R14), F26
+	WORD $0x4f951240 // FMLA V0.4S, V18.4S, V21.S[0]
+	WORD $0x4f951261 // FMLA V1.4S, V19.4S, V21.S[0]
+	WORD $0x4f951282 // FMLA V2.4S, V20.4S, V21.S[0]
+	WORD $0x4f961243 // FMLA V3.4S, V18.4S, V22.S[0]
+	WORD $0x4f961264 // FMLA V4.4S, V19.4S, V22.S[0]
+	WORD $0x4f961285 // FMLA V5.4S, V20.4S, V22.S[0]
+	WORD $0x4f971246 // FMLA V6.4S, V18.4S, V23.S[0]
+	WORD $0x4f971267 // FMLA V7.4S, V19.4S, V23.S[0]
+	WORD $0x4f971288 // FMLA V8.4S, V20.4S, V23.S[0]
+	WORD $0x4f981249 // FMLA V9.4S, V18.4S, V24.S[0]
+	WORD $0x4f98126a // FMLA V10.4S, V19.4S, V24.S[0]
+	WORD $0x4f98128b // FMLA V11.4S, V20.4S, V24.S[0]
+	WORD $0x4f99124c // FMLA V12.4S, V18.4S, V25.S[0]
+	WORD $0x4f99126d // FMLA V13.4S, V19.4S, V25.S[0]
+	WORD $0x4f99128e // FMLA V14.4S, V20.4S, V25.S[0]
+	WORD $0x4f9a124f // FMLA V15.4S, V18.4S, V26.S[0]
+	WORD $0x4f9a1270 // FMLA V16.4S, V19.4S, V26.S[0]
+	WORD $0x4f9a1291 // FMLA V17.4S, V20.4S, V26.S[0]
 	ADD $4, R2
 	ADD R6, R5
 	SUBS $1, R15
@@ -1387,13 +1384,10 @@ loop:
 	ADD R9, R19
 	FSTPQ (F15, F16), 0(R19)
 	FMOVQ F17, 32(R19)
-	ADD R9, R19
-	FSTPQ (F18, F19), 0(R19)
-	FMOVQ F20, 32(R19)
 	RET
 
-// func outerNEON_8x1(lines, count int, a *float32, lda, aline int, b *float32, ldb, bline int, c *float32, ldc int)
-TEXT ·outerNEON_8x1(SB), NOSPLIT, $0-80
+// func outerNEON_7x1(lines, count int, a *float32, lda, aline int, b *float32, ldb, bline int, c *float32, ldc, mode int)
+TEXT ·outerNEON_7x1(SB), NOSPLIT, $0-88
 	MOVD lines+0(FP), R0
 	MOVD count+8(FP), R1
 	MOVD a+16(FP), R2
@@ -1409,24 +1403,36 @@ TEXT ·outerNEON_8x1(SB), NOSPLIT, $0-80
 	MOVD c+64(FP), R8
 	MOVD ldc+72(FP), R9
 	LSL $2, R9, R9
-	MOVD R8, R10
-	FMOVQ 0(R10), F0
-	ADD R9, R10
-	FMOVQ 0(R10), F1
-	ADD R9, R10
-	FMOVQ 0(R10), F2
-	ADD R9, R10
-	FMOVQ 0(R10), F3
-	ADD R9, R10
-	FMOVQ 0(R10), F4
-	ADD R9, R10
-	FMOVQ 0(R10), F5
-	ADD R9, R10
-	FMOVQ 0(R10), F6
-	ADD R9, R10
-	FMOVQ 0(R10), F7
-	ADD R3, R3, R10
-	ADD R3, R10, R11
+	MOVD mode+80(FP), R10
+	TST $const_Add, R10
+	BNE add
+	VEOR V0.B16, V0.B16, V0.B16
+	VEOR V1.B16, V1.B16, V1.B16
+	VEOR V2.B16, V2.B16, V2.B16
+	VEOR V3.B16, V3.B16, V3.B16
+	VEOR V4.B16, V4.B16, V4.B16
+	VEOR V5.B16, V5.B16, V5.B16
+	VEOR V6.B16, V6.B16, V6.B16
+	B lines
+
+add:
+	MOVD R8, R11
+	FMOVQ 0(R11), F0
+	ADD R9, R11
+	FMOVQ 0(R11), F1
+	ADD R9, R11
+	FMOVQ 0(R11), F2
+	ADD R9, R11
+	FMOVQ 0(R11), F3
+	ADD R9, R11
+	FMOVQ 0(R11), F4
+	ADD R9, R11
+	FMOVQ 0(R11), F5
+	ADD R9, R11
+	FMOVQ 0(R11), F6
+
+lines:
+	ADD R3, R3, R11
 	ADD R3, R11, R12
 	ADD R3, R12, R13
 	ADD R3, R13, R14
@@ -1436,23 +1442,21 @@ line:
 	MOVD R1, R19
 
 loop:
-	FMOVQ 0(R5), F8
-	FMOVS (R2), F9
-	FMOVS (R2)(R3), F10
-	FMOVS (R2)(R10), F11
-	FMOVS (R2)(R11), F12
-	FMOVS (R2)(R12), F13
-	FMOVS (R2)(R13), F14
-	FMOVS (R2)(R14), F15
-	FMOVS (R2)(R15), F16
-	WORD $0x4f891100 // FMLA V0.4S, V8.4S, V9.S[0]
-	WORD $0x4f8a1101 // FMLA V1.4S, V8.4S, V10.S[0]
-	WORD $0x4f8b1102 // FMLA V2.4S, V8.4S, V11.S[0]
-	WORD $0x4f8c1103 // FMLA V3.4S, V8.4S, V12.S[0]
-	WORD $0x4f8d1104 // FMLA V4.4S, V8.4S, V13.S[0]
-	WORD $0x4f8e1105 // FMLA V5.4S, V8.4S, V14.S[0]
-	WORD $0x4f8f1106 // FMLA V6.4S, V8.4S, V15.S[0]
-	WORD $0x4f901107 // FMLA V7.4S, V8.4S, V16.S[0]
+	FMOVQ 0(R5), F7
+	FMOVS (R2), F8
+	FMOVS (R2)(R3), F9
+	FMOVS (R2)(R11), F10
+	FMOVS (R2)(R12), F11
+	FMOVS (R2)(R13), F12
+	FMOVS (R2)(R14), F13
+	FMOVS (R2)(R15), F14
+	WORD $0x4f8810e0 // FMLA V0.4S, V7.4S, V8.S[0]
+	WORD $0x4f8910e1 // FMLA V1.4S, V7.4S, V9.S[0]
+	WORD $0x4f8a10e2 // FMLA V2.4S, V7.4S, V10.S[0]
+	WORD $0x4f8b10e3 // FMLA V3.4S, V7.4S, V11.S[0]
+	WORD $0x4f8c10e4 // FMLA V4.4S, V7.4S, V12.S[0]
+	WORD $0x4f8d10e5 // FMLA V5.4S, V7.4S, V13.S[0]
+	WORD $0x4f8e10e6 // FMLA V6.4S, V7.4S, V14.S[0]
 	ADD $4, R2
 	ADD R6, R5
 	SUBS $1, R19
@@ -1475,12 +1479,10 @@ loop:
 	FMOVQ F5, 0(R20)
 	ADD R9, R20
 	FMOVQ F6, 0(R20)
-	ADD R9, R20
-	FMOVQ F7, 0(R20)
 	RET
 
-// func outerNEON_8x2(lines, count int, a *float32, lda, aline int, b *float32, ldb, bline int, c *float32, ldc int)
-TEXT ·outerNEON_8x2(SB), NOSPLIT, $0-80
+// func outerNEON_7x2(lines, count int, a *float32, lda, aline int, b *float32, ldb, bline int, c *float32, ldc, mode int)
+TEXT ·outerNEON_7x2(SB), NOSPLIT, $0-88
 	MOVD lines+0(FP), R0
 	MOVD count+8(FP), R1
 	MOVD a+16(FP), R2
@@ -1496,24 +1498,43 @@ TEXT ·outerNEON_8x2(SB), NOSPLIT, $0-80
 	MOVD c+64(FP), R8
 	MOVD ldc+72(FP), R9
 	LSL $2, R9, R9
-	MOVD R8, R10
-	FLDPQ 0(R10), (F0, F1)
-	ADD R9, R10
-	FLDPQ 0(R10), (F2, F3)
-	ADD R9, R10
-	FLDPQ 0(R10), (F4, F5)
-	ADD R9, R10
-	FLDPQ 0(R10), (F6, F7)
-	ADD R9, R10
-	FLDPQ 0(R10), (F8, F9)
-	ADD R9, R10
-	FLDPQ 0(R10), (F10, F11)
-	ADD R9, R10
-	FLDPQ 0(R10), (F12, F13)
-	ADD R9, R10
-	FLDPQ 0(R10), (F14, F15)
-	ADD R3, R3, R10
-	ADD R3, R10, R11
+	MOVD mode+80(FP), R10
+	TST $const_Add, R10
+	BNE add
+	VEOR V0.B16, V0.B16, V0.B16
+	VEOR V1.B16, V1.B16, V1.B16
+	VEOR V2.B16, V2.B16, V2.B16
+	VEOR V3.B16, V3.B16, V3.B16
+	VEOR V4.B16, V4.B16, V4.B16
+	VEOR V5.B16, V5.B16, V5.B16
+	VEOR V6.B16, V6.B16, V6.B16
+	VEOR V7.B16, V7.B16, V7.B16
+	VEOR V8.B16, V8.B16, V8.B16
+	VEOR V9.B16, V9.B16, V9.B16
+	VEOR V10.B16, V10.B16, V10.B16
+	VEOR V11.B16, V11.B16, V11.B16
+	VEOR V12.B16, V12.B16, V12.B16
+	VEOR V13.B16, V13.B16, V13.B16
+	B lines
+
+add:
+	MOVD R8, R11
+	FLDPQ 0(R11), (F0, F1)
+	ADD R9, R11
+	FLDPQ 0(R11), (F2, F3)
+	ADD R9, R11
+	FLDPQ 0(R11), (F4, F5)
+	ADD R9, R11
+	FLDPQ 0(R11), (F6, F7)
+	ADD R9, R11
+	FLDPQ 0(R11), (F8, F9)
+	ADD R9, R11
+	FLDPQ 0(R11), (F10, F11)
+	ADD R9, R11
+	FLDPQ 0(R11), (F12, F13)
+
+lines:
+	ADD R3, R3, R11
 	ADD R3, R11, R12
 	ADD R3, R12, R13
 	ADD R3, R13, R14
@@ -1523,31 +1544,28 @@ line:
 	MOVD R1, R19
 
 loop:
-	FLDPQ 0(R5), (F16, F17)
-	FMOVS (R2), F18
-	FMOVS (R2)(R3), F19
-	FMOVS (R2)(R10), F20
-	FMOVS (R2)(R11), F21
-	FMOVS (R2)(R12), F22
-	FMOVS (R2)(R13), F23
-	FMOVS (R2)(R14), F24
-	FMOVS (R2)(R15), F25
-	WORD $0x4f921200 // FMLA V0.4S, V16.4S, V18.S[0]
-	WORD $0x4f921221 // FMLA V1.4S, V17.4S, V18.S[0]
-	WORD $0x4f931202 // FMLA V2.4S, V16.4S, V19.S[0]
-	WORD $0x4f931223 // FMLA V3.4S, V17.4S, V19.S[0]
-	WORD $0x4f941204 // FMLA V4.4S, V16.4S, V20.S[0]
-	WORD $0x4f941225 // FMLA V5.4S, V17.4S, V20.S[0]
-	WORD $0x4f951206 // FMLA V6.4S, V16.4S, V21.S[0]
-	WORD $0x4f951227 // FMLA V7.4S, V17.4S, V21.S[0]
-	WORD $0x4f961208 // FMLA V8.4S, V16.4S, V22.S[0]
-	WORD $0x4f961229 // FMLA V9.4S, V17.4S, V22.S[0]
-	WORD $0x4f97120a // FMLA V10.4S, V16.4S, V23.S[0]
-	WORD $0x4f97122b // FMLA V11.4S, V17.4S, V23.S[0]
-	WORD $0x4f98120c // FMLA V12.4S, V16.4S, V24.S[0]
-	WORD $0x4f98122d // FMLA V13.4S, V17.4S, V24.S[0]
-	WORD $0x4f99120e // FMLA V14.4S, V16.4S, V25.S[0]
-	WORD $0x4f99122f // FMLA V15.4S, V17.4S, V25.S[0]
+	FLDPQ 0(R5), (F14, F15)
+	FMOVS (R2), F16
+	FMOVS (R2)(R3), F17
+	FMOVS (R2)(R11), F18
+	FMOVS (R2)(R12), F19
+	FMOVS (R2)(R13), F20
+	FMOVS (R2)(R14), F21
+	FMOVS (R2)(R15), F22
+	WORD $0x4f9011c0 // FMLA V0.4S, V14.4S, V16.S[0]
+	WORD $0x4f9011e1 // FMLA V1.4S, V15.4S, V16.S[0]
+	WORD $0x4f9111c2 // FMLA V2.4S, V14.4S, V17.S[0]
+	WORD $0x4f9111e3 // FMLA V3.4S, V15.4S, V17.S[0]
+	WORD $0x4f9211c4 // FMLA V4.4S, V14.4S, V18.S[0]
+	WORD $0x4f9211e5 // FMLA V5.4S, V15.4S, V18.S[0]
+	WORD $0x4f9311c6 // FMLA V6.4S, V14.4S, V19.S[0]
+	WORD $0x4f9311e7 // FMLA V7.4S, V15.4S, V19.S[0]
+	WORD $0x4f9411c8 // FMLA V8.4S, V14.4S, V20.S[0]
+	WORD $0x4f9411e9 // FMLA V9.4S, V15.4S, V20.S[0]
+	WORD $0x4f9511ca // FMLA V10.4S, V14.4S, V21.S[0]
+	WORD $0x4f9511eb // FMLA V11.4S, V15.4S, V21.S[0]
+	WORD $0x4f9611cc // FMLA V12.4S, V14.4S, V22.S[0]
+	WORD $0x4f9611ed // FMLA V13.4S, V15.4S, V22.S[0]
 	ADD $4, R2
 	ADD R6, R5
 	SUBS $1, R19
@@ -1570,12 +1588,10 @@ loop:
 	FSTPQ (F10, F11), 0(R20)
 	ADD R9, R20
 	FSTPQ (F12, F13), 0(R20)
-	ADD R9, R20
-	FSTPQ (F14, F15), 0(R20)
 	RET
 
-// func outerNEON_8x3(lines, count int, a *float32, lda, aline int, b *float32, ldb, bline int, c *float32, ldc int)
-TEXT ·outerNEON_8x3(SB), NOSPLIT, $0-80
+// func outerNEON_7x3(lines, count int, a *float32, lda, aline int, b *float32, ldb, bline int, c *float32, ldc, mode int)
+TEXT ·outerNEON_7x3(SB), NOSPLIT, $0-88
 	MOVD lines+0(FP), R0
 	MOVD count+8(FP), R1
 	MOVD a+16(FP), R2
@@ -1591,32 +1607,57 @@ TEXT ·outerNEON_8x3(SB), NOSPLIT, $0-80
 	MOVD c+64(FP), R8
 	MOVD ldc+72(FP), R9
 	LSL $2, R9, R9
-	MOVD R8, R10
-	FLDPQ 0(R10), (F0, F1)
-	FMOVQ 32(R10), F2
-	ADD R9, R10
-	FLDPQ 0(R10), (F3, F4)
-	FMOVQ 32(R10), F5
-	ADD R9, R10
-	FLDPQ 0(R10), (F6, F7)
-	FMOVQ 32(R10), F8
-	ADD R9, R10
-	FLDPQ 0(R10), (F9, F10)
-	FMOVQ 32(R10), F11
-	ADD R9, R10
-	FLDPQ 0(R10), (F12, F13)
-	FMOVQ 32(R10), F14
-	ADD R9, R10
-	FLDPQ 0(R10), (F15, F16)
-	FMOVQ 32(R10), F17
-	ADD R9, R10
-	FLDPQ 0(R10), (F18, F19)
-	FMOVQ 32(R10), F20
-	ADD R9, R10
-	FLDPQ 0(R10), (F21, F22)
-	FMOVQ 32(R10), F23
-	ADD R3, R3, R10
-	ADD R3, R10, R11
+	MOVD mode+80(FP), R10
+	TST $const_Add, R10
+	BNE add
+	VEOR V0.B16, V0.B16, V0.B16
+	VEOR V1.B16, V1.B16, V1.B16
+	VEOR V2.B16, V2.B16, V2.B16
+	VEOR V3.B16, V3.B16, V3.B16
+	VEOR V4.B16, V4.B16, V4.B16
+	VEOR V5.B16, V5.B16, V5.B16
+	VEOR V6.B16, V6.B16, V6.B16
+	VEOR V7.B16, V7.B16, V7.B16
+	VEOR V8.B16, V8.B16, V8.B16
+	VEOR V9.B16, V9.B16, V9.B16
+	VEOR V10.B16, V10.B16, V10.B16
+	VEOR V11.B16, V11.B16, V11.B16
+	VEOR V12.B16, V12.B16, V12.B16
+	VEOR V13.B16, V13.B16, V13.B16
+	VEOR V14.B16, V14.B16, V14.B16
+	VEOR V15.B16, V15.B16, V15.B16
+	VEOR V16.B16, V16.B16, V16.B16
+	VEOR V17.B16, V17.B16, V17.B16
+	VEOR V18.B16, V18.B16, V18.B16
+	VEOR V19.B16, V19.B16, V19.B16
+	VEOR V20.B16, V20.B16, V20.B16
+	B lines
+
+add:
+	MOVD R8, R11
+	FLDPQ 0(R11), (F0, F1)
+	FMOVQ 32(R11), F2
+	ADD R9, R11
+	FLDPQ 0(R11), (F3, F4)
+	FMOVQ 32(R11), F5
+	ADD R9, R11
+	FLDPQ 0(R11), (F6, F7)
+	FMOVQ 32(R11), F8
+	ADD R9, R11
+	FLDPQ 0(R11), (F9, F10)
+	FMOVQ 32(R11), F11
+	ADD R9, R11
+	FLDPQ 0(R11), (F12, F13)
+	FMOVQ 32(R11), F14
+	ADD R9, R11
+	FLDPQ 0(R11), (F15, F16)
+	FMOVQ 32(R11), F17
+	ADD R9, R11
+	FLDPQ 0(R11), (F18, F19)
+	FMOVQ 32(R11), F20
+
+lines:
+	ADD R3, R3, R11
 	ADD R3, R11, R12
 	ADD R3, R12, R13
 	ADD R3, R13, R14
@@ -1626,40 +1667,36 @@ line:
 	MOVD R1, R19
 
 loop:
-	FLDPQ 0(R5), (F24, F25)
-	FMOVQ 32(R5), F26
-	FMOVS (R2), F27
-	FMOVS (R2)(R3), F28
-	FMOVS (R2)(R10), F29
-	FMOVS (R2)(R11), F30
-	FMOVS (R2)(R12), F31
-	WORD $0x4f9b1300 // FMLA V0.4S, V24.4S, V27.S[0]
-	WORD $0x4f9b1321 // FMLA V1.4S, V25.4S, V27.S[0]
-	WORD $0x4f9b1342 // FMLA V2.4S, V26.4S, V27.S[0]
-	FMOVS (R2)(R13), F27
-	WORD $0x4f9c1303 // FMLA V3.4S, V24.4S, V28.S[0]
-	WORD $0x4f9c1324 // FMLA V4.4S, V25.4S, V28.S[0]
-	WORD $0x4f9c1345 // FMLA V5.4S, V26.4S, V28.S[0]
-	FMOVS (R2)(R14), F28
-	WORD $0x4f9d1306 // FMLA V6.4S, V24.4S, V29.S[0]
-	WORD $0x4f9d1327 // FMLA V7.4S, V25.4S, V29.S[0]
-	WORD $0x4f9d1348 // FMLA V8.4S, V26.4S, V29.S[0]
-	FMOVS (R2)(R15), F29
-	WORD $0x4f9e1309 // FMLA V9.4S, V24.4S, V30.S[0]
-	WORD $0x4f9e132a // FMLA V10.4S, V25.4S, V30.S[0]
-	WORD $0x4f9e134b // FMLA V11.4S, V26.4S, V30.S[0]
-	WORD $0x4f9f130c // FMLA V12.4S, V24.4S, V31.S[0]
-	WORD $0x4f9f132d // FMLA V13.4S, V25.4S, V31.S[0]
-	WORD $0x4f9f134e // FMLA V14.4S, V26.4S, V31.S[0]
-	WORD $0x4f9b130f // FMLA V15.4S, V24.4S, V27.S[0]
-	WORD $0x4f9b1330 // FMLA V16.4S, V25.4S, V27.S[0]
-	WORD $0x4f9b1351 // FMLA V17.4S, V26.4S, V27.S[0]
-	WORD $0x4f9c1312 // FMLA V18.4S, V24.4S, V28.S[0]
-	WORD $0x4f9c1333 // FMLA V19.4S, V25.4S, V28.S[0]
-	WORD $0x4f9c1354 // FMLA V20.4S, V26.4S, V28.S[0]
-	WORD $0x4f9d1315 // FMLA V21.4S, V24.4S, V29.S[0]
-	WORD $0x4f9d1336 // FMLA V22.4S, V25.4S, V29.S[0]
-	WORD $0x4f9d1357 // FMLA V23.4S, V26.4S, V29.S[0]
+	FLDPQ 0(R5), (F21, F22)
+	FMOVQ 32(R5), F23
+	FMOVS (R2), F24
+	FMOVS (R2)(R3), F25
+	FMOVS (R2)(R11), F26
+	FMOVS (R2)(R12), F27
+	FMOVS (R2)(R13), F28
+	FMOVS (R2)(R14), F29
+	FMOVS (R2)(R15), F30
+	WORD $0x4f9812a0 // FMLA V0.4S, V21.4S, V24.S[0]
+	WORD $0x4f9812c1 // FMLA V1.4S, V22.4S, V24.S[0]
+	WORD $0x4f9812e2 // FMLA V2.4S, V23.4S, V24.S[0]
+	WORD $0x4f9912a3 // FMLA V3.4S, V21.4S, V25.S[0]
+	WORD $0x4f9912c4 // FMLA V4.4S, V22.4S, V25.S[0]
+	WORD $0x4f9912e5 // FMLA V5.4S, V23.4S, V25.S[0]
+	WORD $0x4f9a12a6 // FMLA V6.4S, V21.4S, V26.S[0]
+	WORD $0x4f9a12c7 // FMLA V7.4S, V22.4S, V26.S[0]
+	WORD $0x4f9a12e8 // FMLA V8.4S, V23.4S, V26.S[0]
+	WORD $0x4f9b12a9 // FMLA V9.4S, V21.4S, V27.S[0]
+	WORD $0x4f9b12ca // FMLA V10.4S, V22.4S, V27.S[0]
+	WORD $0x4f9b12eb // FMLA V11.4S, V23.4S, V27.S[0]
+	WORD $0x4f9c12ac // FMLA V12.4S, V21.4S, V28.S[0]
+	WORD $0x4f9c12cd // FMLA V13.4S, V22.4S, V28.S[0]
+	WORD $0x4f9c12ee // FMLA V14.4S, V23.4S, V28.S[0]
+	WORD $0x4f9d12af // FMLA V15.4S, V21.4S, V29.S[0]
+	WORD $0x4f9d12d0 // FMLA V16.4S, V22.4S, V29.S[0]
+	WORD $0x4f9d12f1 // FMLA V17.4S, V23.4S, V29.S[0]
+	WORD $0x4f9e12b2 // FMLA V18.4S, V21.4S, V30.S[0]
+	WORD $0x4f9e12d3 // FMLA V19.4S, V22.4S, V30.S[0]
+	WORD $0x4f9e12f4 // FMLA V20.4S, V23.4S, V30.S[0]
 	ADD $4, R2
 	ADD R6, R5
 	SUBS $1, R19
@@ -1689,7 +1726,378 @@ loop:
 	ADD R9, R20
 	FSTPQ (F18, F19), 0(R20)
 	FMOVQ F20, 32(R20)
-	ADD R9, R20
-	FSTPQ (F21, F22), 0(R20)
-	FMOVQ F23, 32(R20)
+	RET
+
+// func outerNEON_8x1(lines, count int, a *float32, lda, aline int, b *float32, ldb, bline int, c *float32, ldc, mode int)
+TEXT ·outerNEON_8x1(SB), NOSPLIT, $0-88
+	MOVD lines+0(FP), R0
+	MOVD count+8(FP), R1
+	MOVD a+16(FP), R2
+	MOVD lda+24(FP), R3
+	LSL $2, R3, R3
+	MOVD aline+32(FP), R4
+	LSL $2, R4, R4
+	MOVD b+40(FP), R5
+	MOVD ldb+48(FP), R6
+	LSL $2, R6, R6
+	MOVD bline+56(FP), R7
+	LSL $2, R7, R7
+	MOVD c+64(FP), R8
+	MOVD ldc+72(FP), R9
+	LSL $2, R9, R9
+	MOVD mode+80(FP), R10
+	TST $const_Add, R10
+	BNE add
+	VEOR V0.B16, V0.B16, V0.B16
+	VEOR V1.B16, V1.B16, V1.B16
+	VEOR V2.B16, V2.B16, V2.B16
+	VEOR V3.B16, V3.B16, V3.B16
+	VEOR V4.B16, V4.B16, V4.B16
+	VEOR V5.B16, V5.B16, V5.B16
+	VEOR V6.B16, V6.B16, V6.B16
+	VEOR V7.B16, V7.B16, V7.B16
+	B lines
+
+add:
+	MOVD R8, R11
+	FMOVQ 0(R11), F0
+	ADD R9, R11
+	FMOVQ 0(R11), F1
+	ADD R9, R11
+	FMOVQ 0(R11), F2
+	ADD R9, R11
+	FMOVQ 0(R11), F3
+	ADD R9, R11
+	FMOVQ 0(R11), F4
+	ADD R9, R11
+	FMOVQ 0(R11), F5
+	ADD R9, R11
+	FMOVQ 0(R11), F6
+	ADD R9, R11
+	FMOVQ 0(R11), F7
+
+lines:
+	ADD R3, R3, R11
+	ADD R3, R11, R12
+	ADD R3, R12, R13
+	ADD R3, R13, R14
+	ADD R3, R14, R15
+	ADD R3, R15, R19
+
+line:
+	MOVD R1, R20
+
+loop:
+	FMOVQ 0(R5), F8
+	FMOVS (R2), F9
+	FMOVS (R2)(R3), F10
+	FMOVS (R2)(R11), F11
+	FMOVS (R2)(R12), F12
+	FMOVS (R2)(R13), F13
+	FMOVS (R2)(R14), F14
+	FMOVS (R2)(R15), F15
+	FMOVS (R2)(R19), F16
+	WORD $0x4f891100 // FMLA V0.4S, V8.4S, V9.S[0]
+	WORD $0x4f8a1101 // FMLA V1.4S, V8.4S, V10.S[0]
+	WORD $0x4f8b1102 // FMLA V2.4S, V8.4S, V11.S[0]
+	WORD $0x4f8c1103 // FMLA V3.4S, V8.4S, V12.S[0]
+	WORD $0x4f8d1104 // FMLA V4.4S, V8.4S, V13.S[0]
+	WORD $0x4f8e1105 // FMLA V5.4S, V8.4S, V14.S[0]
+	WORD $0x4f8f1106 // FMLA V6.4S, V8.4S, V15.S[0]
+	WORD $0x4f901107 // FMLA V7.4S, V8.4S, V16.S[0]
+	ADD $4, R2
+	ADD R6, R5
+	SUBS $1, R20
+	BNE loop
+	ADD R4, R2
+	ADD R7, R5
+	SUBS $1, R0
+	BNE line
+	MOVD R8, R21
+	FMOVQ F0, 0(R21)
+	ADD R9, R21
+	FMOVQ F1, 0(R21)
+	ADD R9, R21
+	FMOVQ F2, 0(R21)
+	ADD R9, R21
+	FMOVQ F3, 0(R21)
+	ADD R9, R21
+	FMOVQ F4, 0(R21)
+	ADD R9, R21
+	FMOVQ F5, 0(R21)
+	ADD R9, R21
+	FMOVQ F6, 0(R21)
+	ADD R9, R21
+	FMOVQ F7, 0(R21)
+	RET
+
+// func outerNEON_8x2(lines, count int, a *float32, lda, aline int, b *float32, ldb, bline int, c *float32, ldc, mode int)
+TEXT ·outerNEON_8x2(SB), NOSPLIT, $0-88
+	MOVD lines+0(FP), R0
+	MOVD count+8(FP), R1
+	MOVD a+16(FP), R2
+	MOVD lda+24(FP), R3
+	LSL $2, R3, R3
+	MOVD aline+32(FP), R4
+	LSL $2, R4, R4
+	MOVD b+40(FP), R5
+	MOVD ldb+48(FP), R6
+	LSL $2, R6, R6
+	MOVD bline+56(FP), R7
+	LSL $2, R7, R7
+	MOVD c+64(FP), R8
+	MOVD ldc+72(FP), R9
+	LSL $2, R9, R9
+	MOVD mode+80(FP), R10
+	TST $const_Add, R10
+	BNE add
+	VEOR V0.B16, V0.B16, V0.B16
+	VEOR V1.B16, V1.B16, V1.B16
+	VEOR V2.B16, V2.B16, V2.B16
+	VEOR V3.B16, V3.B16, V3.B16
+	VEOR V4.B16, V4.B16, V4.B16
+	VEOR V5.B16, V5.B16, V5.B16
+	VEOR V6.B16, V6.B16, V6.B16
+	VEOR V7.B16, V7.B16, V7.B16
+	VEOR V8.B16, V8.B16, V8.B16
+	VEOR V9.B16, V9.B16, V9.B16
+	VEOR V10.B16, V10.B16, V10.B16
+	VEOR V11.B16, V11.B16, V11.B16
+	VEOR V12.B16, V12.B16, V12.B16
+	VEOR V13.B16, V13.B16, V13.B16
+	VEOR V14.B16, V14.B16, V14.B16
+	VEOR V15.B16, V15.B16, V15.B16
+	B lines
+
+add:
+	MOVD R8, R11
+	FLDPQ 0(R11), (F0, F1)
+	ADD R9, R11
+	FLDPQ 0(R11), (F2, F3)
+	ADD R9, R11
+	FLDPQ 0(R11), (F4, F5)
+	ADD R9, R11
+	FLDPQ 0(R11), (F6, F7)
+	ADD R9, R11
+	FLDPQ 0(R11), (F8, F9)
+	ADD R9, R11
+	FLDPQ 0(R11), (F10, F11)
+	ADD R9, R11
+	FLDPQ 0(R11), (F12, F13)
+	ADD R9, R11
+	FLDPQ 0(R11), (F14, F15)
+
+lines:
+	ADD R3, R3, R11
+	ADD R3, R11, R12
+	ADD R3, R12, R13
+	ADD R3, R13, R14
+	ADD R3, R14, R15
+	ADD R3, R15, R19
+
+line:
+	MOVD R1, R20
+
+loop:
+	FLDPQ 0(R5), (F16, F17)
+	FMOVS (R2), F18
+	FMOVS (R2)(R3), F19
+	FMOVS (R2)(R11), F20
+	FMOVS (R2)(R12), F21
+	FMOVS (R2)(R13), F22
+	FMOVS (R2)(R14), F23
+	FMOVS (R2)(R15), F24
+	FMOVS (R2)(R19), F25
+	WORD $0x4f921200 // FMLA V0.4S, V16.4S, V18.S[0]
+	WORD $0x4f921221 // FMLA V1.4S, V17.4S, V18.S[0]
+	WORD $0x4f931202 // FMLA V2.4S, V16.4S, V19.S[0]
+	WORD $0x4f931223 // FMLA V3.4S, V17.4S, V19.S[0]
+	WORD $0x4f941204 // FMLA V4.4S, V16.4S, V20.S[0]
+	WORD $0x4f941225 // FMLA V5.4S, V17.4S, V20.S[0]
+	WORD $0x4f951206 // FMLA V6.4S, V16.4S, V21.S[0]
+	WORD $0x4f951227 // FMLA V7.4S, V17.4S, V21.S[0]
+	WORD $0x4f961208 // FMLA V8.4S, V16.4S, V22.S[0]
+	WORD $0x4f961229 // FMLA V9.4S, V17.4S, V22.S[0]
+	WORD $0x4f97120a // FMLA V10.4S, V16.4S, V23.S[0]
+	WORD $0x4f97122b // FMLA V11.4S, V17.4S, V23.S[0]
+	WORD $0x4f98120c // FMLA V12.4S, V16.4S, V24.S[0]
+	WORD $0x4f98122d // FMLA V13.4S, V17.4S, V24.S[0]
+	WORD $0x4f99120e // FMLA V14.4S, V16.4S, V25.S[0]
+	WORD $0x4f99122f // FMLA V15.4S, V17.4S, V25.S[0]
+	ADD $4, R2
+	ADD R6, R5
+	SUBS $1, R20
+	BNE loop
+	ADD R4, R2
+	ADD R7, R5
+	SUBS $1, R0
+	BNE line
+	MOVD R8, R21
+	FSTPQ (F0, F1), 0(R21)
+	ADD R9, R21
+	FSTPQ (F2, F3), 0(R21)
+	ADD R9, R21
+	FSTPQ (F4, F5), 0(R21)
+	ADD R9, R21
+	FSTPQ (F6, F7), 0(R21)
+	ADD R9, R21
+	FSTPQ (F8, F9), 0(R21)
+	ADD R9, R21
+	FSTPQ (F10, F11), 0(R21)
+	ADD R9, R21
+	FSTPQ (F12, F13), 0(R21)
+	ADD R9, R21
+	FSTPQ (F14, F15), 0(R21)
+	RET
+
+// func outerNEON_8x3(lines, count int, a *float32, lda, aline int, b *float32, ldb, bline int, c *float32, ldc, mode int)
+TEXT ·outerNEON_8x3(SB), NOSPLIT, $0-88
+	MOVD lines+0(FP), R0
+	MOVD count+8(FP), R1
+	MOVD a+16(FP), R2
+	MOVD lda+24(FP), R3
+	LSL $2, R3, R3
+	MOVD aline+32(FP), R4
+	LSL $2, R4, R4
+	MOVD b+40(FP), R5
+	MOVD ldb+48(FP), R6
+	LSL $2, R6, R6
+	MOVD bline+56(FP), R7
+	LSL $2, R7, R7
+	MOVD c+64(FP), R8
+	MOVD ldc+72(FP), R9
+	LSL $2, R9, R9
+	MOVD mode+80(FP), R10
+	TST $const_Add, R10
+	BNE add
+	VEOR V0.B16, V0.B16, V0.B16
+	VEOR V1.B16, V1.B16, V1.B16
+	VEOR V2.B16, V2.B16, V2.B16
+	VEOR V3.B16, V3.B16, V3.B16
+	VEOR V4.B16, V4.B16, V4.B16
+	VEOR V5.B16, V5.B16, V5.B16
+	VEOR V6.B16, V6.B16, V6.B16
+	VEOR V7.B16, V7.B16, V7.B16
+	VEOR V8.B16, V8.B16, V8.B16
+	VEOR V9.B16, V9.B16, V9.B16
+	VEOR V10.B16, V10.B16, V10.B16
+	VEOR V11.B16, V11.B16, V11.B16
+	VEOR V12.B16, V12.B16, V12.B16
+	VEOR V13.B16, V13.B16, V13.B16
+	VEOR V14.B16, V14.B16, V14.B16
+	VEOR V15.B16, V15.B16, V15.B16
+	VEOR V16.B16, V16.B16, V16.B16
+	VEOR V17.B16, V17.B16, V17.B16
+	VEOR V18.B16, V18.B16, V18.B16
+	VEOR V19.B16, V19.B16, V19.B16
+	VEOR V20.B16, V20.B16, V20.B16
+	VEOR V21.B16, V21.B16, V21.B16
+	VEOR V22.B16, V22.B16, V22.B16
+	VEOR V23.B16, V23.B16, V23.B16
+	B lines
+
+add:
+	MOVD R8, R11
+	FLDPQ 0(R11), (F0, F1)
+	FMOVQ 32(R11), F2
+	ADD R9, R11
+	FLDPQ 0(R11), (F3, F4)
+	FMOVQ 32(R11), F5
+	ADD R9, R11
+	FLDPQ 0(R11), (F6, F7)
+	FMOVQ 32(R11), F8
+	ADD R9, R11
+	FLDPQ 0(R11), (F9, F10)
+	FMOVQ 32(R11), F11
+	ADD R9, R11
+	FLDPQ 0(R11), (F12, F13)
+	FMOVQ 32(R11), F14
+	ADD R9, R11
+	FLDPQ 0(R11), (F15, F16)
+	FMOVQ 32(R11), F17
+	ADD R9, R11
+	FLDPQ 0(R11), (F18, F19)
+	FMOVQ 32(R11), F20
+	ADD R9, R11
+	FLDPQ 0(R11), (F21, F22)
+	FMOVQ 32(R11), F23
+
+lines:
+	ADD R3, R3, R11
+	ADD R3, R11, R12
+	ADD R3, R12, R13
+	ADD R3, R13, R14
+	ADD R3, R14, R15
+	ADD R3, R15, R19
+
+line:
+	MOVD R1, R20
+
+loop:
+	FLDPQ 0(R5), (F24, F25)
+	FMOVQ 32(R5), F26
+	FMOVS (R2), F27
+	FMOVS (R2)(R3), F28
+	FMOVS (R2)(R11), F29
+	FMOVS (R2)(R12), F30
+	FMOVS (R2)(R13), F31
+	WORD $0x4f9b1300 // FMLA V0.4S, V24.4S, V27.S[0]
+	WORD $0x4f9b1321 // FMLA V1.4S, V25.4S, V27.S[0]
+	WORD $0x4f9b1342 // FMLA V2.4S, V26.4S, V27.S[0]
+	FMOVS (R2)(R14), F27
+	WORD $0x4f9c1303 // FMLA V3.4S, V24.4S, V28.S[0]
+	WORD $0x4f9c1324 // FMLA V4.4S, V25.4S, V28.S[0]
+	WORD $0x4f9c1345 // FMLA V5.4S, V26.4S, V28.S[0]
+	FMOVS (R2)(R15), F28
+	WORD $0x4f9d1306 // FMLA V6.4S, V24.4S, V29.S[0]
+	WORD $0x4f9d1327 // FMLA V7.4S, V25.4S, V29.S[0]
+	WORD $0x4f9d1348 // FMLA V8.4S, V26.4S, V29.S[0]
+	FMOVS (R2)(R19), F29
+	WORD $0x4f9e1309 // FMLA V9.4S, V24.4S, V30.S[0]
+	WORD $0x4f9e132a // FMLA V10.4S, V25.4S, V30.S[0]
+	WORD $0x4f9e134b // FMLA V11.4S, V26.4S, V30.S[0]
+	WORD $0x4f9f130c // FMLA V12.4S, V24.4S, V31.S[0]
+	WORD $0x4f9f132d // FMLA V13.4S, V25.4S, V31.S[0]
+	WORD $0x4f9f134e // FMLA V14.4S, V26.4S, V31.S[0]
+	WORD $0x4f9b130f // FMLA V15.4S, V24.4S, V27.S[0]
+	WORD $0x4f9b1330 // FMLA V16.4S, V25.4S, V27.S[0]
+	WORD $0x4f9b1351 // FMLA V17.4S, V26.4S, V27.S[0]
+	WORD $0x4f9c1312 // FMLA V18.4S, V24.4S, V28.S[0]
+	WORD $0x4f9c1333 // FMLA V19.4S, V25.4S, V28.S[0]
+	WORD $0x4f9c1354 // FMLA V20.4S, V26.4S, V28.S[0]
+	WORD $0x4f9d1315 // FMLA V21.4S, V24.4S, V29.S[0]
+	WORD $0x4f9d1336 // FMLA V22.4S, V25.4S, V29.S[0]
+	WORD $0x4f9d1357 // FMLA V23.4S, V26.4S, V29.S[0]
+	ADD $4, R2
+	ADD R6, R5
+	SUBS $1, R20
+	BNE loop
+	ADD R4, R2
+	ADD R7, R5
+	SUBS $1, R0
+	BNE line
+	MOVD R8, R21
+	FSTPQ (F0, F1), 0(R21)
+	FMOVQ F2, 32(R21)
+	ADD R9, R21
+	FSTPQ (F3, F4), 0(R21)
+	FMOVQ F5, 32(R21)
+	ADD R9, R21
+	FSTPQ (F6, F7), 0(R21)
+	FMOVQ F8, 32(R21)
+	ADD R9, R21
+	FSTPQ (F9, F10), 0(R21)
+	FMOVQ F11, 32(R21)
+	ADD R9, R21
+	FSTPQ (F12, F13), 0(R21)
+	FMOVQ F14, 32(R21)
+	ADD R9, R21
+	FSTPQ (F15, F16), 0(R21)
+	FMOVQ F17, 32(R21)
+	ADD R9, R21
+	FSTPQ (F18, F19), 0(R21)
+	FMOVQ F20, 32(R21)
+	ADD R9, R21
+	FSTPQ (F21, F22), 0(R21)
+	FMOVQ F23, 32(R21)
 	RET

@@ -21,7 +21,7 @@ import (
 //go:generate go run ./asm -family int8 -out int8_amd64.s -stubs int8_amd64.go -pkg simd
 //go:generate go run ./asm -family tables -out tables_amd64.go
 
-// Bits of the mode of a GEMM: what to do before and after the product.
+// Bits of the mode of a GEMM, and Add of an Outer: what to do before and after the product.
 const (
 	Add   = 1 << iota // start from c instead of bias
 	ReLU              // end with max(c, 0)
@@ -38,11 +38,12 @@ type (
 	// order.
 	GEMM func(k int, a, b *float32, ldb int, c *float32, ldc int, bias, residual *float32, mode int)
 
-	// Outer adds the sum of outer products over lines of count steps (both at
-	// least 1) to a block c of rows x cols with rows ldc apart. In each step
+	// Outer makes the sum of outer products over lines of count steps (both at
+	// least 1) a block c of rows x cols with rows ldc apart, or with Add adds it,
+	// each element as one chain of additions. In each step
 	// a[i*lda] meets b[j]; then a moves by 1 and b by ldb, and after a line
 	// both move by aline and bline more.
-	Outer func(lines, count int, a *float32, lda, aline int, b *float32, ldb, bline int, c *float32, ldc int)
+	Outer func(lines, count int, a *float32, lda, aline int, b *float32, ldb, bline int, c *float32, ldc, mode int)
 
 	// Copy copies rows of cols elements: of every second element of the source, or
 	// transposed, so that rows are columns in dst.

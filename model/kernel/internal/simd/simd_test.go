@@ -112,7 +112,12 @@ func TestOuter(t *testing.T) {
 			a := fill(r, guarded(t, (rows-1)*lda+lines*count+(lines-1)*aline))
 			b := fill(r, guarded(t, (lines*count-1)*ldb+(lines-1)*bline+cols))
 			c := fill(r, guarded(t, (rows-1)*ldc+cols))
-			want := append([]float32(nil), c...)
+			want, mode := append([]float32(nil), c...), Add*r.IntN(2)
+			for i := range rows {
+				if mode == 0 {
+					clear(want[i*ldc:][:cols])
+				}
+			}
 			for line := range lines {
 				for n := range count {
 					for i := range rows {
@@ -122,7 +127,7 @@ func TestOuter(t *testing.T) {
 					}
 				}
 			}
-			f(lines, count, &a[0], lda, aline, &b[0], ldb, bline, &c[0], ldc)
+			f(lines, count, &a[0], lda, aline, &b[0], ldb, bline, &c[0], ldc, mode)
 			if d := cmp.Diff(want, c); d != "" {
 				t.Fatalf("lines=%d count=%d lda=%d aline=%d ldb=%d bline=%d ldc=%d:\n%s", lines, count, lda, aline, ldb, bline, ldc, d)
 			}

@@ -18,7 +18,7 @@ func outers(s isa) {
 
 func outer(s isa, rows, vecs int) {
 	TEXT(fmt.Sprintf("outer%s_%dx%d", s.name, rows, vecs), NOSPLIT,
-		"func(lines, count int, a *float32, lda, aline int, b *float32, ldb, bline int, c *float32, ldc int)")
+		"func(lines, count int, a *float32, lda, aline int, b *float32, ldb, bline int, c *float32, ldc, mode int)")
 	Pragma("noescape")
 	lines := Load(Param("lines"), GP64())
 	count := Load(Param("count"), GP64())
@@ -34,8 +34,19 @@ func outer(s isa, rows, vecs int) {
 	c := Load(Param("c"), GP64())
 	ldc := load("ldc")
 	acc := newAccumulators(s, rows, vecs)
+	mode := Load(Param("mode"), GP64())
+	TESTQ(U32(modeAdd), mode)
+	JNZ(LabelRef("add"))
+	for _, row := range acc {
+		for _, v := range row {
+			s.zero(v)
+		}
+	}
+	JMP(LabelRef("lines"))
+	Label("add")
 	acc.each(s, c, ldc, func(v reg.VecVirtual, at Mem) { VMOVUPS(at, v) })
 
+	Label("lines")
 	// Rows 0..3 of a are reached from a, rows 4..7 from high.
 	lda3 := GP64()
 	LEAQ(Mem{Base: lda, Index: lda, Scale: 2}, lda3)

@@ -152,7 +152,7 @@ func (f *file) activate(mode gp, values []vec) {
 func outers(f *file) {
 	for r := 1; r <= rows; r++ {
 		for v := 1; v <= vecs; v++ {
-			f.function(fmt.Sprintf("outerNEON_%dx%d", r, v), "lines, count int, a *float32, lda, aline int, b *float32, ldb, bline int, c *float32, ldc int", 0, func() { outer(f, r, v) })
+			f.function(fmt.Sprintf("outerNEON_%dx%d", r, v), "lines, count int, a *float32, lda, aline int, b *float32, ldb, bline int, c *float32, ldc, mode int", 0, func() { outer(f, r, v) })
 		}
 	}
 }
@@ -163,7 +163,17 @@ func outer(f *file, rows, vecs int) {
 	b, ldb, bline := f.param("b"), f.distance("ldb"), f.distance("bline")
 	c, ldc := f.param("c"), f.distance("ldc")
 	acc := newAccumulators(f, rows, vecs)
+	mode := f.param("mode")
+	f.op("TST $const_Add, %s", mode)
+	f.op("BNE add")
+	for _, v := range acc.all() {
+		f.broadcast(v, 0)
+	}
+	f.op("B lines")
+	f.label("add")
 	acc.load(f, c, ldc)
+
+	f.label("lines")
 	offset := []gp{-1, lda} // of the rows of a
 	for i := 2; i < rows; i++ {
 		offset = append(offset, f.gp())
