@@ -81,10 +81,10 @@ func (m *implicit) run(p *Pool, scratch []float32) {
 	each := workerScratch(k, m.weights.rows, m.direct())
 	p.run(m.n*blocks*splits, func(worker, i int) {
 		block, split := i/splits%blocks, i%splits
-		t := worktask{implicit: m, image: i / splits / blocks, from: starts[block], to: starts[block+1]}
+		t := worktask{implicit: m, image: i / splits / blocks, from: starts[block], to: starts[block+1], size: chunkDepth(k) * k.Cols()}
 		t.first, t.last = split*m.weights.count/splits, (split+1)*m.weights.count/splits
 		t.packed = scratch[worker*each:][:each]
-		t.held = t.packed[lines(taskPanels(k)*chunkDepth(k)*k.Cols()):]
+		t.held = t.packed[lines(taskPanels(k)*t.size):]
 		t.run()
 	})
 }
@@ -107,6 +107,7 @@ type worktask struct {
 	from, to    int // panels of positions
 	first, last int // panels of rows
 	packed      []float32
+	size        int // of a packed panel
 	held        []float32
 }
 
@@ -153,7 +154,7 @@ func (t *worktask) chunk(from, to int, first, last bool) {
 	if !first {
 		mode = simd.Add
 	}
-	t.pack(chunkDepth(k)*k.Cols(), from, to)
+	t.pack(from, to)
 	// Panels of positions in the inner loop: the weights pass once, and the
 	// results of a row are written side by side.
 	for i := t.first; i < t.last; i++ {
@@ -188,10 +189,7 @@ func (t *worktask) panel(j int) (at, width int) {
 }
 
 // packedPanel is the memory of panel j of a chunk.
-func (t *worktask) packedPanel(j int) []float32 {
-	k := t.weights.kernels
-	return t.packed[(j-t.from)*chunkDepth(k)*k.Cols():]
-}
+func (t *worktask) packedPanel(j int) []float32 { return t.packed[(j-t.from)*t.size:] }
 
 // heldPanel is where the results of panel j, width to a row, wait to be stored;
 // nil when the micro-kernel can store them in place.

@@ -287,7 +287,7 @@ func (m *int8Product) run(p *Pool, scratch []float32) {
 		m.task(&worktask{
 			implicit: &m.implicit, image: i / splits / blocks, packed: scratch[worker*each:][:each],
 			from: block * panels / blocks, to: (block + 1) * panels / blocks,
-			first: split * count / splits, last: (split + 1) * count / splits,
+			first: split * count / splits, last: (split + 1) * count / splits, size: c.depth() * c.kernels.Cols(),
 		})
 	})
 }
@@ -299,8 +299,7 @@ func (m *int8Product) task(t *worktask) {
 	end := min(t.to*cols, m.plane)
 	first, last := t.used(t.from*cols, end)
 	from, to := first*depth, last*depth
-	panel := func(j int) []float32 { return t.packed[(j-t.from)*c.depth()*cols:] }
-	t.pack(c.depth()*cols, from, to)
+	t.pack(from, to)
 	group := 4
 	if c.float != 0 {
 		group = 1
@@ -312,7 +311,7 @@ func (m *int8Product) task(t *worktask) {
 		w.Scale, w.Bias = &c.scale[lo], &c.bias[lo]
 		for j := t.from; j < t.to; j++ {
 			at, width := t.panel(j)
-			w.B, w.LDB, w.Cols = &panel(j)[0], width, min(cols, end-at)
+			w.B, w.LDB, w.Cols = &t.packedPanel(j)[0], width, min(cols, end-at)
 			w.Out = &m.out[(t.image*c.spec.Out+lo)/group*m.plane+at]
 			if m.residual != nil {
 				w.Residual = &m.residual[(t.image*c.spec.Out+lo)/4*m.plane+at]

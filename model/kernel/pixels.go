@@ -1,16 +1,15 @@
 package kernel
 
-// pack copies rows [from, to) of the position matrix for the panels of the task,
-// which lie size apart.
-func (t *worktask) pack(size, from, to int) {
+// pack copies rows [from, to) of the position matrix for the panels of the task.
+func (t *worktask) pack(from, to int) {
 	cols := t.weights.kernels.Cols()
 	j := t.from
 	if t.straight {
-		j += t.packStraight(size, from, to)
+		j += t.packStraight(from, to)
 	}
 	for ; j < t.to; j++ {
 		at, width := t.panel(j)
-		t.packPanel(t.packed[(j-t.from)*size:], width, at, min(at+cols, t.gh*t.gw), from, to)
+		t.packPanel(t.packedPanel(j), width, at, min(at+cols, t.gh*t.gw), from, to)
 	}
 }
 
@@ -20,7 +19,7 @@ const rowsAhead = 4
 // packStraight is pack for all whole panels of a grid that is one long row, and tells
 // how many these are. It goes along the rows: what a panel reads of one is the end of a
 // cache line and the start of another, in a page of its own.
-func (t *worktask) packStraight(size, from, to int) (panels int) {
+func (t *worktask) packStraight(from, to int) (panels int) {
 	k := t.weights.kernels
 	cols := k.Cols()
 	at := t.from * cols
@@ -30,7 +29,7 @@ func (t *worktask) packStraight(size, from, to int) (panels int) {
 	}
 	plane := t.h * t.grid.w
 	for r := range to - from {
-		k.CopyRows(&t.packed[r*cols], size, &t.x[(t.image*t.weights.depth+from+r)*plane+at], cols, panels, cols, rowsAhead*plane)
+		k.CopyRows(&t.packed[r*cols], t.size, &t.x[(t.image*t.weights.depth+from+r)*plane+at], cols, panels, cols, rowsAhead*plane)
 	}
 	return panels
 }

@@ -43,6 +43,15 @@ func newAccumulators(s isa, rows, vecs int) accumulators {
 	return acc
 }
 
+// zero clears all of them.
+func (acc accumulators) zero(s isa) {
+	for _, row := range acc {
+		for _, v := range row {
+			s.zero(v)
+		}
+	}
+}
+
 // each calls f for every accumulator with its place in memory, one row every
 // stride bytes from base on.
 func (acc accumulators) each(s isa, base, stride reg.Register, f func(v reg.VecVirtual, at Mem)) {

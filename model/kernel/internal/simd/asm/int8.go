@@ -57,11 +57,7 @@ func int8Product(s isa, rows, vecs int) {
 	args := Load(Param("args"), GP64())
 	k, a, b, ldb := field(args, int8K), field(args, int8A), field(args, int8B), elements(field(args, int8LDB))
 	acc := newAccumulators(s, rows, vecs)
-	for i := range acc {
-		for _, v := range acc[i] {
-			s.zero(v)
-		}
-	}
+	acc.zero(s)
 	step := func(u int) {
 		right := make([]reg.VecVirtual, vecs)
 		for j := range right {

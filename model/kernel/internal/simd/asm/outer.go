@@ -37,11 +37,7 @@ func outer(s isa, rows, vecs int) {
 	mode := Load(Param("mode"), GP64())
 	TESTQ(U32(modeAdd), mode)
 	JNZ(LabelRef("add"))
-	for _, row := range acc {
-		for _, v := range row {
-			s.zero(v)
-		}
-	}
+	acc.zero(s)
 	JMP(LabelRef("lines"))
 	Label("add")
 	acc.each(s, c, ldc, func(v reg.VecVirtual, at Mem) { VMOVUPS(at, v) })

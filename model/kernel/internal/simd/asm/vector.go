@@ -462,11 +462,7 @@ func reduction(s isa, name, pointers, scalars string, body func(half func(string
 		VBROADCASTSD(at.Addr, scalar[p])
 	}
 	acc := newAccumulators(s, 2, 2)
-	for _, row := range acc {
-		for _, v := range row {
-			s.zero(v)
-		}
-	}
+	acc.zero(s)
 	i := GP64()
 	XORQ(i, i)
 	Label("loop")
