@@ -222,17 +222,19 @@ const int8Bytes = 448 << 10
 
 // taskPanels is how many panels of positions a task takes at most.
 func (c *Int8Conv) taskPanels() int {
-	one := 4 * c.depth() * c.kernels.Cols()
-	return max(1, min(taskPanels(c.kernels), int8Bytes/one))
+	return max(1, min(taskPanels(c.kernels), int8Bytes/(4*c.panel())))
 }
 
 // depth is the number of words that a result is summed over.
 func (c *Int8Conv) depth() int { return c.spec.In / 4 * c.spec.KH * c.spec.KW }
 
+// panel is the number of words of a packed panel of positions.
+func (c *Int8Conv) panel() int { return c.depth() * c.kernels.Cols() }
+
 // Scratch is the number of float32s that Forward needs as scratch on a pool of
 // the given number of threads, for any image.
 func (c *Int8Conv) Scratch(threads int) int {
-	return cacheLine + max(threads, 1)*lines(c.taskPanels()*c.depth()*c.kernels.Cols())
+	return cacheLine + max(threads, 1)*lines(c.taskPanels()*c.panel())
 }
 
 // Forward computes y = act(conv(x) + bias + residual): x words (n, In/4, h, w), y
@@ -287,7 +289,7 @@ func (m *int8Product) run(p *Pool, scratch []float32) {
 		m.task(&worktask{
 			implicit: &m.implicit, image: i / splits / blocks, packed: scratch[worker*each:][:each],
 			from: block * panels / blocks, to: (block + 1) * panels / blocks,
-			first: split * count / splits, last: (split + 1) * count / splits, size: c.depth() * c.kernels.Cols(),
+			first: split * count / splits, last: (split + 1) * count / splits, size: c.panel(),
 		})
 	})
 }
