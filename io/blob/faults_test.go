@@ -333,3 +333,82 @@ func TestCancelledPause(t *testing.T) {
 		}
 	}
 }
+
+// withAnswer hands a recorded answer to change it before it goes out.
+func withAnswer(w http.ResponseWriter, r *http.Request, next http.Handler) *httptest.ResponseRecorder {
+	answer := httptest.NewRecorder()
+	next.ServeHTTP(answer, r)
+	for k, v := range answer.Header() {
+		w.Header()[k] = v
+	}
+	return answer
+}
+
+// A service that is slow to answer and then slow to send is alive all along.
+func TestSlowAnswerIsProgress(t *testing.T) {
+	blob.Hurry(t, time.Second)
+	for _, scheme := range services {
+		gets := 0
+		base := newBucket(t, scheme, func(w http.ResponseWriter, r *http.Request, next http.Handler) {
+			if r.Method != http.MethodGet {
+				next.ServeHTTP(w, r)
+				return
+			}
+			gets++
+			answer := withAnswer(w, r, next)
+			time.Sleep(700 * time.Millisecond)
+			w.WriteHeader(answer.Code)
+			_ = http.NewResponseController(w).Flush()
+			time.Sleep(700 * time.Millisecond)
+			_, _ = w.Write(answer.Body.Bytes())
+		})
+		write(t, base+"/x", "hello")
+		if data, _, err := blob.ReadFile(t.Context(), base+"/x", 0); string(data) != "hello" || err != nil || gets != 1 {
+			t.Errorf("%s: %q after %d requests, %v", scheme, data, gets, err)
+		}
+	}
+}
+
+// An upload that is gone (a lifecycle rule) has not lost to another writer.
+func TestUploadIsGone(t *testing.T) {
+	blob.Hurry(t, time.Second)
+	base := newBucket(t, "s3", func(w http.ResponseWriter, r *http.Request, next http.Handler) {
+		if r.Method == http.MethodPost && r.URL.Query().Has("uploadId") {
+			w.WriteHeader(http.StatusNotFound)
+			_, _ = io.WriteString(w, `<?xml version="1.0"?><Error><Code>NoSuchUpload</Code><Message>gone</Message></Error>`)
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
+	w, err := blob.NewWriter(t.Context(), base+"/x", blob.IfAbsent())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w.Close()
+	if _, err := io.Copy(w, strings.NewReader(strings.Repeat("x", 17<<20))); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.Commit(); err == nil || errors.Is(err, blob.ErrExists) {
+		t.Errorf("commit: %v", err)
+	}
+}
+
+// Without the size nobody could tell whether all has arrived.
+func TestNoContentLength(t *testing.T) {
+	blob.Hurry(t, time.Second)
+	base := newBucket(t, "s3", func(w http.ResponseWriter, r *http.Request, next http.Handler) {
+		if r.Method != http.MethodGet {
+			next.ServeHTTP(w, r)
+			return
+		}
+		answer := withAnswer(w, r, next)
+		w.Header().Del("Content-Length")
+		w.WriteHeader(answer.Code)
+		_ = http.NewResponseController(w).Flush()
+		_, _ = w.Write(answer.Body.Bytes())
+	})
+	write(t, base+"/x", "hello world!")
+	if data, _, err := blob.ReadFile(t.Context(), base+"/x", 0); err == nil || !strings.Contains(err.Error(), "Content-Length") {
+		t.Errorf("%q, %v", data, err)
+	}
+}

@@ -44,6 +44,8 @@ func fileObject(key string, fi fs.FileInfo) Object {
 	}
 }
 
+var errIrregular = errors.New("it is a pipe or a device, not a file")
+
 var errFolder = fmt.Errorf("%w: it is a folder", ErrNotFound)
 
 func (files) stat(_ context.Context, key string) (Object, error) {
@@ -53,6 +55,9 @@ func (files) stat(_ context.Context, key string) (Object, error) {
 	}
 	if fi.IsDir() {
 		return Object{}, errFolder
+	}
+	if !fi.Mode().IsRegular() {
+		return Object{}, errIrregular
 	}
 	return fileObject(key, fi), nil
 }
@@ -76,15 +81,15 @@ func (f files) age(ctx context.Context, key string) (Object, time.Duration, erro
 	return o, now.ModTime().Sub(o.ModTime), nil
 }
 
-func (files) open(ctx context.Context, key string, offset, length int64) (io.ReadCloser, Object, error) {
+func (b files) open(ctx context.Context, key string, offset, length int64) (io.ReadCloser, Object, error) {
+	if _, err := b.stat(ctx, key); err != nil { // opening a pipe would wait for its writer
+		return nil, Object{}, err
+	}
 	f, err := os.Open(filepath.FromSlash(key))
 	if err != nil {
 		return nil, Object{}, fileError(err, "read permission on the file")
 	}
 	fi, err := f.Stat()
-	if err == nil && fi.IsDir() {
-		err = errFolder
-	}
 	if err == nil && offset > 0 {
 		_, err = f.Seek(offset, io.SeekStart)
 	}

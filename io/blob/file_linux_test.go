@@ -97,3 +97,26 @@ func TestFilePermissions(t *testing.T) {
 	_, err = Expand(t.Context(), Join(base, "**"))
 	check("List", err, "read permission on the folder")
 }
+
+// A pipe has no size to read by, and opening one waits for its writer.
+func TestPipe(t *testing.T) {
+	name := filepath.Join(t.TempDir(), "pipe")
+	if err := syscall.Mkfifo(name, 0o600); err != nil {
+		t.Skip(err)
+	}
+	_, _, readErr := ReadFile(t.Context(), name, 0)
+	_, openErr := Open(t.Context(), name)
+	_, writeErr := WriteFile(t.Context(), name, []byte("x"))
+	for _, err := range []error{readErr, openErr, writeErr} {
+		if err == nil || !strings.Contains(err.Error(), "it is a pipe or a device") {
+			t.Errorf("error %v", err)
+		}
+	}
+	if fi, err := os.Lstat(name); err != nil || fi.Mode().IsRegular() {
+		t.Errorf("%v, %v: it was written over", fi.Mode(), err)
+	}
+	// Nor is a folder an object that exists: who waits for it to be gone would wait for ever.
+	if _, err := Create(t.Context(), filepath.Dir(name), nil); err == nil || errors.Is(err, ErrExists) {
+		t.Errorf("create over a folder: %v", err)
+	}
+}

@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io/fs"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -23,6 +24,11 @@ func lockName(ctx context.Context, name string, must bool) (unlock func(), err e
 	lock := folder + lockPrefix + hex.EncodeToString(sum[:8])
 	for {
 		f, err := os.OpenFile(lock, os.O_RDWR|os.O_CREATE, 0o666)
+		if errors.Is(err, fs.ErrPermission) {
+			if g, readErr := os.Open(lock); readErr == nil { // another user's: locks do not need writing
+				f, err = g, nil
+			}
+		}
 		if err != nil {
 			return nil, err
 		}

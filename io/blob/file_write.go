@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	mrand "math/rand/v2"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -138,12 +139,14 @@ func (s *fileSink) commit(ctx context.Context) (Object, error) {
 	switch {
 	case err != nil && !errors.Is(err, fs.ErrNotExist):
 		return Object{}, fileError(err, folderWritePermission)
+	case old != nil && old.IsDir():
+		return Object{}, errors.New("a folder has this name")
+	case old != nil && !old.Mode().IsRegular():
+		return Object{}, errIrregular
 	case s.cond.absent && old != nil:
 		return Object{}, ErrExists
 	case s.cond.etag != "" && (old == nil || fileObject(s.key, old).ETag != s.cond.etag):
 		return Object{}, ErrChanged
-	case old != nil && old.IsDir():
-		return Object{}, errors.New("a folder has this name")
 	}
 	if err := s.stamp(old); err != nil {
 		return Object{}, err
@@ -165,7 +168,11 @@ func (s *fileSink) commit(ctx context.Context) (Object, error) {
 // kernel's own stamps are milliseconds apart and inodes are reused, so that
 // without it a later version could look like an earlier one.
 func (s *fileSink) stamp(old fs.FileInfo) error {
-	t := time.Now()
+	fi, err := os.Stat(s.f.Name())
+	if err != nil {
+		return err
+	}
+	t := fi.ModTime().Add(mrand.N(time.Millisecond))
 	if old != nil && !t.After(old.ModTime()) {
 		t = old.ModTime().Add(time.Microsecond)
 	}

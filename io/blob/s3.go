@@ -204,7 +204,11 @@ func (b s3Bucket) get(ctx context.Context, key string, offset, length int64, eta
 	if err != nil {
 		return nil, Object{}, s3Error(err, s3Read)
 	}
-	o := Object{URL: key, Size: aws.ToInt64(r.ContentLength), ETag: aws.ToString(r.ETag), ModTime: aws.ToTime(r.LastModified)}
+	if r.ContentLength == nil {
+		r.Body.Close()
+		return nil, Object{}, errors.New("the service does not tell the object's size (no Content-Length): whether all of it arrives could not be seen")
+	}
+	o := Object{URL: key, Size: *r.ContentLength, ETag: aws.ToString(r.ETag), ModTime: aws.ToTime(r.LastModified)}
 	if in.Range != nil {
 		_, total, ok := strings.Cut(aws.ToString(r.ContentRange), "/")
 		if o.Size, err = strconv.ParseInt(total, 10, 64); !ok || err != nil {

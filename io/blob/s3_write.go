@@ -98,7 +98,8 @@ func (s *s3Sink) commit(ctx context.Context) (Object, error) {
 		if lookErr == nil && meta[marker] == s.meta[marker] {
 			return there, nil
 		}
-		if stands && s.cond != (condition{}) || s.cond.broken(there, lookErr) {
+		// 404 may also be the upload's end (a lifecycle rule).
+		if stands && code != http.StatusNotFound && s.cond != (condition{}) || s.cond.broken(there, lookErr) {
 			return Object{}, s.cond.lost()
 		}
 	}

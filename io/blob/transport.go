@@ -46,6 +46,7 @@ func (t *transport) RoundTrip(r *http.Request) (*http.Response, error) {
 		trail.failed(err)
 		return nil, err
 	}
+	w.moved(watchedBytes)
 	trail.answered(resp)
 	resp.Body = &watchedBody{ReadCloser: resp.Body, ctx: ctx, watch: w, trail: trail, done: func() { cancel(nil) }}
 	return resp, nil
