@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"maps"
 	"path"
 	"regexp"
 	"slices"
@@ -78,13 +77,27 @@ func digestOf(files []file) string {
 	return hex.EncodeToString(h.Sum(nil))
 }
 
-// digestFiles reads what is listed below url, and the files that must be there
-// whether listed or not: listings may lag behind what has just been written.
-func digestFiles(ctx context.Context, url string, must []string) ([]file, error) {
-	names := map[string]bool{}
-	for _, name := range must {
-		names[name] = true
+// digestFiles reads the files of the names given, or else what is listed below url.
+func digestFiles(ctx context.Context, url string, names []string) ([]file, error) {
+	if len(names) == 0 {
+		var err error
+		if names, err = listFiles(ctx, url); err != nil {
+			return nil, err
+		}
 	}
+	var files []file
+	for _, name := range slices.Sorted(slices.Values(names)) {
+		size, sum, err := copyObject(ctx, io.Discard, blob.Join(url, name))
+		if err != nil {
+			return nil, err
+		}
+		files = append(files, file{Name: name, Size: size, SHA256: sum})
+	}
+	return files, nil
+}
+
+func listFiles(ctx context.Context, url string) ([]string, error) {
+	var names []string
 	for o, err := range blob.List(ctx, blob.Quote(blob.Join(url))+"/") {
 		if err != nil {
 			return nil, err
@@ -93,21 +106,14 @@ func digestFiles(ctx context.Context, url string, must []string) ([]file, error)
 		if !ok {
 			return nil, fmt.Errorf("registry: %s: a bundle cannot have a file of this name", o.URL)
 		}
-		names[name] = true
-	}
-	delete(names, recordName)
-	var files []file
-	for _, name := range slices.Sorted(maps.Keys(names)) {
-		size, sum, err := copyObject(ctx, io.Discard, blob.Join(url, name))
-		if err != nil {
-			return nil, err
+		if name != recordName {
+			names = append(names, name)
 		}
-		files = append(files, file{Name: name, Size: size, SHA256: sum})
 	}
-	if len(files) == 0 {
+	if len(names) == 0 {
 		return nil, fmt.Errorf("registry: %w: no bundle at %s", blob.ErrNotFound, url)
 	}
-	return files, nil
+	return names, nil
 }
 
 // copyObject streams an object and returns size and SHA-256 of what it was.
@@ -125,9 +131,10 @@ func copyObject(ctx context.Context, w io.Writer, url string) (int64, string, er
 // Publish copies the files of the bundle into the registry as a new version. If
 // its content is published already, that version is returned and nothing is
 // written. A publication that was cut off leaves no version; publishing the same
-// content again completes it. The files of the names given must be among them.
-func (r *Registry) Publish(ctx context.Context, bundleURL string, note map[string]any, must ...string) (Version, error) {
-	files, err := digestFiles(ctx, bundleURL, must)
+// content again completes it. With names only these files are copied: more may lie
+// beside them, and listings may lag behind what has just been written.
+func (r *Registry) Publish(ctx context.Context, bundleURL string, note map[string]any, names ...string) (Version, error) {
+	files, err := digestFiles(ctx, bundleURL, names)
 	if err != nil {
 		return Version{}, err
 	}
