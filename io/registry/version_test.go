@@ -67,6 +67,13 @@ func TestPublish(t *testing.T) {
 		if _, err := r.Publish(ctx, bundle(t, base, "three"), map[string]any{"f": func() {}}); err == nil {
 			t.Error("a note that is no JSON is accepted")
 		}
+		part, err := r.Publish(ctx, bundle(t, base, "four"), nil, "model.json")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := blob.Stat(ctx, blob.Join(part.URL, "generator.safetensors")); !errors.Is(err, blob.ErrNotFound) {
+			t.Errorf("a file that was not named is published: %v", err)
+		}
 	})
 }
 

@@ -151,6 +151,9 @@ func sniff(image []byte) string {
 	return ""
 }
 
+// maxFeatures bounds the memory that a record of many tiny features takes.
+const maxFeatures = 1024
+
 // decodeFeatures returns the features of a tf.train.Example that are exactly
 // one byte string. Others are checked and left out. As everywhere in protobuf,
 // of two entries with one key the later counts.
@@ -170,6 +173,9 @@ func decodeFeatures(example []byte) (map[string][]byte, error) {
 				delete(features, name)
 			} else {
 				features[name] = value
+			}
+			if len(features) > maxFeatures {
+				return fmt.Errorf("%w: more than %d features", ErrTooLarge, maxFeatures)
 			}
 			return nil
 		})

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -174,6 +175,16 @@ func TestDecodeExample(t *testing.T) {
 				t.Errorf("(-want +got)\n%s", diff)
 			}
 		})
+	}
+}
+
+func TestTooManyFeatures(t *testing.T) {
+	features := []string{tfImage, jpegBytes}
+	for i := range maxFeatures {
+		features = append(features, strconv.Itoa(i), "")
+	}
+	if _, err := decodeExample(rawExample(features...), "x", ReadOptions{}.withDefaults()); !errors.Is(err, ErrTooLarge) {
+		t.Errorf("error %v, want ErrTooLarge", err)
 	}
 }
 
