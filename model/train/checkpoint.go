@@ -70,7 +70,7 @@ func writeCheckpoint(ctx context.Context, dir string, p progress, tensors weight
 	if err := writeSealed(ctx, dir, name, p, tensors); err != nil {
 		return fmt.Errorf("write checkpoint %s: %w", blob.Join(dir, name), err)
 	}
-	if err := prune(ctx, dir, keep); err != nil {
+	if err := prune(ctx, dir, name, keep); err != nil {
 		return fmt.Errorf("remove old checkpoints in %s: %w", dir, err)
 	}
 	return nil
@@ -143,13 +143,13 @@ func checkpoints(ctx context.Context, dir string) (names []string, endings map[s
 // prune removes all but the newest keep sealed checkpoints, and what crashed
 // writes left. The seal goes first: a checkpoint never loses its tensors while
 // it claims to be whole.
-func prune(ctx context.Context, dir string, keep int) error {
+func prune(ctx context.Context, dir, newest string, keep int) error {
 	names, endings, err := checkpoints(ctx, dir)
 	if err != nil {
 		return err
 	}
 	for _, name := range names {
-		if slices.Contains(endings[name], ".json") && keep > 0 {
+		if name <= newest && slices.Contains(endings[name], ".json") && keep > 0 {
 			keep--
 			continue
 		}
@@ -188,7 +188,7 @@ func readCheckpoint(ctx context.Context, dir, configDigest string) (p progress, 
 		}
 		return p, tensors, errors.Join(passed...), nil
 	}
-	return progress{}, nil, nil, errors.Join(append([]error{fmt.Errorf("%s: %w", dir, ErrNoCheckpoint)}, passed...)...)
+	return progress{}, nil, errors.Join(passed...), fmt.Errorf("%s: %w", dir, ErrNoCheckpoint)
 }
 
 func readSealed(ctx context.Context, dir, name string) (progress, weights.Dict, error) {

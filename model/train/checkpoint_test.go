@@ -3,6 +3,7 @@ package train
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -156,9 +157,9 @@ func TestResumeRefuses(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	_, err := tr.Resume(context.Background(), dir)
-	if !errors.Is(err, ErrNoCheckpoint) || !strings.Contains(err.Error(), "checkpoint-000000002") {
-		t.Errorf("all damaged: %v", err)
+	passed, err := tr.Resume(context.Background(), dir)
+	if !errors.Is(err, ErrNoCheckpoint) || passed == nil || !strings.Contains(passed.Error(), "checkpoint-000000002") {
+		t.Errorf("all damaged: %v, %v", passed, err)
 	}
 	// What does not change the result may change.
 	free := c
@@ -213,5 +214,33 @@ func TestBestModelOnResume(t *testing.T) {
 	}
 	if tr.at.BestIteration != -1 {
 		t.Errorf("the best model is gone but still known, of iteration %d", tr.at.BestIteration)
+	}
+}
+
+// Damaged checkpoints do not push those out that are written after them.
+func TestPruneDamaged(t *testing.T) {
+	for _, keep := range []int{1, 2} {
+		c, dir := checkpointed(t, keep)
+		for i := 3; i > 3-keep; i-- {
+			if err := os.Truncate(filepath.Join(dir, fmt.Sprintf("checkpoint-%09d.safetensors", i)), 1000); err != nil {
+				t.Fatal(err)
+			}
+		}
+		d := quickData()
+		d.Val = nil
+		tr := newTrainer(t, c, d)
+		if passed, err := tr.Resume(t.Context(), dir); passed == nil || !errors.Is(err, ErrNoCheckpoint) {
+			t.Fatalf("passed over %v, %v", passed, err)
+		}
+		if _, err := tr.Step(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if err := tr.Save(t.Context(), dir); err != nil {
+			t.Fatal(err)
+		}
+		again := newTrainer(t, c, d)
+		if passed, err := again.Resume(t.Context(), dir); passed != nil || err != nil || again.Iteration() != 1 {
+			t.Errorf("keep %d: iteration %d, passed over %v, %v", keep, again.Iteration(), passed, err)
+		}
 	}
 }

@@ -38,7 +38,7 @@ type Result struct {
 // checkpoint, if there is a directory for it, and returns the context's error.
 func (t *Trainer) Run(ctx context.Context) (Result, error) {
 	err := t.run(ctx)
-	if ctx.Err() != nil && t.broken == nil && t.cfg.Dir != "" {
+	if ctx.Err() != nil && t.broken == nil && t.cfg.Dir != "" && t.saved != t.at.Iteration {
 		// What made the run end must not keep it from being saved.
 		if saved := t.Save(context.WithoutCancel(ctx), t.cfg.Dir); saved != nil {
 			return Result{}, errors.Join(err, saved)

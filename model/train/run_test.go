@@ -429,3 +429,41 @@ func TestConfigValidate(t *testing.T) {
 		}
 	}
 }
+
+// A run that ends between the batches of an iteration has moved the running statistics
+// for the first ones, which the next start takes again.
+func TestResumeWithinIteration(t *testing.T) {
+	c := quick()
+	c.Accumulate, c.Iterations, c.EvaluateEvery, c.CheckpointEvery, c.PseudoShare = 2, 4, 0, 0, 0
+	d := quickData()
+	d.Pseudo, d.Val = nil, nil
+	want := run(t, newTrainer(t, c, d))
+	tr := newTrainer(t, c, d)
+	for range 2 {
+		if _, err := tr.Step(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	tr.stopLoader()
+	l, batches := startLoader(tr.cfg, tr.meta, tr.data, 4), 0
+	_, err := tr.step(t.Context(), func() (*batch, error) {
+		if batches++; batches == 2 {
+			return nil, context.Canceled
+		}
+		return l.next(t.Context())
+	}, l.recycle)
+	l.close()
+	if !errors.Is(err, context.Canceled) {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	if err := tr.Save(t.Context(), dir); err != nil {
+		t.Fatal(err)
+	}
+	again := newTrainer(t, c, d)
+	if _, err := again.Resume(t.Context(), dir); err != nil {
+		t.Fatal(err)
+	}
+	same(t, "resumed", want.Final, run(t, again).Final)
+	same(t, "gone on with", want.Final, run(t, tr).Final)
+}

@@ -188,11 +188,19 @@ func (t *Trainer) stopLoader() {
 }
 
 // step is one iteration on the batches that next gives and recycle takes back.
-func (t *Trainer) step(ctx context.Context, next func() (*batch, error), recycle func(*batch)) (Progress, error) {
+func (t *Trainer) step(ctx context.Context, next func() (*batch, error), recycle func(*batch)) (p Progress, err error) {
 	i, c := t.at.Iteration, t.cfg
-	p := Progress{Iteration: i + 1}
+	p = Progress{Iteration: i + 1}
+	if t.sums != nil {
+		before := t.statistics().Clone()
+		defer func() {
+			if err != nil { // it will be done again from its first batch
+				t.sums.begun = false
+				err = errors.Join(err, restore(t.statistics(), before))
+			}
+		}()
+	}
 	var ph phase
-	var err error
 	for range c.accumulate() {
 		var b *batch
 		if b, err = next(); err != nil {
@@ -222,6 +230,17 @@ func (t *Trainer) step(ctx context.Context, next func() (*batch, error), recycle
 		t.broken = t.failed(err)
 	}
 	return p, err
+}
+
+// statistics are the running ones of G, which each batch moves.
+func (t *Trainer) statistics() weights.Dict {
+	d := weights.Dict{}
+	for _, s := range t.meta.Arch.GeneratorTensors() {
+		if s.Kind == nn.KindRunningMean || s.Kind == nn.KindRunningVar {
+			d[s.Name] = t.g[s.Name]
+		}
+	}
+	return d
 }
 
 // gradients adds the losses of one batch to p, and its gradients to the sums, or
@@ -340,7 +359,7 @@ func (t *Trainer) Save(ctx context.Context, dir string) error {
 func (t *Trainer) Resume(ctx context.Context, dir string) (passed, err error) {
 	p, tensors, passed, err := readCheckpoint(ctx, dir, t.at.ConfigDigest)
 	if err != nil {
-		return nil, fmt.Errorf("resume: %w", err)
+		return passed, fmt.Errorf("resume: %w", err)
 	}
 	if err := restore(t.tensors(), tensors); err != nil {
 		return nil, fmt.Errorf("resume from %s: %w", blob.Join(dir, checkpointName(p.Iteration)), err)
