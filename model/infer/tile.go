@@ -158,7 +158,7 @@ func (b *blender) finish(y int, ys, xs span, softmax, confidence []float32) {
 			b.out.Confidence[at+x] = min(confidence[p], 1)
 		}
 		if b.out.Margin != nil {
-			b.out.Margin[at+x] = best - second
+			b.out.Margin[at+x] = min(best, 1) - second
 		}
 	}
 }

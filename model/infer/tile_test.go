@@ -162,3 +162,29 @@ func TestLongImagesAreTiledAlongOneSide(t *testing.T) {
 	predict(t, e, picture(3000, 5, 1), picture(3000, 5, 2))
 	predict(t, e, picture(5, 3000, 1))
 }
+
+// Where tiles overlap, their weights may add up to a little more than 1.
+func TestMarginOfOverlaps(t *testing.T) {
+	const w, h = 1300, 1200
+	rows, cols := spans(h, 1025, 129), spans(w, 1025, 129)
+	_, all := newResults(1, w, h, want{margin: true})
+	b := newBlender(func(n int, f func(int)) {
+		for i := range n {
+			f(i)
+		}
+	}, all, 2, rows, cols)
+	for _, ys := range rows {
+		for _, xs := range cols {
+			sure := make([]float32, 2*ys.n*xs.n)
+			for i := range ys.n * xs.n {
+				sure[i] = 1
+			}
+			b.add(ys, xs, sure, make([]float32, ys.n*xs.n))
+		}
+	}
+	for i, m := range all.Margin {
+		if m > 1 {
+			t.Fatalf("the margin of pixel %d is %v", i, m)
+		}
+	}
+}
