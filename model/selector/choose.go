@@ -45,6 +45,10 @@ func (s *Study) Choose(kind Kind, precision float64, perClass bool) Choice {
 // candidates is how many thresholds are looked at, at even steps of coverage.
 const candidates = 2000
 
+// leastWrong is how many pixels would be wrong at the asked precision of the fewest
+// that a threshold is judged by: among few, some are all right by chance.
+const leastWrong = 10
+
 // lowest walks down the figures of pixels, which are in falling order.
 func (s *Study) lowest(kind Kind, order []int32, precision float64) (threshold, low float64) {
 	figures := s.figures[kind]
@@ -62,6 +66,9 @@ func (s *Study) lowest(kind Kind, order []int32, precision float64) (threshold, 
 			continue
 		}
 		next = i + 1 + step
+		if float64(i+1)*(1-precision) < leastWrong {
+			continue
+		}
 		if l := lowerBound(blocks, precision); l >= precision {
 			threshold, low = float64(figures[p]), l
 		}

@@ -28,7 +28,7 @@ func newCurve(knots []Knot) *curve {
 }
 
 func (c *curve) cell(z float64) int {
-	return min(int((z-c.knots[0].Z)*c.scale), curveCells-1)
+	return min(max(int((z-c.knots[0].Z)*c.scale), 0), curveCells-1)
 }
 
 func (c *curve) at(z float64) float64 {

@@ -104,6 +104,33 @@ func TestPrecisionOnOtherImages(t *testing.T) {
 	}
 }
 
+// Figures that tell nothing have no threshold that keeps a precision above their
+// accuracy: by chance the few surest pixels of these images may all be right.
+func TestNoPromiseByChance(t *testing.T) {
+	const images, pixels, accuracy, rounds = 20, 500, 0.93, 40
+	rng := rand.New(rand.NewPCG(1, 2))
+	broken := 0
+	for range rounds {
+		set := make([]Image, images)
+		for i := range set {
+			img := Image{Truth: make([]uint8, pixels), Pixels: Pixels{Class: make([]uint8, pixels), SoftmaxMax: make([]float32, pixels)}}
+			for p := range pixels {
+				img.SoftmaxMax[p] = rng.Float32()
+				if rng.Float64() >= accuracy {
+					img.Truth[p] = 1
+				}
+			}
+			set[i] = img
+		}
+		if !study(t, set).Choose(Softmax, 0.95, false).Thresholds.KeepNothing() {
+			broken++
+		}
+	}
+	if broken > rounds/20 {
+		t.Errorf("of %d sets %d were promised a precision of 0.95, with an accuracy of %v at any threshold", rounds, broken, accuracy)
+	}
+}
+
 func TestChooseKeepsNothingOfWhatCannotBePromised(t *testing.T) {
 	images := made(20, 300, 3)
 	for _, img := range images { // class 1 is never right
@@ -401,6 +428,15 @@ func TestProbabilities(t *testing.T) {
 		if _, err := m.Probabilities(q); err == nil {
 			t.Errorf("%s: no error", name)
 		}
+	}
+	// A curve so steep that its slope is infinite.
+	steep := &Model{Weights: [][]float64{{5e-324, 0, 0, 0}}, Curve: []Knot{{0, 0.1}, {1e-323, 0.99}}}
+	if err := steep.Validate(1); err != nil {
+		t.Fatal(err)
+	}
+	one := Pixels{Class: []uint8{0}, Confidence: []float32{0.5}, SoftmaxMax: []float32{0.5}, Margin: []float32{0.5}}
+	if got, err := steep.Probabilities(one); err != nil || !(got[0] >= 0 && got[0] <= 1) {
+		t.Error(got, err)
 	}
 	if _, err := (Rule{Kind: Fused}).Figures(p); err == nil {
 		t.Error("no model: no error")
