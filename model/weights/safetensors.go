@@ -72,20 +72,28 @@ func Decode(data []byte) (File, error) {
 		}
 		delete(raw, "__metadata__")
 	}
+	entries := make(map[string]entry, len(raw))
 	ranges := make([][2]int64, 0, len(raw))
 	for name, msg := range raw {
 		var e entry
 		if err := json.Unmarshal(msg, &e); err != nil {
 			return File{}, fmt.Errorf("%w: tensor %q: %w", ErrFormat, name, err)
 		}
-		if err := f.add(name, e, body); err != nil {
-			return File{}, fmt.Errorf("%w: tensor %q: %w", ErrFormat, name, err)
-		}
-		if e.Offsets[0] < e.Offsets[1] {
+		entries[name] = e
+		if e.Offsets[0] != e.Offsets[1] {
 			ranges = append(ranges, e.Offsets)
 		}
 	}
-	return f, covers(ranges, int64(len(body)))
+	// Before any tensor is made: a small file could have each take all its bytes.
+	if err := covers(ranges, int64(len(body))); err != nil {
+		return File{}, err
+	}
+	for name, e := range entries {
+		if err := f.add(name, e, body); err != nil {
+			return File{}, fmt.Errorf("%w: tensor %q: %w", ErrFormat, name, err)
+		}
+	}
+	return f, nil
 }
 
 // split parts the header from the data.

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"runtime"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -109,6 +111,25 @@ func TestDecodeRefuses(t *testing.T) {
 				t.Fatalf("got %v, want ErrFormat", err)
 			}
 		})
+	}
+}
+
+// Entries over the same bytes must not each take them before they are refused.
+func TestDecodeOverlapsTakeNoMemory(t *testing.T) {
+	const entries, size = 500, 1 << 20
+	var header strings.Builder
+	for i := range entries {
+		fmt.Fprintf(&header, `%c"%d":{"dtype":"F32","shape":[%d],"data_offsets":[0,%d]}`, "{,"[min(i, 1)], i, size/4, size)
+	}
+	data := file(header.String()+"}", strings.Repeat("x", size))
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	if _, err := Decode(data); !errors.Is(err, ErrFormat) {
+		t.Errorf("error %v, want ErrFormat", err)
+	}
+	runtime.ReadMemStats(&after)
+	if took := after.TotalAlloc - before.TotalAlloc; took > 10*size {
+		t.Errorf("a file of %d bytes took %d", len(data), took)
 	}
 }
 
