@@ -12,6 +12,7 @@ import (
 	"github.com/goccy/go-yaml"
 
 	"github.com/advseg/advseg/io/blob"
+	"github.com/advseg/advseg/io/manifest"
 	"github.com/advseg/advseg/model/bundle"
 	"github.com/advseg/advseg/model/selector"
 )
@@ -183,7 +184,7 @@ func Ablate(ctx context.Context, o AblateOptions, observe Observer) (AblateTable
 	}
 	defer cancel()
 	runs, err := o.runs(within, observe)
-	if errors.Is(context.Cause(within), ErrOutOfTime) {
+	if err != nil && within.Err() != nil && errors.Is(context.Cause(within), ErrOutOfTime) && errors.Is(err, context.DeadlineExceeded) {
 		err = ErrOutOfTime
 	}
 	table := tabulate(o, runs)
@@ -308,7 +309,7 @@ func (o AblateOptions) label(ctx context.Context, p ArmPseudo, from, to string, 
 	l := DefaultLabelOptions()
 	l.Input, l.Bundle, l.Output = o.Unlabeled, from, to
 	l.Selector, l.Threshold = p.Selector, p.Threshold
-	if r, err := ReadRun(ctx, to); err == nil && r.Counts.Labelled > 0 {
+	if r, err := ReadRun(ctx, to); err == nil && r.State == manifest.StateDone {
 		return r.Finished.Sub(r.Started).Seconds(), nil
 	}
 	r, err := Label(ctx, l, observe)

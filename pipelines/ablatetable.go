@@ -70,13 +70,16 @@ func meanOf(name string, runs []AblateRun, baseline map[uint64]float64) AblateAr
 			switch row.Threshold {
 			case 0.2:
 				a.DiscriminatorCoverage += known(row.DiscriminatorCoverage) / n
-				a.DiscriminatorAccuracy += known(row.DiscriminatorAccuracy) / n
+				a.DiscriminatorAccuracy += known(row.DiscriminatorCoverage) * known(row.DiscriminatorAccuracy) / n
 			case 0.9:
 				a.SoftmaxCoverage += known(row.SoftmaxCoverage) / n
-				a.SoftmaxAccuracy += known(row.SoftmaxAccuracy) / n
+				a.SoftmaxAccuracy += known(row.SoftmaxCoverage) * known(row.SoftmaxAccuracy) / n
 			}
 		}
 	}
+	// Until here the shares of all pixels that are kept and right.
+	a.DiscriminatorAccuracy /= cmp.Or(a.DiscriminatorCoverage, 1)
+	a.SoftmaxAccuracy /= cmp.Or(a.SoftmaxCoverage, 1)
 	a.MeanIoU, a.MeanIoUDeviation = meanAndDeviation(scores)
 	a.Gain, a.GainError = meanAndDeviation(gains)
 	a.GainError /= math.Sqrt(max(float64(len(gains)), 1))

@@ -1,6 +1,7 @@
 package pipelines
 
 import (
+	"math"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -26,6 +27,19 @@ func TestTabulate(t *testing.T) {
 		if d := cmp.Diff(want[a.Name], a, cmpopts.EquateApprox(0, 1e-4)); d != "" {
 			t.Error(d)
 		}
+	}
+	share := func(v float64) *float64 { return &v }
+	trust := func(coverage, accuracy *float64) []Trust {
+		return []Trust{{Threshold: 0.2, DiscriminatorCoverage: coverage, DiscriminatorAccuracy: accuracy}}
+	}
+	// What nothing was kept of says nothing about how much of it is right.
+	seeds := []AblateRun{
+		{Arm: "start", Seed: 1, Trust: trust(share(0.1), share(0.9))},
+		{Arm: "start", Seed: 2, Trust: trust(share(0.3), share(0.98))},
+		{Arm: "start", Seed: 3, Trust: trust(share(0), nil)},
+	}
+	if a := tabulate(o, seeds).Arms[0]; math.Abs(a.DiscriminatorCoverage-0.4/3) > 1e-9 || math.Abs(a.DiscriminatorAccuracy-0.96) > 1e-9 {
+		t.Errorf("D keeps %v, %v of it right", a.DiscriminatorCoverage, a.DiscriminatorAccuracy)
 	}
 	o.Baseline = ""
 	if a := tabulate(o, runs).Arms[2]; a.Gain < 0.2999 || a.Gain > 0.3001 {

@@ -19,9 +19,6 @@ import (
 	"github.com/advseg/advseg/model/train"
 )
 
-// ErrBenchTooLarge marks a benchmark that the machine's memory does not hold.
-var ErrBenchTooLarge = errors.New("too large for this machine")
-
 // BenchOptions says what is timed.
 type BenchOptions struct {
 	Arch               string `yaml:"arch" help:"resnet18, resnet50 or resnet101"`
@@ -161,7 +158,7 @@ type Benchmark struct {
 }
 
 // NewBenchmark makes the network, if memory allows: the error wraps
-// ErrBenchTooLarge, before anything is allocated, if it does not. Close it.
+// ErrTooLarge, before anything is allocated, if it does not. Close it.
 func NewBenchmark(ctx context.Context, o BenchOptions) (*Benchmark, error) {
 	if err := o.Validate(); err != nil {
 		return nil, err
@@ -214,20 +211,9 @@ func countParameters(tensors []nn.TensorSpec) (n int64) {
 // fit notes what will be needed and refuses what is too much.
 func (b *Benchmark) fit(needed int64) error {
 	b.report.EstimatedBytes = needed
-	// Where the system does not say what there is, the bound is what the
-	// engine allows its arena.
-	bound, what := int64(16)<<30, "the bound is"
-	if free := availableMemory(); free > 0 {
-		bound, what = free/10*9, "the machine can spare"
-	}
-	if needed > bound {
-		return fmt.Errorf("%w: %s at %s and a batch of %d would take about %.1f GiB, %s %.1f GiB: lower --size, --batch or --width",
-			ErrBenchTooLarge, b.report.Arch, b.report.Size, b.report.Batch, gib(needed), what, gib(bound))
-	}
-	return nil
+	what := fmt.Sprintf("%s at %s and a batch of %d", b.report.Arch, b.report.Size, b.report.Batch)
+	return checkMemory(needed, what, "--size, --batch or --width")
 }
-
-func gib(bytes int64) float64 { return float64(bytes) / (1 << 30) }
 
 func (b *Benchmark) prepareInference(ctx context.Context, o BenchOptions, spec nn.Spec, h, w int) error {
 	cost, err := infer.Cost(spec, o.Batch, h, w)
@@ -271,16 +257,12 @@ func (b *Benchmark) prepareTraining(_ context.Context, o BenchOptions, spec nn.S
 	cfg.Iterations = 1 << 30 // more than anybody waits for
 	cfg.Discriminator.Start, cfg.Adversarial.Start, cfg.Semi.Start = 0, 0, 0
 	cfg.Augment = train.Augment{} // the images are crops already
-	cost, err := train.Cost(cfg, spec)
+	cost, err := trainingCost(cfg, spec)
 	if err != nil {
 		return err
 	}
 	b.report.FLOPs = cost.FLOPs
-	// Weights are there as made and as trained, with one (SGD) and two (Adam)
-	// values of the optimiser each; a pixel has its examples and the batches
-	// that are made ahead.
-	pixels := int64(2*o.Batch) * int64(h) * int64(w)
-	if err := b.fit(cost.Bytes + 4*(3*b.report.ParametersG+4*b.report.ParametersD) + 64*pixels); err != nil {
+	if err := b.fit(cost.Bytes); err != nil {
 		return err
 	}
 	start := time.Now()

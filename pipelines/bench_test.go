@@ -10,6 +10,8 @@ import (
 
 	"github.com/advseg/advseg/model/infer"
 	"github.com/advseg/advseg/model/kernel"
+	"github.com/advseg/advseg/model/nn"
+	"github.com/advseg/advseg/model/train"
 )
 
 // tinyBench takes milliseconds.
@@ -169,10 +171,29 @@ func TestBenchTooLarge(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			o := tinyBench()
 			c.change(&o)
-			if _, err := NewBenchmark(t.Context(), o); !errors.Is(err, ErrBenchTooLarge) {
-				t.Errorf("error %v, want ErrBenchTooLarge", err)
+			if _, err := NewBenchmark(t.Context(), o); !errors.Is(err, ErrTooLarge) {
+				t.Errorf("error %v, want ErrTooLarge", err)
 			}
 		})
+	}
+}
+
+func TestTrainingTooLarge(t *testing.T) {
+	spec, err := nn.Preset("resnet18", 8, 11)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, change := range map[string]func(*train.Config){
+		"as it is": func(*train.Config) {},
+		"crop":     func(c *train.Config) { c.CropHeight, c.CropWidth = 1e5, 1e5 },
+		"batch":    func(c *train.Config) { c.Batch = 1e7 },
+	} {
+		c := train.Scratch()
+		c.CropHeight, c.CropWidth = 64, 64
+		change(&c)
+		if err := checkTraining(c, spec); errors.Is(err, ErrTooLarge) != (name != "as it is") || err != nil && !errors.Is(err, ErrTooLarge) {
+			t.Errorf("%s: error %v", name, err)
+		}
 	}
 }
 

@@ -57,9 +57,7 @@ func (o *CalibrateOptions) Validate() error {
 	if o.Pixels < 1 {
 		errs = append(errs, fmt.Errorf("--pixels %d: must be at least 1", o.Pixels))
 	}
-	if o.MaxRejects < 0 || o.MaxRejects > 1 {
-		errs = append(errs, fmt.Errorf("--max-rejects %v is not a share (0 to 1)", o.MaxRejects))
-	}
+	errs = append(errs, checkShare("max-rejects", o.MaxRejects))
 	if !o.Local() && o.Work == "" && o.Run == "" {
 		errs = append(errs, fmt.Errorf("--work is needed with --runner %s: the workers leave samples there", o.name()))
 	}
@@ -170,7 +168,7 @@ const samplesDir = "samples"
 // evaluateSamples is Evaluate that also takes samples of pixels, below the output.
 func evaluateSamples(ctx context.Context, e EvaluateOptions, observe Observer) (EvaluateReport, []selector.Image, error) {
 	e.samples = blob.Join(e.Output, samplesDir)
-	for obj, err := range blob.List(ctx, e.samples+"/") { // of another run, perhaps of other data
+	for obj, err := range blob.List(ctx, blob.Quote(e.samples)+"/") { // of another run, perhaps of other data
 		if err == nil {
 			err = blob.Delete(ctx, obj.URL)
 		}

@@ -59,8 +59,8 @@ func objects(refs []shard.Ref) []string {
 
 // samplesOfRun takes classes and figures from a label run instead of the network.
 func (o CalibrateOptions) samplesOfRun(ctx context.Context, meta bundle.Meta, digest string) ([]selector.Image, error) {
-	if _, err := blob.Stat(ctx, blob.Join(o.Run, transforms.SuccessFile)); err != nil {
-		return nil, fmt.Errorf("label run %s is not complete, label again to finish it: %w", o.Run, err)
+	if _, err := printOfRun(ctx, o.Run); err != nil {
+		return nil, err
 	}
 	truth, err := o.masks(ctx)
 	if err != nil {
@@ -173,6 +173,7 @@ func (o CalibrateOptions) masks(ctx context.Context) (masksByKey, error) {
 		return m, err
 	}
 	for _, ref := range refs {
+		objectOf := ref.Objects()
 		for rec, err := range shard.Read(ctx, ref, shard.ReadOptions{}) {
 			if err != nil {
 				return m, fmt.Errorf("%s: %w", ref.URL, err)
@@ -184,7 +185,7 @@ func (o CalibrateOptions) masks(ctx context.Context) (masksByKey, error) {
 			_, known := m.byKey[key]
 			m.twice[key] = known
 			m.byKey[key] = mask
-			m.exact[[2]string{ref.URL, key}] = mask
+			m.exact[[2]string{objectOf(key), key}] = mask
 		}
 	}
 	if len(m.byKey) == 0 {

@@ -125,6 +125,14 @@ func encodeClasses(classes []bundle.Class) ([]byte, error) {
 	return append(data, '\n'), err
 }
 
+// checkShare refuses what is no share.
+func checkShare(flag string, v float64) error {
+	if !(v >= 0 && v <= 1) {
+		return fmt.Errorf("--%s %v is not a share (0 to 1)", flag, v)
+	}
+	return nil
+}
+
 // checkID refuses what cannot be a pixel of a mask.
 func checkID(ignore int) error {
 	if ignore < 0 || ignore > 255 {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"image"
 	"io"
+	"io/fs"
 	"log/slog"
 	"math"
 	"os"
@@ -30,6 +31,8 @@ type dataset struct {
 	index   []stored
 	classes int
 	rejects []manifest.Reject
+	shards  int        // read
+	failed  int        // of those, not to their ends
 	pixels  [256]int64 // of each id, in the masks
 }
 
@@ -55,12 +58,19 @@ func newDataset(classes int) (*dataset, error) {
 	if err != nil {
 		return nil, fmt.Errorf("temporary file for training examples: %w", err)
 	}
+	// Nobody else opens it: without a name it is gone with the process, however that
+	// ends. Not all systems can do this; there Close removes it.
+	_ = os.Remove(f.Name())
 	return &dataset{file: f, classes: classes, kept: map[int]train.Example{}}, nil
 }
 
 // Close removes the temporary file.
 func (d *dataset) Close() error {
-	return errors.Join(d.file.Close(), os.Remove(d.file.Name()))
+	err := d.file.Close()
+	if gone := os.Remove(d.file.Name()); gone != nil && !errors.Is(gone, fs.ErrNotExist) {
+		err = errors.Join(err, gone)
+	}
+	return err
 }
 
 // load adds the examples of all shards that the patterns stand for. With masks,
@@ -96,11 +106,13 @@ func (d *dataset) sample(ctx context.Context, patterns []string, n int) error {
 
 // loadShard adds the examples of a shard, the first so many.
 func (d *dataset) loadShard(ctx context.Context, ref shard.Ref, masks bool, most int) error {
+	d.shards++
 	for rec, err := range shard.Read(ctx, ref, shard.ReadOptions{}) {
 		if err != nil {
 			if ctx.Err() != nil {
 				return ctx.Err()
 			}
+			d.failed++
 			d.reject("", ref.URL, err)
 			return nil
 		}
@@ -266,12 +278,15 @@ func (d *dataset) classWeights() []float32 {
 	return weights
 }
 
-// judge refuses data of which too much is unusable, or all.
+// judge refuses data of which too much is unusable, or all. How much was in a shard
+// that cannot be read is not known: shards count as well.
 func (d *dataset) judge(what string, maxRejects float64) error {
 	if n := len(d.rejects); n > 0 {
 		first := d.rejects[0]
-		if share := float64(n) / float64(n+d.Len()); d.Len() == 0 || share > maxRejects {
-			return fmt.Errorf("%s: %d of %d examples cannot be used, the first: %s %s: %s", what, n, n+d.Len(), first.Object, first.Key, first.Reason)
+		share := max(float64(n)/float64(n+d.Len()), float64(d.failed)/float64(max(d.shards, 1)))
+		if d.Len() == 0 || share > maxRejects {
+			return fmt.Errorf("%s: %d of %d examples cannot be used, %d of %d shards not be read to their ends, the first: %s %s: %s",
+				what, n, n+d.Len(), d.failed, d.shards, first.Object, first.Key, first.Reason)
 		}
 	}
 	if d.Len() == 0 {

@@ -139,7 +139,7 @@ func (d *demo) images(ctx context.Context, _ *DemoReport) error {
 			d.observe.tell(Event{Stage: "make images", Done: int64(index), Total: int64(total), Unit: "images", Elapsed: time.Since(start), Last: index == total})
 		}
 		for _, s := range out {
-			if err := s.close(ctx); err != nil {
+			if err := s.close(); err != nil {
 				return err
 			}
 		}

@@ -55,9 +55,7 @@ func (o *EvaluateOptions) Validate() error {
 		errs = append(errs, errors.New("--input and --bundle are needed"))
 	}
 	errs = append(errs, checkID(o.Ignore))
-	if o.MaxRejects < 0 || o.MaxRejects > 1 {
-		errs = append(errs, fmt.Errorf("--max-rejects %v is not a share (0 to 1)", o.MaxRejects))
-	}
+	errs = append(errs, checkShare("max-rejects", o.MaxRejects))
 	if !o.Local() && o.Output == "" {
 		errs = append(errs, fmt.Errorf("--output is needed with --runner %s: the workers leave the result there", o.name()))
 	}
@@ -184,8 +182,9 @@ func (o EvaluateOptions) execute(ctx context.Context, meta bundle.Meta, observe 
 }
 
 func (o EvaluateOptions) report(meta bundle.Meta, full transforms.Evaluation) (EvaluateReport, error) {
-	if share := float64(full.Rejected) / float64(max(full.In, 1)); full.Evaluated == 0 || share > o.MaxRejects {
-		err := fmt.Errorf("evaluate: %d of %d examples were rejected (--max-rejects %v)", full.Rejected, full.In, o.MaxRejects)
+	if full.Evaluated == 0 || full.RejectShare() > o.MaxRejects {
+		err := fmt.Errorf("evaluate: %d of %d examples were rejected, %d of %d shards could not be read to their ends (--max-rejects %v)",
+			full.Rejected, full.In, full.FailedShards, full.Shards, o.MaxRejects)
 		if len(full.Rejects) > 0 {
 			r := full.Rejects[0]
 			err = fmt.Errorf("%w, the first: %s %s: %s: %s", err, r.Object, r.Key, r.Stage, r.Reason)

@@ -1,13 +1,14 @@
 package pipelines
 
 import (
-	"bufio"
 	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"image"
+	"maps"
+	"slices"
 	"strings"
 	"time"
 
@@ -20,19 +21,22 @@ import (
 
 // ImportOptions says how folders of images and masks become shards.
 type ImportOptions struct {
-	Images       string `yaml:"images" help:"folder of JPEG and PNG images (with subfolders)"`
-	Masks        string `yaml:"masks" help:"folder of masks: PNG with class ids, same names as the images"`
-	Out          string `yaml:"out" help:"where labeled/, unlabeled/ and classes.json go"`
-	Ignore       int    `yaml:"ignore" help:"class id in the masks that means nothing is known; it becomes 255"`
-	LabeledEvery int    `yaml:"labeled_every" help:"keep the mask of every Nth image of the sorted list, the others become unlabelled"`
-	LabeledList  string `yaml:"labeled_list" help:"file with the keys of the images that keep their masks, one a line"`
-	ShardSize    int    `yaml:"shard_size" help:"examples a shard"`
-	Classes      string `yaml:"classes" help:"number of classes, or file with their names (text or JSON)"`
-	DryRun       bool   `yaml:"dry_run" help:"show what would be read and written"`
+	Images       string  `yaml:"images" help:"folder of JPEG and PNG images (with subfolders)"`
+	Masks        string  `yaml:"masks" help:"folder of masks: PNG with class ids, same names as the images"`
+	Out          string  `yaml:"out" help:"where labeled/, unlabeled/ and classes.json go"`
+	Ignore       int     `yaml:"ignore" help:"class id in the masks that means nothing is known; it becomes 255"`
+	LabeledEvery int     `yaml:"labeled_every" help:"keep the mask of every Nth image of the sorted list, the others become unlabelled"`
+	LabeledList  string  `yaml:"labeled_list" help:"file with the keys of the images that keep their masks, one a line"`
+	ShardSize    int     `yaml:"shard_size" help:"examples a shard"`
+	Classes      string  `yaml:"classes" help:"number of classes, or file with their names (text or JSON)"`
+	MaxRejects   float64 `yaml:"max_rejects" help:"share of rejected images above which the import fails in the end"`
+	DryRun       bool    `yaml:"dry_run" help:"show what would be read and written"`
 }
 
 // DefaultImportOptions keeps all masks, 64 examples a shard.
-func DefaultImportOptions() ImportOptions { return ImportOptions{Ignore: pix.Void, ShardSize: 64} }
+func DefaultImportOptions() ImportOptions {
+	return ImportOptions{Ignore: pix.Void, ShardSize: 64, MaxRejects: 0.01}
+}
 
 // Validate reports settings that make no sense.
 func (o *ImportOptions) Validate() error {
@@ -41,9 +45,13 @@ func (o *ImportOptions) Validate() error {
 		errs = append(errs, errors.New("--images and --out are needed"))
 	}
 	errs = append(errs, checkID(o.Ignore))
-	if o.LabeledEvery < 0 || (o.LabeledEvery > 0 && o.LabeledList != "") {
-		errs = append(errs, errors.New("--labeled-every (from 1) and --labeled-list exclude each other"))
+	if o.LabeledEvery < 0 {
+		errs = append(errs, fmt.Errorf("--labeled-every %d: from 1, every image", o.LabeledEvery))
 	}
+	if o.LabeledEvery > 0 && o.LabeledList != "" {
+		errs = append(errs, errors.New("--labeled-every and --labeled-list exclude each other"))
+	}
+	errs = append(errs, checkShare("max-rejects", o.MaxRejects))
 	if o.Masks == "" && (o.LabeledEvery > 0 || o.LabeledList != "") {
 		errs = append(errs, errors.New("without --masks nothing is labelled"))
 	}
@@ -78,6 +86,9 @@ func Import(ctx context.Context, o ImportOptions, observe Observer) (ImportRepor
 		im.abort()
 		return ImportReport{}, fmt.Errorf("import: %w", err)
 	}
+	if err := im.judge(); err != nil {
+		return im.report, fmt.Errorf("import: %w", err)
+	}
 	return im.report, nil
 }
 
@@ -85,6 +96,7 @@ type importer struct {
 	o       ImportOptions
 	classes []bundle.Class // nil: counted from the masks
 	keep    func(key string, index int) bool
+	listed  map[string]bool // the keys of --labeled-list, and whether there is such an image
 	refs    []shard.Ref
 	out     map[bool]*shardSet // by: labelled
 	rejects []manifest.Reject
@@ -126,13 +138,13 @@ func (im *importer) selection(ctx context.Context) (func(string, int) bool, erro
 		if err != nil {
 			return nil, err
 		}
-		listed := map[string]bool{}
-		for s := bufio.NewScanner(bytes.NewReader(data)); s.Scan(); {
-			if key := strings.TrimSpace(s.Text()); key != "" {
-				listed[key] = true
+		im.listed = map[string]bool{}
+		for line := range strings.Lines(string(data)) {
+			if key := strings.TrimSpace(line); key != "" {
+				im.listed[key] = false
 			}
 		}
-		return func(key string, _ int) bool { return listed[key] }, nil
+		return func(key string, _ int) bool { return im.listed[key] }, nil
 	}
 	return func(string, int) bool { return true }, nil
 }
@@ -164,6 +176,9 @@ func (im *importer) run(ctx context.Context, observe Observer) error {
 // add puts one example into its shard, or among the rejects.
 func (im *importer) add(ctx context.Context, ref shard.Ref, rec shard.Record) error {
 	example := rec.Example
+	if _, ok := im.listed[example.Key]; ok {
+		im.listed[example.Key] = true
+	}
 	members, err := []shard.Member(nil), rec.Err
 	stage := "read"
 	if err == nil {
@@ -244,7 +259,7 @@ func (im *importer) remap(mask *image.Gray) error {
 func (im *importer) finish(ctx context.Context) error {
 	for _, labelled := range []bool{true, false} {
 		set := im.out[labelled]
-		if err := set.close(ctx); err != nil {
+		if err := set.finish(ctx); err != nil {
 			return err
 		}
 		im.report.Shards = append(im.report.Shards, set.written...)
@@ -277,6 +292,21 @@ func (im *importer) finish(ctx context.Context) error {
 	return err
 }
 
+// judge fails an import whose result nobody can have meant.
+func (im *importer) judge() error {
+	for _, key := range slices.Sorted(maps.Keys(im.listed)) {
+		if !im.listed[key] {
+			return fmt.Errorf("%q in %s is the key of no image: a key is the path below %s without the extension", key, im.o.LabeledList, im.o.Images)
+		}
+	}
+	if share := float64(im.report.Rejected) / float64(max(im.report.In, 1)); share > im.o.MaxRejects {
+		first := im.rejects[0]
+		return fmt.Errorf("%d of %d images were rejected, more than --max-rejects %v allows; see rejects.jsonl in %s; the first: %s: %s",
+			im.report.Rejected, im.report.In, im.o.MaxRejects, im.o.Out, first.Key, first.Reason)
+	}
+	return nil
+}
+
 func (im *importer) abort() {
 	for _, set := range im.out {
 		set.abort()
@@ -306,7 +336,7 @@ func (s *shardSet) add(ctx context.Context, key string, members []shard.Member) 
 		}
 	}
 	if s.count++; s.count == s.size {
-		return s.close(ctx)
+		return s.close()
 	}
 	return nil
 }
@@ -325,7 +355,7 @@ func (s *shardSet) open(ctx context.Context) (err error) {
 }
 
 // close publishes the shard that is being written, if any.
-func (s *shardSet) close(context.Context) error {
+func (s *shardSet) close() error {
 	if s.count == 0 {
 		return nil
 	}
@@ -338,6 +368,23 @@ func (s *shardSet) close(context.Context) error {
 	}
 	_, err := s.object.Commit()
 	return errors.Join(err, s.object.Close())
+}
+
+// finish publishes the last shard, and removes those of an earlier import, of more
+// shards, to the same place: they would be read as well.
+func (s *shardSet) finish(ctx context.Context) error {
+	if err := s.close(); err != nil || s.dry {
+		return err
+	}
+	for obj, err := range blob.List(ctx, blob.Quote(s.base)+"/shard-*.tar") {
+		if err == nil && !slices.Contains(s.written, obj.URL) {
+			err = blob.Delete(ctx, obj.URL)
+		}
+		if err != nil && !errors.Is(err, blob.ErrNotFound) {
+			return fmt.Errorf("remove shards of an earlier import: %w", err)
+		}
+	}
+	return nil
 }
 
 func (s *shardSet) abort() {

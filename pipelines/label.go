@@ -37,8 +37,8 @@ func defaultLabelSettings() LabelSettings {
 }
 
 func (s LabelSettings) validate() error {
-	if s.MaxRejects < 0 || s.MaxRejects > 1 {
-		return fmt.Errorf("--max-rejects %v is not a share (0 to 1)", s.MaxRejects)
+	if err := checkShare("max-rejects", s.MaxRejects); err != nil {
+		return err
 	}
 	if s.FilesPerShard < 1 {
 		return fmt.Errorf("--files-per-shard %d: must be at least 1", s.FilesPerShard)
@@ -224,14 +224,11 @@ func (o LabelOptions) execute(ctx context.Context, observe Observer) (transforms
 	return summary, result.metrics, err
 }
 
-// judge fails a run that lost or rejected too much.
+// judge fails a run that rejected too much; books that do not add up have failed it before.
 func (o LabelOptions) judge(s transforms.Summary) error {
-	if s.In != s.Labelled+s.Rejected {
-		return fmt.Errorf("label: %d examples came in, but %d were labelled and %d rejected", s.In, s.Labelled, s.Rejected)
-	}
-	if share := s.RejectShare(); share > o.MaxRejects {
-		return fmt.Errorf("label: %d of %d examples were rejected (%.2f %%), more than --max-rejects %v allows; see rejects.jsonl in %s",
-			s.Rejected, s.In, 100*share, o.MaxRejects, o.Output)
+	if s.RejectShare() > o.MaxRejects {
+		return fmt.Errorf("label: %d of %d examples were rejected, %d of %d shards could not be read to their ends, more than --max-rejects %v allows; see rejects.jsonl in %s",
+			s.Rejected, s.In, s.FailedShards, s.Shards, o.MaxRejects, o.Output)
 	}
 	return nil
 }

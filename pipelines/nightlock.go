@@ -43,6 +43,18 @@ func (l LockState) String() string {
 	return fmt.Sprintf("held by %s since %s, until %s unless renewed", l.Holder, l.Acquired.Format(time.RFC3339), l.Expires.Format(time.RFC3339))
 }
 
+// BreakNightLock removes the lock of a night that is known to be dead, so that the next
+// need not wait until it expires, and tells whose it was. A night that was alive after
+// all stops.
+func BreakNightLock(ctx context.Context, registryURL string) (LockState, error) {
+	reg := registry.Open(registryURL)
+	held, err := reg.Holder(ctx, nightLock)
+	if err != nil || held == nil {
+		return LockState{}, err
+	}
+	return LockState{Holder: held.Holder, Acquired: held.Acquired, Expires: held.Expires}, reg.Break(ctx, held)
+}
+
 // NightLock tells whether a night is at work with a registry, and whose.
 func NightLock(ctx context.Context, registryURL string) (LockState, error) {
 	held, err := registry.Open(registryURL).Holder(ctx, nightLock)

@@ -4,9 +4,9 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"slices"
 	"time"
 
@@ -72,7 +72,7 @@ type NightlyReport struct {
 // Nightly labels what the champion has not labelled yet, retrains it with its
 // own labels, and lets human labels decide about the candidate. A candidate
 // labels all shards before it becomes champion, so that the labels of the
-// champion are always there. When champion and input are those of an earlier
+// champion are always there. When champion, data and settings are those of an earlier
 // night there is nothing to do.
 //
 // A night that died is continued by the next: shards that are done are skipped,
@@ -84,6 +84,9 @@ func Nightly(ctx context.Context, o NightlyOptions, observe Observer) (NightlyRe
 	}
 	reg := registry.Open(o.Registry)
 	lock, err := reg.Lock(ctx, nightLock, holder(), o.LockTTL)
+	if errors.Is(err, registry.ErrLocked) {
+		err = fmt.Errorf("%w (advseg registry unlock --registry %s)", err, o.Registry)
+	}
 	if err != nil {
 		return NightlyReport{}, fmt.Errorf("nightly: %w", err)
 	}
@@ -106,7 +109,11 @@ func nightly(ctx context.Context, o NightlyOptions, reg *registry.Registry, obse
 	if err != nil {
 		return NightlyReport{}, fmt.Errorf("nightly: %w", err)
 	}
-	n := night{o: o, reg: reg, champion: champion, refs: refs, observe: observe}
+	job, err := o.job(ctx, refs)
+	if err != nil {
+		return NightlyReport{}, fmt.Errorf("nightly: %w", err)
+	}
+	n := night{o: o, reg: reg, champion: champion, refs: refs, job: job, observe: observe}
 	n.report = NightlyReport{Champion: champion.Digest, Shards: len(refs), Labels: n.labels(champion)}
 	if n.report.NewShards, err = n.unlabelled(ctx); err != nil {
 		return n.report, fmt.Errorf("nightly: %w", err)
@@ -137,6 +144,7 @@ type night struct {
 	reg      *registry.Registry
 	champion registry.Version
 	refs     []shard.Ref
+	job      string
 	observe  Observer
 	report   NightlyReport
 }
@@ -146,18 +154,35 @@ func (n *night) labels(v registry.Version) string {
 	return blob.Join(n.o.Output, "labels", short(v.Digest))
 }
 
-// dir is where the record of a night with this champion and input lies.
+// dir is where the record of a night of this job with this champion lies.
 func (n *night) dir(v registry.Version) string {
-	h := sha256.New()
-	prints := make([]string, len(n.refs))
-	for i, ref := range n.refs {
+	return blob.Join(n.o.Output, "nights", short(v.Digest)+"-"+n.job)
+}
+
+// job is the same for nights that label and train the same, so that the second has
+// nothing to do, or goes on where the first one died.
+func (o NightlyOptions) job(ctx context.Context, input []shard.Ref) (string, error) {
+	human, err := shard.Plan(ctx, slices.Concat(o.Labeled, o.Val), shard.PlanOptions{})
+	if err != nil {
+		return "", err
+	}
+	job, err := json.Marshal(struct {
+		Input, Human []string
+		Label        LabelSettings
+		Retrain      RetrainSettings
+	}{prints(input), prints(human), o.Label, o.Retrain})
+	sum := sha256.Sum256(job)
+	return short(hex.EncodeToString(sum[:])), err
+}
+
+// prints tell what is in units of work, in any order.
+func prints(refs []shard.Ref) []string {
+	prints := make([]string, len(refs))
+	for i, ref := range refs {
 		prints[i] = ref.Name + " " + ref.Fingerprint()
 	}
 	slices.Sort(prints)
-	for _, p := range prints {
-		_, _ = io.WriteString(h, p+"\n")
-	}
-	return blob.Join(n.o.Output, "nights", short(v.Digest)+"-"+short(hex.EncodeToString(h.Sum(nil))))
+	return prints
 }
 
 func short(digest string) string { return digest[:min(12, len(digest))] }
@@ -186,7 +211,7 @@ func (n *night) run(ctx context.Context, rec *record) error {
 	if _, err := n.label(ctx, result.Candidate); err != nil {
 		return err
 	}
-	// A night with the new champion and the same input has nothing left to do.
+	// A night with the new champion and the same data has nothing left to do.
 	next, err := startRun(ctx, n.dir(result.Candidate), manifest.KindNightly, n.o)
 	if err != nil {
 		return err

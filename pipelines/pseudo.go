@@ -22,7 +22,7 @@ import (
 // hard classes are not left out. With a StableShare above 0 only that share of the
 // images is added, see stableImages.
 func (d *dataset) loadPseudo(ctx context.Context, run string, s PseudoSettings) error {
-	if err := checkComplete(ctx, run); err != nil {
+	if _, err := printOfRun(ctx, run); err != nil {
 		return err
 	}
 	labels := &pseudoLabels{run: run}
@@ -48,11 +48,13 @@ func (d *dataset) loadPseudo(ctx context.Context, run string, s PseudoSettings) 
 	return ctx.Err()
 }
 
-func checkComplete(ctx context.Context, run string) error {
-	if _, err := blob.Stat(ctx, blob.Join(run, transforms.SuccessFile)); err != nil {
-		return fmt.Errorf("label run %s is not complete, label again to finish it: %w", run, err)
+// printOfRun tells what is in a label run, which must be complete.
+func printOfRun(ctx context.Context, run string) (string, error) {
+	success, _, err := blob.ReadFile(ctx, blob.Join(run, transforms.SuccessFile), 1<<20)
+	if err != nil {
+		return "", fmt.Errorf("label run %s is not complete, label again to finish it: %w", run, err)
 	}
-	return nil
+	return string(success), nil
 }
 
 // joinShard walks a shard's images and its labels side by side; both are in the
@@ -139,14 +141,15 @@ func (p *pseudoLabels) balance(ctx context.Context, classes int, share float64) 
 }
 
 // topShare is the lowest confidence at and above which not more than the share of the
-// pixels lies; 256 when that is none.
+// pixels lies, but for the highest that there is: of a class whose surest pixels are
+// all alike, these are kept.
 func topShare(counts *[256]int64, share float64) int {
 	total := int64(0)
 	for _, n := range counts {
 		total += n
 	}
 	kept, t := int64(0), len(counts)
-	for t > 0 && float64(kept+counts[t-1]) <= share*float64(total) {
+	for t > 0 && (kept == 0 || float64(kept+counts[t-1]) <= share*float64(total)) {
 		t--
 		kept += counts[t]
 	}

@@ -22,8 +22,15 @@ func TestTopShare(t *testing.T) {
 		for _, n := range counts[at:] {
 			kept += n
 		}
-		if float64(kept) > share*float64(total) {
-			t.Fatalf("%d of %d kept, more than %v", kept, total, share)
+		surest := int64(0) // of the highest confidence that there is
+		for c := 255; c >= 0 && surest == 0; c-- {
+			surest = counts[c]
+		}
+		if float64(kept) > share*float64(total) && kept != surest {
+			t.Fatalf("%d of %d kept, more than %v and than the %d of the highest confidence", kept, total, share, surest)
+		}
+		if kept == 0 && total > 0 {
+			t.Fatal("a class is left out")
 		}
 		if at > 0 && float64(kept+counts[at-1]) <= share*float64(total) {
 			t.Fatalf("threshold %d keeps %d of %d, the one below is allowed too", at, kept, total)

@@ -49,9 +49,7 @@ func (o *QuantizeOptions) Validate() error {
 	if o.Images < 1 {
 		errs = append(errs, fmt.Errorf("--images %d: must be at least 1", o.Images))
 	}
-	if o.MaxRejects < 0 || o.MaxRejects > 1 {
-		errs = append(errs, fmt.Errorf("--max-rejects %v is not a share (0 to 1)", o.MaxRejects))
-	}
+	errs = append(errs, checkShare("max-rejects", o.MaxRejects))
 	if o.MaxPixels < 0 || o.Threads < 0 {
 		errs = append(errs, fmt.Errorf("--max-pixels %d, --threads %d: must not be negative", o.MaxPixels, o.Threads))
 	}

@@ -50,5 +50,5 @@ func (o RetrainOptions) recalibrate(ctx context.Context, url string, champion bu
 	}
 	r.Stored, r.Digest = url, b.Digest()
 	report.Calibration = &r
-	return &manifest.Contest{Digest: r.Digest, Score: evaluated.MeanIoU}, nil
+	return &manifest.Contest{Digest: r.Digest, Score: evaluated.MeanIoU, Images: evaluated.Images}, nil
 }

@@ -1,17 +1,21 @@
 package pipelines
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/advseg/advseg/io/blob"
 	"github.com/advseg/advseg/io/manifest"
 	"github.com/advseg/advseg/io/registry"
+	"github.com/advseg/advseg/io/shard"
 	"github.com/advseg/advseg/model/bundle"
+	"github.com/advseg/advseg/model/selector"
 	"github.com/advseg/advseg/model/train"
 )
 
@@ -36,13 +40,7 @@ func DefaultRetrainSettings() RetrainSettings {
 
 func (s RetrainSettings) validate() error {
 	var errs []error
-	if s.MinGain < 0 || s.MinGain > 1 {
-		errs = append(errs, fmt.Errorf("--min-gain %v is not in 0..1", s.MinGain))
-	}
-	errs = append(errs, s.PseudoSettings.validate())
-	if s.MaxRejects < 0 || s.MaxRejects > 1 {
-		errs = append(errs, fmt.Errorf("--max-rejects %v is not a share (0 to 1)", s.MaxRejects))
-	}
+	errs = append(errs, checkShare("min-gain", s.MinGain), s.PseudoSettings.validate(), checkShare("max-rejects", s.MaxRejects))
 	_, err := s.Recipe.config()
 	return errors.Join(append(errs, err)...)
 }
@@ -53,7 +51,7 @@ type RetrainOptions struct {
 	Pseudo   []string `yaml:"pseudo" help:"label runs whose pseudo-labels are trained on"`
 	Val      []string `yaml:"val" help:"patterns of human-labelled shards that decide"`
 	Registry string   `yaml:"registry" help:"registry of models: the champion is retrained, the candidate goes there"`
-	Work     string   `yaml:"work" help:"where checkpoints and the run record go (default: below the registry)"`
+	Work     string   `yaml:"work" help:"where a folder of this job is made, for checkpoints and the run record (default: work in the registry)"`
 	DryRun   bool     `yaml:"dry_run" help:"show what would be read and written"`
 
 	RetrainSettings `yaml:",inline"`
@@ -101,10 +99,8 @@ func Retrain(ctx context.Context, o RetrainOptions, observe Observer) (RetrainRe
 	if err != nil {
 		return RetrainReport{}, fmt.Errorf("retrain: %w: publish a trained bundle first (advseg registry publish --promote)", err)
 	}
-	if o.Work == "" {
-		if o.Work, err = o.workDir(champion); err != nil {
-			return RetrainReport{}, fmt.Errorf("retrain: %w", err)
-		}
+	if o.Work, err = o.workDir(ctx, champion); err != nil {
+		return RetrainReport{}, fmt.Errorf("retrain: %w", err)
 	}
 	if o.DryRun {
 		return o.plan(ctx, champion)
@@ -124,19 +120,31 @@ func Retrain(ctx context.Context, o RetrainOptions, observe Observer) (RetrainRe
 	return report, err
 }
 
-// workDir is the same for the same job, so that a retraining that was killed is
-// continued.
-func (o RetrainOptions) workDir(champion registry.Version) (string, error) {
+// workDir is the same for the same job on the same data, so that a retraining that was
+// killed is continued, and another one starts anew.
+func (o RetrainOptions) workDir(ctx context.Context, champion registry.Version) (string, error) {
+	human, err := shard.Plan(ctx, slices.Concat(o.Labeled, o.Val), shard.PlanOptions{})
+	if err != nil {
+		return "", err
+	}
+	data := prints(human)
+	for _, run := range o.Pseudo {
+		print, err := printOfRun(ctx, run)
+		if err != nil {
+			return "", err
+		}
+		data = append(data, print)
+	}
 	job, err := json.Marshal(struct {
-		Champion             string
-		Labeled, Pseudo, Val []string
-		Settings             RetrainSettings
-	}{champion.Digest, o.Labeled, o.Pseudo, o.Val, o.RetrainSettings})
+		Champion                   string
+		Labeled, Pseudo, Val, Data []string
+		Settings                   RetrainSettings
+	}{champion.Digest, o.Labeled, o.Pseudo, o.Val, data, o.RetrainSettings})
 	if err != nil {
 		return "", err
 	}
 	sum := sha256.Sum256(job)
-	return blob.Join(o.Registry, "work", short(hex.EncodeToString(sum[:]))), nil
+	return blob.Join(cmp.Or(o.Work, blob.Join(o.Registry, "work")), short(hex.EncodeToString(sum[:]))), nil
 }
 
 // sets leaves the validation images out: weights chosen by the images that
@@ -147,9 +155,25 @@ func (o RetrainOptions) sets(ctx context.Context, meta bundle.Meta, observe Obse
 	return loadSets(ctx, len(meta.Classes), o.MaxRejects, setSpec{labelled: o.Labeled, pseudo: pseudo}, observe)
 }
 
+// checkVal refuses images that could not decide, before hours of training.
+func (o RetrainOptions) checkVal(ctx context.Context, champion bundle.Meta) error {
+	s, err := loadSets(ctx, len(champion.Classes), o.MaxRejects, setSpec{val: o.Val}, nil)
+	if err != nil {
+		return err
+	}
+	defer s.close()
+	if champion.Choice(champion.Selector) != nil && s.val.Len() < selector.MinImages {
+		return fmt.Errorf("%d validation images are too few to calibrate the candidate as the champion is: at least %d are needed", s.val.Len(), selector.MinImages)
+	}
+	return warnShared(ctx, o.Labeled, o.Val)
+}
+
 func (o RetrainOptions) plan(ctx context.Context, champion registry.Version) (RetrainReport, error) {
 	meta, _, err := bundle.ReadMeta(ctx, champion.URL)
 	if err != nil {
+		return RetrainReport{}, fmt.Errorf("retrain: %w", err)
+	}
+	if err := o.checkVal(ctx, meta); err != nil {
 		return RetrainReport{}, fmt.Errorf("retrain: %w", err)
 	}
 	s, err := o.sets(ctx, meta, nil)
@@ -194,6 +218,9 @@ func (o RetrainOptions) candidate(ctx context.Context, reg *registry.Registry, c
 
 func (o RetrainOptions) trainTo(ctx context.Context, url string, start *bundle.Bundle, report *RetrainReport, observe Observer) error {
 	parent := start.Digest()
+	if err := o.checkVal(ctx, start.Meta); err != nil {
+		return err
+	}
 	s, err := o.sets(ctx, start.Meta, observe)
 	if err != nil {
 		return err
@@ -232,7 +259,7 @@ func (o RetrainOptions) evaluation(url, digest string) EvaluateOptions {
 func (o RetrainOptions) gate(ctx context.Context, report *RetrainReport, scored *manifest.Contest, observe Observer) error {
 	score := func(v registry.Version) (manifest.Contest, error) {
 		r, err := Evaluate(ctx, o.evaluation(v.URL, v.Digest), observe)
-		return manifest.Contest{Digest: r.Bundle, Score: r.MeanIoU}, err
+		return manifest.Contest{Digest: r.Bundle, Score: r.MeanIoU, Images: r.Images}, err
 	}
 	before, err := score(report.Champion)
 	if err != nil {
@@ -246,6 +273,9 @@ func (o RetrainOptions) gate(ctx context.Context, report *RetrainReport, scored 
 		scored = &after
 	}
 	after := *scored
+	if before.Images != after.Images {
+		return fmt.Errorf("retrain: the champion was measured on %d images, the candidate on %d: some could not be read at one time; the same command measures again", before.Images, after.Images)
+	}
 	gain := after.Score - before.Score
 	d := &manifest.Decision{
 		Promoted: gain > 0 && gain >= o.MinGain, Metric: "mean IoU", MinGain: o.MinGain,

@@ -99,7 +99,7 @@ func (s *stability) agreement(now, before []byte) (float64, error) {
 // most, by exampleID. An image that no earlier run has labelled comes last.
 func stableImages(ctx context.Context, run string, earlier []string, share float64, classes int) (map[string]bool, error) {
 	for _, e := range earlier {
-		if err := checkComplete(ctx, e); err != nil {
+		if _, err := printOfRun(ctx, e); err != nil {
 			return nil, err
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"path"
 	"strings"
 	"time"
 
@@ -122,8 +123,10 @@ func (s *Status) label(ctx context.Context) error {
 	}
 	success, err := blob.Stat(ctx, blob.Join(s.URL, transforms.SuccessFile))
 	switch {
-	case err == nil && s.State == manifest.StateRunning && success.ModTime.After(s.Started):
-		s.LastSign = success.ModTime
+	case err == nil && s.State == manifest.StateRunning && (success.ModTime.After(s.Started) || missing == 0 && !o.Overwrite):
+		if success.ModTime.After(s.LastSign) {
+			s.LastSign = success.ModTime
+		}
 		s.State, s.Note = manifest.StateDone, "its job ended well; nobody waited for it to judge its rejects, which summary.json counts"
 		return nil
 	case err != nil && !errors.Is(err, blob.ErrNotFound):
@@ -174,8 +177,8 @@ func (s *Status) night(ctx context.Context) error {
 			s.Note = "the lock of the nights is " + lock.String()
 		}
 	}
-	// The directory is nights/CHAMPION-INPUT, the labels are in labels/CHAMPION.
-	champion, _, _ := strings.Cut(s.URL[strings.LastIndex(s.URL, "/")+1:], "-")
+	// The directory is nights/CHAMPION-JOB, the labels are in labels/CHAMPION.
+	champion, _, _ := strings.Cut(path.Base(s.URL), "-")
 	labels, err := ReadStatus(ctx, blob.Join(o.Output, "labels", champion))
 	if errors.Is(err, blob.ErrNotFound) {
 		return nil // not begun

@@ -10,6 +10,7 @@ import (
 
 	"github.com/advseg/advseg/io/blob"
 	"github.com/advseg/advseg/io/manifest"
+	"github.com/advseg/advseg/io/shard"
 	"github.com/advseg/advseg/model/bundle"
 	"github.com/advseg/advseg/model/nn"
 	"github.com/advseg/advseg/model/train"
@@ -53,15 +54,10 @@ type PseudoSettings struct {
 
 func (s PseudoSettings) validate() error {
 	var errs []error
-	if s.Share <= 0 || s.Share >= 1 {
+	if !(s.Share > 0 && s.Share < 1) {
 		errs = append(errs, fmt.Errorf("--pseudo-share %v must be between 0 and 1: human labels are always needed", s.Share))
 	}
-	if s.ClassShare < 0 || s.ClassShare > 1 {
-		errs = append(errs, fmt.Errorf("--class-share %v is not a share (0 to 1)", s.ClassShare))
-	}
-	if s.StableShare < 0 || s.StableShare > 1 {
-		errs = append(errs, fmt.Errorf("--stable-share %v is not a share (0 to 1)", s.StableShare))
-	}
+	errs = append(errs, checkShare("class-share", s.ClassShare), checkShare("stable-share", s.StableShare))
 	if (s.StableShare > 0) != (len(s.Earlier) > 0) {
 		errs = append(errs, errors.New("--stable-share and --earlier belong together: the images are ranked by how far earlier label runs agree"))
 	}
@@ -79,9 +75,7 @@ func (o *TrainOptions) Validate() error {
 	if len(o.Labeled) == 0 || o.Out == "" {
 		errs = append(errs, errors.New("--labeled and --out are needed"))
 	}
-	if o.MaxRejects < 0 || o.MaxRejects > 1 {
-		errs = append(errs, fmt.Errorf("--max-rejects %v is not a share (0 to 1)", o.MaxRejects))
-	}
+	errs = append(errs, checkShare("max-rejects", o.MaxRejects))
 	if _, err := o.spec(2); err != nil {
 		errs = append(errs, err)
 	}
@@ -130,6 +124,9 @@ func Train(ctx context.Context, o TrainOptions, observe Observer) (TrainReport, 
 		return TrainReport{}, fmt.Errorf("train: %w", err)
 	}
 	cfg, err := o.Recipe.configFor(sets)
+	if err == nil && len(o.Val) > 0 {
+		err = warnShared(ctx, o.Labeled, o.Val)
+	}
 	if err == nil {
 		if o.Preset == presetPaper && o.Init == "" {
 			slog.WarnContext(ctx, "the paper's recipe is for a pretrained network (--init, advseg import-weights) and learns little from random weights: --preset scratch is for these")
@@ -147,6 +144,27 @@ func Train(ctx context.Context, o TrainOptions, observe Observer) (TrainReport, 
 	err = rec.end(ctx, err)
 	report.RunRecord = rec.RunRecord
 	return report, err
+}
+
+// warnShared warns of validation images that are trained on: on what it has learnt a
+// network is better than on other images.
+func warnShared(ctx context.Context, labeled, val []string) error {
+	seen, err := shard.Plan(ctx, labeled, shard.PlanOptions{})
+	if err != nil {
+		return err
+	}
+	held, err := shard.Plan(ctx, val, shard.PlanOptions{})
+	if err != nil {
+		return err
+	}
+	trained := objects(seen)
+	for _, url := range objects(held) {
+		if slices.Contains(trained, url) {
+			slog.WarnContext(ctx, "validation data that is also trained on measures nothing: keep some apart", "object", url)
+			break
+		}
+	}
+	return nil
 }
 
 // start is the bundle that training begins with.
@@ -287,6 +305,9 @@ func (s *sets) train(ctx context.Context, cfg train.Config, dir string, start *b
 	if s.val.Len() > 0 {
 		data.Val = s.val
 	}
+	if err := checkTraining(cfg, start.Meta.Arch); err != nil {
+		return nil, err
+	}
 	cfg.Dir = blob.Join(dir, "checkpoints")
 	course := newTrainLog(dir, cfg.CheckpointEvery)
 	tell := tellTraining(cfg.Iterations, course, observe)
@@ -301,11 +322,11 @@ func (s *sets) train(ctx context.Context, cfg train.Config, dir string, start *b
 	}
 	defer t.Close()
 	damaged, err := t.Resume(ctx, cfg.Dir)
+	if damaged != nil {
+		slog.WarnContext(ctx, "damaged checkpoints were passed over", "error", damaged, "from_start", err != nil)
+	}
 	if err != nil && !errors.Is(err, train.ErrNoCheckpoint) {
 		return nil, err
-	}
-	if damaged != nil {
-		slog.WarnContext(ctx, "damaged checkpoints were passed over", "error", damaged)
 	}
 	if err := course.open(ctx, t.Iteration()); err != nil {
 		return nil, err

@@ -32,7 +32,7 @@ func watch(stage string, shards int, observe Observer) (stop func()) {
 			e.Detail += fmt.Sprintf(", %d rejected", n)
 		}
 		if left := int64(shards) - skipped; shards > 0 && done > 0 {
-			e.Total = max(images, images*left/done)
+			e.Total = max(images, (now.ShardImages-begin.ShardImages)*left/done)
 		}
 		observe.tell(e)
 	}

@@ -209,11 +209,18 @@ func evaluateShard(ctx context.Context, ref shard.Ref, o EvaluateOptions) (Evalu
 	}
 	part.Seconds = st.seconds()
 	processed.shards.Add(1)
+	processed.shardImages.Add(part.Evaluated)
 	imagesCounter.Inc(ctx, part.Evaluated)
 	rejectsCounter.Inc(ctx, part.Rejected)
 	bytesReadCounter.Inc(ctx, st.bytesRead)
 	recordBatches(ctx, st.batches)
 	return part, nil
+}
+
+// RejectShare is the share that could not be used, of examples or of shards, whichever
+// is larger.
+func (e Evaluation) RejectShare() float64 {
+	return max(share(e.Rejected, e.In), share(e.FailedShards, e.Shards))
 }
 
 func (e *Evaluation) addReject(r manifest.Reject) {

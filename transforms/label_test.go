@@ -234,7 +234,7 @@ func TestLabelCounts(t *testing.T) {
 				}
 			}
 		}
-		if !found["inference_seconds"] || !found["batch_size"] {
+		if !found["inference_ms"] || !found["batch_size"] {
 			t.Errorf("%s: distributions %v", runner, found)
 		}
 	}

@@ -182,6 +182,7 @@ func (l *labeller) run(ctx context.Context, url string) (ShardReport, error) {
 	report.Seconds.Write = l.writing.seconds()
 
 	processed.shards.Add(1)
+	processed.shardImages.Add(r.Labelled)
 	imagesCounter.Inc(ctx, r.Labelled)
 	rejectsCounter.Inc(ctx, r.Rejected)
 	bytesReadCounter.Inc(ctx, r.BytesRead)

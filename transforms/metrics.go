@@ -16,7 +16,7 @@ import (
 //	shards_skipped     counter       shards whose output was already there
 //	bytes_read         counter       bytes of images and masks
 //	bytes_written      counter       bytes of outputs
-//	inference_seconds  distribution  milliseconds of one batch in the network
+//	inference_ms       distribution  milliseconds of one batch in the network
 //	batch_size         distribution  images in a batch
 const Namespace = "advseg"
 
@@ -26,16 +26,17 @@ var (
 	shardsSkippedCounter = beam.NewCounter(Namespace, "shards_skipped")
 	bytesReadCounter     = beam.NewCounter(Namespace, "bytes_read")
 	bytesWrittenCounter  = beam.NewCounter(Namespace, "bytes_written")
-	inferenceDist        = beam.NewDistribution(Namespace, "inference_seconds")
+	inferenceDist        = beam.NewDistribution(Namespace, "inference_ms")
 	batchSizeDist        = beam.NewDistribution(Namespace, "batch_size")
 )
 
 // ProcessCounts is what this process has done since it started.
 type ProcessCounts struct {
 	Images, Rejects, Shards, ShardsSkipped int64
+	ShardImages                            int64 // of the Images, those of Shards
 }
 
-var processed struct{ images, rejects, shards, skipped atomic.Int64 }
+var processed struct{ images, rejects, shards, skipped, shardImages atomic.Int64 }
 
 // Processed tells what Label and Evaluate have done in this process so far. It
 // moves with every image, whereas Beam's metrics are known when a bundle ends:
@@ -46,6 +47,7 @@ func Processed() ProcessCounts {
 		Rejects:       processed.rejects.Load(),
 		Shards:        processed.shards.Load(),
 		ShardsSkipped: processed.skipped.Load(),
+		ShardImages:   processed.shardImages.Load(),
 	}
 }
 

@@ -34,7 +34,7 @@ func writeSamples(ctx context.Context, url, shard string, samples []selector.Ima
 // name, the images of a shard in its order.
 func ReadSamples(ctx context.Context, url string) ([]selector.Image, error) {
 	var urls []string
-	for obj, err := range blob.List(ctx, blob.Join(url)+"/") {
+	for obj, err := range blob.List(ctx, blob.Quote(blob.Join(url))+"/") {
 		if err != nil {
 			return nil, err
 		}

@@ -173,8 +173,12 @@ func outputsExist(ctx context.Context, o LabelOptions, r *ReportObject) (bool, e
 	}
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(16) // latency, not bandwidth
+	exts := []string{"mask.png", "pseudo.png", "conf.png", "json"}
+	if o.Palette {
+		exts = append(exts, "color.png")
+	}
 	for _, row := range r.Rows {
-		for _, ext := range []string{"mask.png", "pseudo.png", "conf.png", "json"} {
+		for _, ext := range exts {
 			g.Go(func() error {
 				_, err := blob.Stat(ctx, blob.Join(o.Output, row.Shard+"."+ext))
 				return err

@@ -6,14 +6,11 @@ import (
 	"fmt"
 	"image"
 	"iter"
-	"path"
 	"runtime"
 	"slices"
-	"strings"
 	"sync/atomic"
 	"time"
 
-	"github.com/advseg/advseg/io/blob"
 	"github.com/advseg/advseg/io/pix"
 	"github.com/advseg/advseg/io/shard"
 	"github.com/advseg/advseg/model/bundle"
@@ -110,7 +107,7 @@ type stream struct {
 	reading, decoding, encoding stopwatch
 	held                        atomic.Int64 // pixels paid for
 
-	files map[string]string // names of a folder's images by key
+	objectOf func(key string) string
 }
 
 type window struct {
@@ -133,6 +130,7 @@ func (s *stream) run(ctx context.Context) error {
 	}
 	defer shardSlots.Release(1)
 	s.started = time.Now()
+	s.objectOf = s.ref.Objects()
 	g, ctx := errgroup.WithContext(ctx)
 	defer func() { pixelBudget.Release(s.held.Load()) }()
 	toPredict := make(chan *window)
@@ -233,25 +231,6 @@ func (s *stream) newItem(rec shard.Record) *item {
 		it.image, it.mask = nil, nil
 	}
 	return it
-}
-
-// objectOf is the URL of the object that an example came from.
-func (s *stream) objectOf(key string) string {
-	if s.ref.Format != shard.FormatFiles {
-		return s.ref.URL
-	}
-	if s.files == nil {
-		s.files = map[string]string{}
-		for _, f := range s.ref.Files {
-			if k := strings.TrimSuffix(f.Name, path.Ext(f.Name)); s.files[k] == "" {
-				s.files[k] = f.Name
-			}
-		}
-	}
-	if name, ok := s.files[key]; ok {
-		return blob.Join(s.ref.URL, name)
-	}
-	return s.ref.URL
 }
 
 // decode closes it.decoded, whatever happens.

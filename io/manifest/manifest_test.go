@@ -222,7 +222,7 @@ func record() RunRecord {
 		Options:  map[string]any{"threshold": 0.2, "input": []any{"gs://b/*.tar"}},
 		Counts:   Counts{In: 10, Labelled: 9, Rejected: 1, SkippedShards: 2},
 		Metrics:  Metrics{"miou": 0.5, "iou/bicyclist": math.NaN()},
-		Decision: &Decision{Reason: "gain -0.01 < 0", Metric: "miou", Champion: Contest{"sha256:01", 0.5}, Candidate: Contest{"sha256:02", 0.49}},
+		Decision: &Decision{Reason: "gain -0.01 < 0", Metric: "miou", Champion: Contest{"sha256:01", 0.5, 12}, Candidate: Contest{"sha256:02", 0.49, 12}},
 	}
 }
 

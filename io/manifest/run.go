@@ -80,6 +80,7 @@ type Decision struct {
 type Contest struct {
 	Digest string  `json:"digest"`
 	Score  float64 `json:"score"`
+	Images int64   `json:"images"` // that it was measured on
 }
 
 // Metrics are named numbers. What is not a number (the IoU of a class that

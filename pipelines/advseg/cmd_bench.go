@@ -24,7 +24,7 @@ func (a *app) benchCommand() *cobra.Command {
   advseg bench --arch resnet18 --width 32 --classes 11 --size 192 --batch 4 --train --json`,
 		&o, func(cmd *cobra.Command) error {
 			b, err := pipelines.NewBenchmark(cmd.Context(), o)
-			if errors.Is(err, pipelines.ErrBenchTooLarge) {
+			if errors.Is(err, pipelines.ErrTooLarge) {
 				return usageError{err}
 			}
 			if err != nil {

@@ -40,7 +40,7 @@ func (a *app) registryCommand() *cobra.Command {
 			return nil
 		},
 		RunE: func(*cobra.Command, []string) error {
-			return usagef("name one of: list, publish, promote, rollback, lock")
+			return usagef("name one of: list, publish, promote, rollback, lock, unlock")
 		},
 	}
 	add := func(use, short, example string, keep []string, run func(cmd *cobra.Command, o registryOptions, asJSON bool) error) {
@@ -60,7 +60,22 @@ func (a *app) registryCommand() *cobra.Command {
 	add("promote", "Make a version champion", "  advseg registry promote --registry models/registry --version 3 --reason 'checked by hand'", []string{"version", "reason"}, a.registryPromote)
 	add("rollback", "Make the champion before this one champion again", "  advseg registry rollback --registry models/registry --reason 'too many false cars'", []string{"reason"}, a.registryRollback)
 	add("lock", "Tell which process holds the lock of the nights", "  advseg registry lock --registry models/registry", []string{"held-here"}, a.registryLock)
+	add("unlock", "Remove the lock of a night that is known to be dead", "  advseg registry unlock --registry models/registry", nil, a.registryUnlock)
 	return cmd
+}
+
+func (a *app) registryUnlock(cmd *cobra.Command, o registryOptions, asJSON bool) error {
+	broken, err := pipelines.BreakNightLock(cmd.Context(), o.Registry)
+	if err != nil {
+		return err
+	}
+	return a.report(asJSON, broken, func(w io.Writer) {
+		if broken.Holder == "" {
+			fmt.Fprintln(w, broken)
+			return
+		}
+		fmt.Fprintln(w, "removed the lock of", broken.Holder)
+	})
 }
 
 func (a *app) registryLock(cmd *cobra.Command, o registryOptions, asJSON bool) error {

@@ -118,13 +118,39 @@ func TestWholeLoop(t *testing.T) {
 	if r.code != exitGateRefused || !strings.Contains(r.stdout, "refused") {
 		t.Errorf("a gain of 1 cannot be reached, but the exit code is %d:\n%s%s", r.code, r.stdout, r.stderr)
 	}
-	if out := must(t, dir, "registry", "list", "--registry", "registry"); !strings.Contains(out, "*      1") || strings.Count(out, "\n") != 2 {
-		t.Errorf("two versions with the first as champion are wanted:\n%s", out)
+	versions := func(want int) {
+		t.Helper()
+		if out := must(t, dir, "registry", "list", "--registry", "registry"); !strings.Contains(out, "*      1") || strings.Count(out, "\n") != want {
+			t.Errorf("%d versions with the first as champion are wanted:\n%s", want, out)
+		}
 	}
+	versions(2)
+	// The same command goes on where it ended, unless its data has changed.
+	retrain := append([]string{"retrain", "--labeled", "data/labeled/*.tar", "--pseudo", "labels-prism", "--val", "val/labeled/*.tar", "--registry", "registry", "--min-gain", "1"}, small...)
+	advseg(t, dir, retrain...)
+	versions(2)
+	labelMore(t, dir, "monday")
+	if r := advseg(t, dir, retrain...); r.code != exitGateRefused {
+		t.Errorf("with more labels: exit code %d\n%s%s", r.code, r.stdout, r.stderr)
+	}
+	versions(3)
 	nights(t, dir)
 }
 
-// nights runs the nightly job twice on the same data, then with more data.
+// labelMore adds a shard of human labels.
+func labelMore(t *testing.T, dir, name string) {
+	t.Helper()
+	shard, err := os.ReadFile(filepath.Join(dir, "val", "labeled", "shard-000000.tar"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "data", "labeled", name+".tar"), shard, 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// nights runs the nightly job twice on the same data, then twice with more unlabelled
+// images and twice with more human labels.
 func nights(t *testing.T, dir string) {
 	t.Helper()
 	config := `
@@ -164,6 +190,9 @@ retrain: {crop: "48", batch: 2, iterations: 4}
 		t.Errorf("a night with nothing to do wrote something: %.1000s", diff)
 	}
 	shardOf(3, "tuesday")
+	night(false)
+	night(true)
+	labelMore(t, dir, "wednesday")
 	night(false)
 	night(true)
 }

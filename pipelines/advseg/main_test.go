@@ -110,6 +110,10 @@ func TestUsage(t *testing.T) {
 		{"wrong type", []string{"nightly", "--config", write("type.yaml", "registry: r\nlabel:\n  batch: much\n")}, exitUsage, "3 |"},
 		{"wrong threshold", []string{"nightly", "--config", write("threshold.yaml", "registry: r\nlabel:\n  threshold: much\n")}, exitUsage, `threshold "much"`},
 		{"unset variable", []string{"nightly", "--config", write("env.yaml", "registry: r\noutput: ${ADVSEG_TEST_NONE}\n")}, exitUsage, "line 2: environment variable ADVSEG_TEST_NONE"},
+		{"two documents", []string{"nightly", "--config", write("two.yaml", "registry: r\n---\nregistry: s\n")}, exitUsage, "more than one YAML document"},
+		{"comments only", []string{"label", "--config", write("comments.yaml", "# nothing\n")}, exitUsage, "--input, --bundle and --output"},
+		{"no share", append(label, "--max-rejects", "NaN"), exitUsage, "NaN is not a share"},
+		{"braces", []string{"train", "--labeled", "none/{a,b}.tar,none/c.tar", "--classes", "3", "--out", "o"}, exitFailed, "none/a.tar"},
 		{"registry command", []string{"registry", "drop"}, exitUsage, `"drop"`},
 	}
 	for _, c := range cases {

@@ -5,6 +5,7 @@ import (
 	"encoding"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"reflect"
 	"regexp"
@@ -187,7 +188,7 @@ func setValue(v reflect.Value, s string) error {
 		}
 		v.Set(p)
 	case reflect.Slice:
-		for part := range strings.SplitSeq(s, ",") {
+		for _, part := range splitList(s) {
 			e := reflect.New(v.Type().Elem()).Elem()
 			if err := setValue(e, part); err != nil {
 				return err
@@ -198,6 +199,22 @@ func setValue(v reflect.Value, s string) error {
 		return fmt.Errorf("settings of type %s have no flag", v.Type())
 	}
 	return nil
+}
+
+// splitList cuts at commas, but not at those of a pattern's braces.
+func splitList(s string) (parts []string) {
+	depth, start := 0, 0
+	for i := range len(s) {
+		switch {
+		case s[i] == '{':
+			depth++
+		case s[i] == '}':
+			depth--
+		case s[i] == ',' && depth <= 0:
+			parts, start = append(parts, s[start:i]), i+1
+		}
+	}
+	return append(parts, s[start:])
 }
 
 // decodeFile reads a strict YAML file into opts: unknown and repeated keys are
@@ -211,11 +228,12 @@ func decodeFile(path string, opts any) error {
 	if err != nil {
 		return usageError{err}
 	}
-	if len(bytes.TrimSpace(data)) == 0 {
-		return nil
-	}
-	if err := yaml.NewDecoder(bytes.NewReader(data), yaml.Strict()).Decode(opts); err != nil {
+	d := yaml.NewDecoder(bytes.NewReader(data), yaml.Strict())
+	if err := d.Decode(opts); err != nil && !errors.Is(err, io.EOF) { // EOF: comments only
 		return usagef("configuration %s: %w", path, err)
+	}
+	if err := d.Decode(new(any)); !errors.Is(err, io.EOF) {
+		return usagef("configuration %s: more than one YAML document (---): settings go into one", path)
 	}
 	return nil
 }

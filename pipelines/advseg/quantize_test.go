@@ -91,7 +91,11 @@ func TestQuantize(t *testing.T) {
 	if retrained.code != exitDone && retrained.code != exitGateRefused {
 		t.Fatalf("retrain: exit code %d\n%s", retrained.code, retrained.stderr)
 	}
-	if m, _ := metaOf(t, filepath.Join(dir, "work", "bundle")); m.Int8 == nil || m.Int8.Measured == nil || m.Int8.Measured.MeanIoU == r.Measured.MeanIoU {
+	work, err := filepath.Glob(filepath.Join(dir, "work", "*", "bundle"))
+	if err != nil || len(work) != 1 {
+		t.Fatal(work, err)
+	}
+	if m, _ := metaOf(t, work[0]); m.Int8 == nil || m.Int8.Measured == nil || m.Int8.Measured.MeanIoU == r.Measured.MeanIoU {
 		t.Errorf("the candidate's variant: %+v", m.Int8)
 	}
 }
