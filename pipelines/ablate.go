@@ -29,11 +29,10 @@ type AblateOptions struct {
 	Width              int    `yaml:"width" help:"base width of the generator"`
 	DiscriminatorWidth int    `yaml:"discriminator_width" help:"width of the discriminator"`
 
-	Seeds []uint64 `yaml:"seeds" help:"each arm is trained with each seed"`
-	Base  Recipe   `yaml:"base"`
-	Arms  []Arm    `yaml:"arms"`
-	// Baseline is the arm that gains are over; the first one if it is empty.
-	Baseline string `yaml:"baseline"`
+	Seeds    []uint64 `yaml:"seeds" help:"each arm is trained with each seed"`
+	Base     Recipe   `yaml:"base"`
+	Arms     []Arm    `yaml:"arms"`
+	Baseline string   `yaml:"baseline" help:"the arm that gains are over (default: the first one)"`
 }
 
 // Arm is one way to train.

@@ -217,6 +217,9 @@ func (o LabelOptions) execute(ctx context.Context, observe Observer) (transforms
 	}
 	result, err := o.run(ctx, "label", o.pipeline())
 	stop()
+	if err != nil && ctx.Err() != nil && o.Local() {
+		err = fmt.Errorf("stopped: finished shards are kept, the same command goes on from there: %w", err)
+	}
 	if err != nil {
 		return transforms.Summary{}, JobMetrics{}, err
 	}

@@ -129,11 +129,11 @@ func (o RetrainOptions) workDir(ctx context.Context, champion registry.Version) 
 	}
 	data := prints(human)
 	for _, run := range o.Pseudo {
-		print, err := printOfRun(ctx, run)
+		labels, err := printOfRun(ctx, run)
 		if err != nil {
 			return "", err
 		}
-		data = append(data, print)
+		data = append(data, labels)
 	}
 	job, err := json.Marshal(struct {
 		Champion                   string

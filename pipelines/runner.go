@@ -127,10 +127,13 @@ func (r Runner) await(ctx context.Context, p *beam.Pipeline) (beam.PipelineResul
 		within, cancel := r.cancellable(ctx)
 		defer cancel(nil)
 		result, err := beam.Run(within, r.name(), p)
-		if cause := context.Cause(within); err != nil && cause != nil {
-			err = fmt.Errorf("%w: %w", cause, err)
+		switch cause := context.Cause(within); {
+		case err == nil:
+			return result, nil
+		case cause != nil:
+			return result, localError{cause, cause.Error()}
 		}
-		return result, err
+		return result, localError{err, innermost(err.Error())}
 	case r.jobServer():
 		return submit(ctx, r, p)
 	}
@@ -166,6 +169,29 @@ func init() {
 		}}
 	})
 	_ = hooks.EnableHook(name) // fails for names that are not registered
+}
+
+// localError says only what was wrong, not what all was under way in which part of the
+// pipeline.
+type localError struct {
+	error
+	text string
+}
+
+func (e localError) Error() string { return e.text }
+func (e localError) Unwrap() error { return e.error }
+
+// innermost is the last cause in the text of one of Beam's errors.
+func innermost(text string) string {
+	if i := strings.LastIndex(text, "caused by:\n"); i >= 0 {
+		text = text[i+len("caused by:\n"):]
+	}
+	if strings.HasPrefix(text, "DoFn[") {
+		if _, cause, ok := strings.Cut(text, "failed:\n"); ok {
+			text = cause
+		}
+	}
+	return strings.TrimSpace(text)
 }
 
 // cancellable returns a context for a local run that ends after ctx has ended, as soon as

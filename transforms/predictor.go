@@ -103,7 +103,7 @@ func loadPredictor(ctx context.Context, name, bundleURL string, o EngineOptions)
 	}
 	p, err := e(ctx, bundleURL, o)
 	if err != nil {
-		return nil, fmt.Errorf("load bundle %s: %w", bundleURL, err)
+		return nil, err
 	}
 	return p, nil
 }

@@ -46,16 +46,21 @@ func (a *app) start() error {
 		return usagef("--log-level %q: use debug, info, warn or error", a.logLevel)
 	}
 	opts := &slog.HandlerOptions{Level: level}
+	var handler slog.Handler
 	switch a.logFormat {
 	case "text":
-		a.log = slog.New(slog.NewTextHandler(a.err, opts))
+		handler = slog.NewTextHandler(a.err, opts)
 	case "json":
-		a.log = slog.New(slog.NewJSONHandler(a.err, opts))
+		handler = slog.NewJSONHandler(a.err, opts)
 	default:
 		return usagef("--log-format %q: use text or json", a.logFormat)
 	}
+	if level > slog.LevelDebug {
+		handler = withoutInnards{handler}
+	}
+	a.log = slog.New(handler)
 	slog.SetDefault(a.log)
-	// Runners set the default logger up again, from these.
+	// Workers elsewhere log by these.
 	log.LogLevel, log.LogKind = strings.ToLower(a.logLevel), a.logFormat
 	f, ok := a.err.(*os.File)
 	a.progress = newProgress(a.err, !a.quiet, ok && term.IsTerminal(int(f.Fd())))
@@ -109,7 +114,7 @@ func (a *app) command(use, short, example string, opts validator, run func(cmd *
 
 func noArgs(_ *cobra.Command, args []string) error {
 	if len(args) > 0 {
-		return usagef("unexpected argument %q: settings are given as flags", args[0])
+		return usagef("unexpected argument %q: settings are given as flags, and patterns in quotes", args[0])
 	}
 	return nil
 }
@@ -125,6 +130,7 @@ func (a *app) beamCommand(use, short, example string, opts validator, run func(c
 			return usageError{err}
 		}
 		beam.Init()
+		slog.SetDefault(a.log) // Beam has set up its own
 		return run(cmd)
 	})
 	flag.CommandLine.VisitAll(func(f *flag.Flag) {

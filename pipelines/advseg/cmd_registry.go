@@ -111,7 +111,10 @@ func (a *app) registryList(cmd *cobra.Command, o registryOptions, asJSON bool) e
 			}
 			fmt.Fprintf(w, "%s %6d  %.12s  %s  %s\n", mark, v.Number, v.Digest, v.Created.UTC().Format("2006-01-02 15:04:05"), v.URL)
 		}
-		if champion.Digest == "" {
+		switch {
+		case len(versions) == 0:
+			fmt.Fprintf(w, "there is no version in %s\n", o.Registry)
+		case champion.Digest == "":
 			fmt.Fprintln(w, "there is no champion")
 		}
 	})

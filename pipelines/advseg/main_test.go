@@ -132,6 +132,22 @@ func TestUsage(t *testing.T) {
 	}
 }
 
+// A job of this process that fails says what was wrong, in one line.
+func TestFailureIsOneLine(t *testing.T) {
+	dir := t.TempDir()
+	pictures(t, filepath.Join(dir, "in"), 2)
+	model(t, filepath.Join(dir, "model"))
+	if err := os.Truncate(filepath.Join(dir, "model", "generator.safetensors"), 1000); err != nil {
+		t.Fatal(err)
+	}
+	for _, runner := range []string{"prism", "direct"} {
+		r := advseg(t, dir, "label", "--quiet", "--runner", runner, "--input", "in/", "--bundle", "model", "--output", "out")
+		if r.code != exitFailed || strings.Count(r.stderr, "\n") != 1 || !strings.Contains(r.stderr, "generator.safetensors") {
+			t.Errorf("%s: exit code %d:\n%s", runner, r.code, r.stderr)
+		}
+	}
+}
+
 func TestFlagsWinOverFile(t *testing.T) {
 	dir := t.TempDir()
 	if err := os.WriteFile(filepath.Join(dir, "import.yaml"), []byte("# ${NAME} is replaced\nimages: ${ADVSEG_TEST_DIR}/in\nout: wrong\nshard_size: 7\n"), 0o600); err != nil {

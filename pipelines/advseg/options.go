@@ -128,17 +128,21 @@ func (f *fieldFlag) String() string {
 }
 
 func (f *fieldFlag) Type() string {
+	kind := f.target.Kind()
+	if kind == reflect.Pointer {
+		kind = f.target.Type().Elem().Kind()
+	}
 	switch {
 	case f.target.Type() == reflect.TypeFor[time.Duration]():
 		return "duration"
 	case isText(f.target):
 		return "value"
-	case f.target.Kind() == reflect.Slice:
+	case kind == reflect.Slice:
 		return "list"
-	case f.target.Kind() == reflect.Float64:
+	case kind == reflect.Float64:
 		return "number"
 	}
-	return f.target.Kind().String()
+	return kind.String()
 }
 
 // setValue parses s into v; for lists it appends.
