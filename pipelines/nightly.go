@@ -166,6 +166,7 @@ func (o NightlyOptions) job(ctx context.Context, input []shard.Ref) (string, err
 	if err != nil {
 		return "", err
 	}
+	o.Label.Threads, o.Retrain.Threads = 0, 0 // change no result
 	job, err := json.Marshal(struct {
 		Input, Human []string
 		Label        LabelSettings

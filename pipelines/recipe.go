@@ -50,6 +50,7 @@ type Recipe struct {
 	EvaluateEvery  *int     `yaml:"evaluate_every" help:"iterations between evaluations; 0: only at the end"`
 	Patience       int      `yaml:"patience" help:"stop after that many evaluations without a better one; 0: never"`
 	Checkpoint     int      `yaml:"checkpoint_every" help:"iterations between checkpoints"`
+	Threads        int      `yaml:"threads" help:"of the training, whose result does not depend on them (default: all cores)"`
 }
 
 // DefaultRecipe is the paper's.
@@ -70,8 +71,8 @@ func (r Recipe) config() (train.Config, error) {
 	default:
 		return c, fmt.Errorf("--preset %q: use paper, scratch or retrain", r.Preset)
 	}
-	if r.Iterations < 0 || r.Batch < 0 || r.UnlabeledBatch < 0 {
-		return c, fmt.Errorf("--iterations %d, --batch %d, --unlabeled-batch %d: none may be negative", r.Iterations, r.Batch, r.UnlabeledBatch)
+	if r.Iterations < 0 || r.Batch < 0 || r.UnlabeledBatch < 0 || r.Threads < 0 {
+		return c, fmt.Errorf("--iterations %d, --batch %d, --unlabeled-batch %d, --threads %d: none may be negative", r.Iterations, r.Batch, r.UnlabeledBatch, r.Threads)
 	}
 	c = c.Lasting(cmp.Or(r.Iterations, c.Iterations))
 	if r.Crop != "" {
@@ -82,7 +83,7 @@ func (r Recipe) config() (train.Config, error) {
 	}
 	c.Batch = cmp.Or(r.Batch, c.Batch)
 	c.UnlabelledBatch = cmp.Or(r.UnlabeledBatch, c.Batch)
-	c.Seed, c.Accumulate, c.EMA = r.Seed, r.Accumulate, r.EMA
+	c.Seed, c.Accumulate, c.EMA, c.Threads = r.Seed, r.Accumulate, r.EMA, r.Threads
 	c.Patience, c.CheckpointEvery = r.Patience, r.Checkpoint
 	c.Adversarial.Off = r.NoAdversarial
 	c.Semi.Off = r.NoSemi

@@ -135,11 +135,13 @@ func (o RetrainOptions) workDir(ctx context.Context, champion registry.Version) 
 		}
 		data = append(data, labels)
 	}
+	settings := o.RetrainSettings
+	settings.Threads = 0 // changes no result
 	job, err := json.Marshal(struct {
 		Champion                   string
 		Labeled, Pseudo, Val, Data []string
 		Settings                   RetrainSettings
-	}{champion.Digest, o.Labeled, o.Pseudo, o.Val, data, o.RetrainSettings})
+	}{champion.Digest, o.Labeled, o.Pseudo, o.Val, data, settings})
 	if err != nil {
 		return "", err
 	}
