@@ -57,43 +57,61 @@ func printOfRun(ctx context.Context, run string) (string, error) {
 	return string(success), nil
 }
 
-// joinShard walks a shard's images and its labels side by side; both are in the
-// same order, and images that were rejected have no label.
+// joinShard adds the images of a shard with their labels.
 func (d *dataset) joinShard(ctx context.Context, labels *pseudoLabels, report *transforms.ReportObject) error {
-	next, stop := iter.Pull2(labelFiles(ctx, labels.run, report, labels.files()...))
-	defer stop()
-	label, err, more := next()
-	for rec, readErr := range shard.Read(ctx, report.Ref, shard.ReadOptions{}) {
+	for l, err := range labelledImages(ctx, labels.run, report, labels.files()...) {
 		if err != nil {
 			return err
 		}
-		if readErr != nil || !more {
-			break // the labels end where the run could read no further
-		}
-		if rec.Err != nil || rec.Example.Key != label.Key {
+		if labels.keep != nil && !labels.keep[exampleID(report.Source, l.Key)] {
 			continue
 		}
-		key := rec.Example.Key
-		if labels.keep == nil || labels.keep[exampleID(report.Source, key)] {
-			pseudo, failed := labels.of(label)
-			if failed != nil {
-				return fmt.Errorf("%q: %w", key, failed)
-			}
-			if err := d.add(key, report.Source, rec.Example.Image, pseudo); err != nil {
-				return err
-			}
+		pseudo, err := labels.of(l.labelFile)
+		if err != nil {
+			return fmt.Errorf("%q: %w", l.Key, err)
 		}
-		label, err, more = next()
+		if err := d.add(l.Key, report.Source, l.image, pseudo); err != nil {
+			return err
+		}
 	}
-	switch {
-	case ctx.Err() != nil:
-		return ctx.Err()
-	case err != nil:
-		return err
-	case more:
-		return fmt.Errorf("there is a label for %q but no image any more: the input has changed since, label again", label.Key)
+	return ctx.Err()
+}
+
+// labelledImage is an image with what a run wrote about it.
+type labelledImage struct {
+	labelFile
+	image []byte
+}
+
+// labelledImages walks a shard's images and its labels side by side; both are in the
+// same order, and images that were rejected have no label.
+func labelledImages(ctx context.Context, run string, report *transforms.ReportObject, exts ...string) iter.Seq2[labelledImage, error] {
+	return func(yield func(labelledImage, error) bool) {
+		next, stop := iter.Pull2(labelFiles(ctx, run, report, exts...))
+		defer stop()
+		label, err, more := next()
+		for rec, readErr := range shard.Read(ctx, report.Ref, shard.ReadOptions{}) {
+			if err != nil || readErr != nil || !more {
+				break // the labels end where the run could read no further
+			}
+			if rec.Err != nil || rec.Example.Key != label.Key {
+				continue
+			}
+			if !yield(labelledImage{label, rec.Example.Image}, nil) {
+				return
+			}
+			label, err, more = next()
+		}
+		switch {
+		case ctx.Err() != nil:
+			err = ctx.Err()
+		case err == nil && more:
+			err = fmt.Errorf("there is a label for %q but no image any more: the input has changed since, label again", label.Key)
+		}
+		if err != nil {
+			yield(labelledImage{}, err)
+		}
 	}
-	return nil
 }
 
 // pseudoLabels are those of a run: its own, or by thresholds for each class.

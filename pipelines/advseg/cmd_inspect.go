@@ -10,11 +10,11 @@ import (
 )
 
 func (a *app) inspectCommand() *cobra.Command {
-	asJSON := false
+	asJSON, sheet, images := false, "", 0
 	cmd := &cobra.Command{
 		Use:     "inspect URL",
 		Short:   "Say what a bundle, a run, a shard or a folder of images holds",
-		Example: "  advseg inspect models/first\n  advseg inspect 'data/train/labeled/*.tar'\n  advseg inspect runs/labels --json",
+		Example: "  advseg inspect models/first\n  advseg inspect 'data/train/labeled/*.tar'\n  advseg inspect runs/labels --sheet worst.png",
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) != 1 {
 				return usagef("name one URL")
@@ -22,7 +22,13 @@ func (a *app) inspectCommand() *cobra.Command {
 			return nil
 		},
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if images < 1 {
+				return usagef("--sheet-images %d: at least one", images)
+			}
 			in, err := pipelines.Inspect(cmd.Context(), args[0])
+			if err == nil && sheet != "" {
+				err = pipelines.WorstSheet(cmd.Context(), args[0], images, sheet)
+			}
 			if err != nil {
 				return err
 			}
@@ -30,6 +36,8 @@ func (a *app) inspectCommand() *cobra.Command {
 		},
 	}
 	jsonFlag(cmd, &asJSON)
+	cmd.Flags().StringVar(&sheet, "sheet", "", "of a label run: where a PNG goes that shows the images of which it kept least")
+	cmd.Flags().IntVar(&images, "sheet-images", 16, "most images on it")
 	return cmd
 }
 

@@ -97,6 +97,18 @@ func TestWholeLoop(t *testing.T) {
 		t.Errorf("counts %+v (%v), want 8 in and labelled", run.Counts, err)
 	}
 
+	must(t, dir, "inspect", "labels-prism", "--sheet", "worst.png", "--sheet-images", "3")
+	picture, err := os.ReadFile(filepath.Join(dir, "worst.png"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if sheet, err := pix.Decode(picture, pix.Limits{}); err != nil || sheet.Rect.Dy() < 3*162 || sheet.Rect.Dy() > 4*162 {
+		t.Errorf("a sheet of 3 images: %v, %v", sheet.Rect, err)
+	}
+	if r := advseg(t, dir, "inspect", "data/unlabeled/*.tar", "--sheet", "worst.png"); r.code != exitFailed || !strings.Contains(r.stderr, "not complete") {
+		t.Errorf("a sheet of what is no run: exit code %d\n%s", r.code, r.stderr)
+	}
+
 	must(t, dir, "label", "--input", "photos/", "--bundle", "first", "--output", "files", "--format", "files", "--threshold", "0")
 	for _, ext := range []string{"mask.png", "pseudo.png", "conf.png", "json"} {
 		if _, err := os.Stat(filepath.Join(dir, "files", "p000."+ext)); err != nil {
