@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"reflect"
 
@@ -190,6 +191,9 @@ func (o EvaluateOptions) report(meta bundle.Meta, full transforms.Evaluation) (E
 			err = fmt.Errorf("%w, the first: %s %s: %s: %s", err, r.Object, r.Key, r.Stage, r.Reason)
 		}
 		return EvaluateReport{Full: full}, err
+	}
+	if math.IsNaN(full.Confusion.MeanIoU()) {
+		return EvaluateReport{Full: full}, fmt.Errorf("evaluate: the masks of all %d images are void (id %d) everywhere: is that the id of a class?", full.Evaluated, meta.IgnoreID)
 	}
 	r := EvaluateReport{
 		Bundle: full.Bundles[0], Images: full.Evaluated, Rejected: full.Rejected,

@@ -60,7 +60,7 @@ func TestCalibrate(t *testing.T) {
 	}
 
 	var r pipelines.CalibrateReport
-	if err := json.Unmarshal([]byte(must(t, dir, append(calibrate, "--precision", "0.01", "--per-class", "--json", "--out", "c.html")...)), &r); err != nil {
+	if err := json.Unmarshal([]byte(must(t, dir, append(calibrate, "--precision", "0.01", "--per-class", "--json", "--out", "c.html", "--work", "[work]")...)), &r); err != nil {
 		t.Fatal(err)
 	}
 	m, digest := metaOf(t, filepath.Join(dir, "model"))
@@ -245,6 +245,9 @@ func TestCalibrateRefusesData(t *testing.T) {
 		t.Errorf("run: exit code %d\n%s", r.code, r.stderr)
 	}
 	must(t, dir, append(ofRun, "--ignore", "99")...)
+	// Two folders may have images of the same names.
+	must(t, dir, "label", "--bundle", "model", "--input", "photos/,five/", "--output", "both")
+	must(t, dir, "calibrate", "--bundle", "model", "--data", "photos/,five/", "--masks", "classes", "--ignore", "99", "--run", "both", "--precision", "0.001", "--dry-run")
 	if r := advseg(t, dir, append(ofRun, "--ignore", "256")...); r.code != exitUsage || !strings.Contains(r.stderr, "--ignore 256") {
 		t.Errorf("no byte: exit code %d\n%s", r.code, r.stderr)
 	}
