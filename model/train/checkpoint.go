@@ -141,7 +141,8 @@ func checkpoints(ctx context.Context, dir string) (names []string, endings map[s
 }
 
 // prune removes all but the newest keep sealed checkpoints, and what crashed
-// writes left. The seal goes first: a checkpoint never loses its tensors while
+// writes left. What is newer than the one that was just written is damaged, or the run
+// would have gone on from it. The seal goes first: a checkpoint never loses its tensors while
 // it claims to be whole.
 func prune(ctx context.Context, dir, newest string, keep int) error {
 	names, endings, err := checkpoints(ctx, dir)
