@@ -183,7 +183,8 @@ func Ablate(ctx context.Context, o AblateOptions, observe Observer) (AblateTable
 	}
 	defer cancel()
 	runs, err := o.runs(within, observe)
-	if err != nil && within.Err() != nil && errors.Is(context.Cause(within), ErrOutOfTime) && errors.Is(err, context.DeadlineExceeded) {
+	// What fails at that moment is no less of an error.
+	if errors.Is(context.Cause(within), ErrOutOfTime) && (errors.Is(err, within.Err()) || errors.Is(err, ErrOutOfTime)) {
 		err = ErrOutOfTime
 	}
 	table := tabulate(o, runs)

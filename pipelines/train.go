@@ -333,7 +333,7 @@ func (s *sets) train(ctx context.Context, cfg train.Config, dir string, start *b
 	}
 	result, err := t.Run(ctx)
 	course.flush(ctx)
-	if err != nil && ctx.Err() != nil {
+	if err != nil && ctx.Err() != nil && errors.Is(err, ctx.Err()) {
 		return nil, fmt.Errorf("stopped after iteration %d, which is saved: the same command goes on from there: %w", t.Iteration(), err)
 	}
 	return result.Best, err

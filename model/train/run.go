@@ -35,13 +35,14 @@ type Result struct {
 }
 
 // Run trains to the end, from wherever the trainer is. When ctx ends it writes a
-// checkpoint, if there is a directory for it, and returns the context's error.
+// checkpoint, if there is a directory for it, and returns the context's error, or that
+// of the checkpoint.
 func (t *Trainer) Run(ctx context.Context) (Result, error) {
 	err := t.run(ctx)
 	if ctx.Err() != nil && t.broken == nil && t.cfg.Dir != "" && t.saved != t.at.Iteration {
 		// What made the run end must not keep it from being saved.
 		if saved := t.Save(context.WithoutCancel(ctx), t.cfg.Dir); saved != nil {
-			return Result{}, errors.Join(err, saved)
+			return Result{}, saved // not that of ctx as well: who hears that takes it for saved
 		}
 	}
 	if err != nil {

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"maps"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -466,4 +468,19 @@ func TestResumeWithinIteration(t *testing.T) {
 	}
 	same(t, "resumed", want.Final, run(t, again).Final)
 	same(t, "gone on with", want.Final, run(t, tr).Final)
+}
+
+// A stop that cannot be saved must not look like one that was.
+func TestStopThatIsNotSaved(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	c := quick()
+	c.Dir = filepath.Join(file, "checkpoints")
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := newTrainer(t, c, quickData()).Run(ctx); err == nil || errors.Is(err, context.Canceled) {
+		t.Errorf("error %v", err)
+	}
 }
