@@ -211,7 +211,7 @@ func (o RetrainOptions) candidate(ctx context.Context, reg *registry.Registry, c
 	if scored != nil {
 		scored.Digest = digest
 	}
-	report.Candidate, err = reg.Publish(ctx, url, map[string]any{"retrained_from": champion.Digest}, bundle.Files()...)
+	report.Candidate, err = reg.Publish(ctx, url, map[string]any{noteBundle: digest, "retrained_from": champion.Digest}, bundle.Files()...)
 	if err != nil {
 		return report, fmt.Errorf("retrain: %w", err)
 	}
@@ -293,13 +293,25 @@ func (o RetrainOptions) gate(ctx context.Context, report *RetrainReport, scored 
 	return nil
 }
 
+// noteBundle is the bundle's own digest in a version's note: runs name it, while a
+// version's is that of its files.
+const noteBundle = "bundle"
+
+// BundleOf is the digest of a version's bundle, as runs name it; empty in versions of
+// earlier releases.
+func BundleOf(v registry.Version) string {
+	digest, _ := v.Note[noteBundle].(string)
+	return digest
+}
+
 // Publish copies a bundle into a registry and, if told so, makes it champion.
 func Publish(ctx context.Context, registryURL, bundleURL string, promote bool, reason string) (registry.Version, error) {
-	if _, err := bundle.Load(ctx, bundleURL); err != nil {
+	b, err := bundle.Load(ctx, bundleURL)
+	if err != nil {
 		return registry.Version{}, fmt.Errorf("publish: %w", err)
 	}
 	reg := registry.Open(registryURL)
-	v, err := reg.Publish(ctx, bundleURL, nil, bundle.Files()...)
+	v, err := reg.Publish(ctx, bundleURL, map[string]any{noteBundle: b.Digest()}, bundle.Files()...)
 	if err == nil && promote {
 		err = reg.Promote(ctx, v, reason)
 	}

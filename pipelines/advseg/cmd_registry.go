@@ -109,7 +109,11 @@ func (a *app) registryList(cmd *cobra.Command, o registryOptions, asJSON bool) e
 			if v.Digest == champion.Digest {
 				mark = "*"
 			}
-			fmt.Fprintf(w, "%s %6d  %.12s  %s  %s\n", mark, v.Number, v.Digest, v.Created.UTC().Format("2006-01-02 15:04:05"), v.URL)
+			fmt.Fprintf(w, "%s %6d  %.12s  %s  %s", mark, v.Number, v.Digest, v.Created.UTC().Format("2006-01-02 15:04:05"), v.URL)
+			if of := pipelines.BundleOf(v); of != "" {
+				fmt.Fprintf(w, "  bundle %.12s", of)
+			}
+			fmt.Fprintln(w)
 		}
 		switch {
 		case len(versions) == 0:

@@ -125,6 +125,10 @@ func TestWholeLoop(t *testing.T) {
 	}
 
 	must(t, dir, "registry", "publish", "--registry", "registry", "--bundle", "first", "--promote")
+	_, digest := metaOf(t, filepath.Join(dir, "first"))
+	if out := must(t, dir, "registry", "list", "--registry", "registry"); !strings.Contains(out, "bundle "+digest[:12]) {
+		t.Errorf("the list does not name the bundle that runs name:\n%s", out)
+	}
 	small := []string{"--crop", "48", "--batch", "2", "--iterations", "4"}
 	r := advseg(t, dir, append([]string{"retrain", "--labeled", "data/labeled/*.tar", "--pseudo", "labels-prism", "--val", "val/labeled/*.tar", "--registry", "registry", "--min-gain", "1"}, small...)...)
 	if r.code != exitGateRefused || !strings.Contains(r.stdout, "refused") {
