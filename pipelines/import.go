@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"image"
 	"maps"
+	"path"
 	"slices"
 	"strings"
 	"time"
@@ -376,8 +377,12 @@ func (s *shardSet) finish(ctx context.Context) error {
 	if err := s.close(); err != nil || s.dry {
 		return err
 	}
+	own := map[string]bool{}
+	for _, url := range s.written {
+		own[path.Base(url)] = true // URLs of one object may be written in several ways
+	}
 	for obj, err := range blob.List(ctx, blob.Quote(s.base)+"/shard-*.tar") {
-		if err == nil && !slices.Contains(s.written, obj.URL) {
+		if err == nil && !own[path.Base(obj.URL)] {
 			err = blob.Delete(ctx, obj.URL)
 		}
 		if err != nil && !errors.Is(err, blob.ErrNotFound) {
