@@ -167,12 +167,17 @@ func (o NightlyOptions) job(ctx context.Context, input []shard.Ref) (string, err
 		return "", err
 	}
 	o.Label.Threads, o.Retrain.Threads = 0, 0 // change no result
-	job, err := json.Marshal(struct {
+	return jobName(struct {
 		Input, Human []string
 		Label        LabelSettings
 		Retrain      RetrainSettings
 	}{prints(input), prints(human), o.Label, o.Retrain})
-	sum := sha256.Sum256(job)
+}
+
+// jobName names a folder after all that a job depends on.
+func jobName(dependsOn any) (string, error) {
+	data, err := json.Marshal(dependsOn)
+	sum := sha256.Sum256(data)
 	return short(hex.EncodeToString(sum[:])), err
 }
 

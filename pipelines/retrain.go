@@ -3,9 +3,6 @@ package pipelines
 import (
 	"cmp"
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -137,7 +134,7 @@ func (o RetrainOptions) workDir(ctx context.Context, champion registry.Version) 
 	}
 	settings := o.RetrainSettings
 	settings.Threads = 0 // changes no result
-	job, err := json.Marshal(struct {
+	name, err := jobName(struct {
 		Champion                   string
 		Labeled, Pseudo, Val, Data []string
 		Settings                   RetrainSettings
@@ -145,8 +142,7 @@ func (o RetrainOptions) workDir(ctx context.Context, champion registry.Version) 
 	if err != nil {
 		return "", err
 	}
-	sum := sha256.Sum256(job)
-	return blob.Join(cmp.Or(o.Work, blob.Join(o.Registry, "work")), short(hex.EncodeToString(sum[:]))), nil
+	return blob.Join(cmp.Or(o.Work, blob.Join(o.Registry, "work")), name), nil
 }
 
 // sets leaves the validation images out: weights chosen by the images that

@@ -157,9 +157,12 @@ func warnShared(ctx context.Context, labeled, val []string) error {
 	if err != nil {
 		return err
 	}
-	trained := objects(seen)
+	trained := map[string]bool{}
+	for _, url := range objects(seen) {
+		trained[url] = true
+	}
 	for _, url := range objects(held) {
-		if slices.Contains(trained, url) {
+		if trained[url] {
 			slog.WarnContext(ctx, "validation data that is also trained on measures nothing: keep some apart", "object", url)
 			break
 		}
