@@ -16,6 +16,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/advseg/advseg/model/bundle"
+	"github.com/advseg/advseg/model/internal/arena"
 	"github.com/advseg/advseg/model/kernel"
 	"github.com/advseg/advseg/model/nn"
 	"github.com/advseg/advseg/model/weights"
@@ -399,13 +400,13 @@ func TestPlansOfAnySizeKeepLiveBuffersApart(t *testing.T) {
 		if err := e.list(&p, key); err != nil {
 			t.Fatal(err)
 		}
-		size := layout(p.buffers)
+		size := arena.Layout(p.buffers)
 		for i, a := range p.buffers {
-			if a.offset < 0 || a.offset+a.size > size {
+			if a.Offset < 0 || a.Offset+a.Size > size {
 				t.Fatalf("%+v: %+v is outside an arena of %d", key, *a, size)
 			}
 			for _, b := range p.buffers[:i] {
-				if a.overlaps(b) && a.offset < b.offset+b.size && b.offset < a.offset+a.size {
+				if a.Together(b) && a.Offset < b.Offset+b.Size && b.Offset < a.Offset+a.Size {
 					t.Fatalf("%+v: %+v and %+v share memory", key, *a, *b)
 				}
 			}

@@ -6,8 +6,15 @@ import (
 	"image"
 	"time"
 
+	"github.com/advseg/advseg/model/internal/arena"
 	"github.com/advseg/advseg/model/kernel"
 )
+
+// buffer is a piece of a plan's arena.
+type buffer = arena.Span
+
+// roundUp is the next multiple at or above n.
+func roundUp(n, multiple int) int { return (n + multiple - 1) / multiple * multiple }
 
 // planKey says what a plan is for: n images of h x w pixels, or one tile, whose
 // softmax and confidence maps stay in the arena for blending.
@@ -29,7 +36,7 @@ func (m *model) makePlan(key planKey, threads int) (*plan, error) {
 	if err := m.list(&p, key); err != nil {
 		return nil, err
 	}
-	return &plan{steps: p.steps, arena: layout(p.buffers), softmax: p.softmax, confidence: p.confidence}, nil
+	return &plan{steps: p.steps, arena: arena.Layout(p.buffers), softmax: p.softmax, confidence: p.confidence}, nil
 }
 
 // step computes one layer. It reads and writes pieces of the arena, or what the
@@ -66,7 +73,7 @@ func (f *frame) of(b *buffer) []float32 {
 	if b == nil {
 		return nil
 	}
-	return f.arena[b.offset : b.offset+b.size : b.offset+b.size]
+	return f.arena[b.Offset : b.Offset+b.Size : b.Offset+b.Size]
 }
 
 // run executes all steps.
@@ -136,14 +143,14 @@ func (p *planner) add(name string, out *buffer, in []*buffer, run func(f *frame)
 
 // use makes b survive step now. The first step to use a buffer fills it.
 func (p *planner) use(b *buffer, now int) {
-	if b.last < 0 {
-		b.first = now
+	if b.Last < 0 {
+		b.First = now
 		p.buffers = append(p.buffers, b)
 	}
-	b.last = now
+	b.Last = now
 }
 
-func newBuffer(size int) *buffer { return &buffer{size: size, last: -1} }
+func newBuffer(size int) *buffer { return &buffer{Size: size, Last: -1} }
 
 // tensor is a buffer of shape (n, c, h, w) with the plan's n.
 type tensor struct {

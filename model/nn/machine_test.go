@@ -12,7 +12,6 @@ import (
 	"go.uber.org/goleak"
 	"gorgonia.org/gorgonia"
 	"gorgonia.org/tensor"
-	"pgregory.net/rapid"
 
 	"github.com/advseg/advseg/model/internal/golden"
 	"github.com/advseg/advseg/model/kernel"
@@ -235,41 +234,6 @@ func TestMemoryIsShared(t *testing.T) {
 	if 4*m.Bytes() > sum {
 		t.Errorf("%d bytes planned for values of %d bytes: less than a quarter expected", m.Bytes(), sum)
 	}
-}
-
-func TestPlacedStoragesDoNotOverlap(t *testing.T) {
-	rapid.Check(t, func(t *rapid.T) {
-		var all []*storage
-		sum, live := 0, map[int]int{}
-		for range rapid.IntRange(1, 30).Draw(t, "storages") {
-			s := &storage{size: align * rapid.IntRange(1, 9).Draw(t, "size"), first: rapid.IntRange(0, 20).Draw(t, "first")}
-			s.last = s.first + rapid.IntRange(0, 10).Draw(t, "steps")
-			for step := s.first; step <= s.last; step++ {
-				live[step] += s.size
-			}
-			sum += s.size
-			all = append(all, s)
-		}
-		end := place(all)
-		for i, a := range all {
-			for _, b := range all[:i] {
-				together := a.first <= b.last && b.first <= a.last
-				if together && a.offset < b.offset+b.size && b.offset < a.offset+a.size {
-					t.Fatalf("%+v and %+v overlap", *a, *b)
-				}
-			}
-			if a.offset < 0 || a.offset+a.size > end {
-				t.Fatalf("%+v is outside of the arena of %d", *a, end)
-			}
-		}
-		most := 0
-		for _, l := range live {
-			most = max(most, l)
-		}
-		if end < most || end > sum {
-			t.Fatalf("arena of %d, but %d are live at once and all together are %d", end, most, sum)
-		}
-	})
 }
 
 // bombOp panics when it runs.

@@ -1,10 +1,9 @@
 package nn
 
 import (
-	"cmp"
-	"slices"
-
 	"gorgonia.org/gorgonia"
+
+	"github.com/advseg/advseg/model/internal/arena"
 )
 
 // plan says where in one arena of float32 values each operation's output goes.
@@ -13,17 +12,11 @@ type plan struct {
 	size   int // of the arena
 }
 
-// storage is a stretch of the arena in use from step first to step last. More
-// than one node's output may be there, one after the other.
+// storage holds the outputs of nodes, one after the other.
 type storage struct {
-	nodes       []*gorgonia.Node
-	size        int
-	first, last int
-	offset      int
+	arena.Span
+	nodes []*gorgonia.Node
 }
-
-// align keeps every output on a cache line of its own.
-const align = 16
 
 // planMemory shares memory among the outputs of nodes that run in the given
 // order. What is in keep must be there after the last has run.
@@ -31,26 +24,26 @@ func planMemory(order gorgonia.Nodes, keep map[*gorgonia.Node]bool) plan {
 	last := lastReads(order, keep)
 	of := make(map[*gorgonia.Node]*storage)
 	var all []*storage
+	var spans []*arena.Span
 	for step, n := range order {
 		op, ok := n.Op().(operation)
 		if !ok || !planned(op) {
 			continue
 		}
-		size := (op.core().shape.TotalSize() + align - 1) / align * align
+		size := op.core().shape.TotalSize()
 		s := reusable(op, of, step, size)
 		if s == nil {
-			s = &storage{size: size, first: step}
-			all = append(all, s)
+			s = &storage{Span: arena.Span{Size: size, First: step}}
+			all, spans = append(all, s), append(spans, &s.Span)
 		}
 		s.nodes = append(s.nodes, n)
-		s.last = max(step, last[n])
+		s.Last = max(step, last[n])
 		of[n] = s
 	}
-	p := plan{offset: make(map[*gorgonia.Node]int, len(order))}
-	p.size = place(all)
+	p := plan{offset: make(map[*gorgonia.Node]int, len(order)), size: arena.Layout(spans)}
 	for _, s := range all {
 		for _, n := range s.nodes {
-			p.offset[n] = s.offset
+			p.offset[n] = s.Offset
 		}
 	}
 	return p
@@ -91,37 +84,9 @@ func reusable(op operation, of map[*gorgonia.Node]*storage, step, size int) *sto
 		return nil
 	}
 	for _, i := range in.inplace() {
-		if s := of[op.core().children[i]]; s != nil && s.last == step && s.size == size {
+		if s := of[op.core().children[i]]; s != nil && s.Last == step && s.Size == size {
 			return s
 		}
 	}
 	return nil
-}
-
-// place gives each storage an offset such that no two in use at the same time
-// overlap, the largest first and each as low as it fits (Pisarchyk and Lee 2020,
-// "Efficient memory management for deep neural net inference", greedy by size),
-// and returns the size of the whole.
-func place(all []*storage) int {
-	bySize := slices.Clone(all)
-	slices.SortStableFunc(bySize, func(a, b *storage) int { return cmp.Compare(b.size, a.size) })
-	var placed []*storage // by offset
-	end := 0
-	for _, s := range bySize {
-		at := 0
-		for _, o := range placed {
-			if o.first > s.last || o.last < s.first {
-				continue
-			}
-			if at+s.size <= o.offset {
-				break
-			}
-			at = max(at, o.offset+o.size)
-		}
-		s.offset = at
-		end = max(end, at+s.size)
-		i, _ := slices.BinarySearchFunc(placed, at, func(o *storage, at int) int { return cmp.Compare(o.offset, at) })
-		placed = slices.Insert(placed, i, s)
-	}
-	return end
 }
