@@ -27,17 +27,6 @@ func Inputs(n *gorgonia.Node) gorgonia.Nodes {
 // and nodes are created in an order, which the tape machine keeps, in which
 // little memory is live at a time.
 func Gradients(loss *gorgonia.Node, wrt ...*gorgonia.Node) (gorgonia.Nodes, error) {
-	return GradientsOnto(nil, loss, wrt...)
-}
-
-// GradientsOnto is Gradients plus the nodes onto, one for each of wrt, or nil
-// where there is nothing to add to. Each sum is formed as soon as its gradient
-// is, so that the gradients of several passes over the same parameters take no
-// more memory than those of one.
-func GradientsOnto(onto gorgonia.Nodes, loss *gorgonia.Node, wrt ...*gorgonia.Node) (gorgonia.Nodes, error) {
-	if onto != nil && len(onto) != len(wrt) {
-		return nil, fmt.Errorf("gradients: %d to add to for %d nodes", len(onto), len(wrt))
-	}
 	if loss == nil || !loss.IsScalar() {
 		return nil, fmt.Errorf("gradients: the loss must be a scalar node")
 	}
@@ -66,14 +55,6 @@ func GradientsOnto(onto gorgonia.Nodes, loss *gorgonia.Node, wrt ...*gorgonia.No
 		needs[n] = need
 	}
 	grads := map[*gorgonia.Node]*gorgonia.Node{loss: g.AddNode(gorgonia.NewConstant(float32(1)))}
-	for i, n := range wrt {
-		if onto != nil && onto[i] != nil {
-			if n.Op() != nil {
-				return nil, fmt.Errorf("gradients: %s is computed: gradients add up only at parameters and inputs", n.Name())
-			}
-			grads[n] = onto[i]
-		}
-	}
 	for i := len(nodes) - 1; i >= 0; i-- {
 		n := nodes[i]
 		grad := grads[n]

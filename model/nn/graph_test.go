@@ -225,7 +225,6 @@ func TestGraphErrors(t *testing.T) {
 		"gradient by a stranger":  {only(Gradients(loss, other)), []string{"not in the loss's graph"}},
 		"gradient by nothing":     {only(Gradients(loss, y)), []string{"does not depend on y"}},
 		"gradient by labels":      {only(Gradients(loss, l)), []string{"does not depend on l"}},
-		"gradients onto too few":  {only(GradientsOnto(gorgonia.Nodes{x}, loss, x, x)), []string{"1 to add to for 2"}},
 	} {
 		t.Run(name, func(t *testing.T) { wantError(t, c.err, c.want...) })
 	}
@@ -286,33 +285,6 @@ func TestGradientsBuildOnlyWhatIsAsked(t *testing.T) {
 			t.Errorf("%d nodes %s, want %d", builds[name], name, n)
 		}
 	}
-}
-
-func TestGradientsOnto(t *testing.T) {
-	f := newFixture(t, 3)
-	x := f.normal("x", 1, 1, 4, 4)
-	a, b := f.node(BCEWithLogits(x, nil, 1)), f.node(BCEWithLogits(f.node(Softmax(x)), nil, 0))
-	ga, err := Gradients(a, x)
-	if err != nil {
-		t.Fatal(err)
-	}
-	gb, err := Gradients(b, x)
-	if err != nil {
-		t.Fatal(err)
-	}
-	sum, err := GradientsOnto(ga, b, x)
-	if err != nil {
-		t.Fatal(err)
-	}
-	m := started(t, ga[0], gb[0], sum[0])
-	want := append([]float32(nil), floatsOf(t, m, ga[0])...)
-	for i, v := range floatsOf(t, m, gb[0]) {
-		want[i] += v
-	}
-	golden.Near(t, "sum", floatsOf(t, m, sum[0]), want, golden.Tol{})
-	y := f.node(ReLU(x))
-	_, err = GradientsOnto(gorgonia.Nodes{x}, f.node(BCEWithLogits(y, nil, 1)), y)
-	wantError(t, err, "only at parameters and inputs")
 }
 
 // An operation that no graph holds is an error, not a crash.

@@ -76,13 +76,12 @@ func buildStep(t testing.TB, spec Spec, gen, disc weights.Dict, z stepSizes, fre
 	// backward adds to the gradient by G's weights and returns that by the
 	// low-resolution logits.
 	backward := func(loss, logits *gorgonia.Node) *gorgonia.Node {
-		onto := append(slices.Clone(s.gradG), nil)
-		if s.gradG == nil {
-			onto = nil
-		}
-		gs, err := GradientsOnto(onto, loss, append(s.wrtG, logits)...)
+		gs, err := Gradients(loss, append(slices.Clone(s.wrtG), logits)...)
 		if err != nil {
 			t.Fatal(err)
+		}
+		for i, g := range s.gradG { // of the passes before
+			gs[i] = node(Add(g, gs[i]))
 		}
 		s.gradG = gs[:len(s.wrtG)]
 		return gs[len(s.wrtG)]
