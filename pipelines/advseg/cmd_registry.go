@@ -4,7 +4,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -40,7 +42,7 @@ func (a *app) registryCommand() *cobra.Command {
 			return nil
 		},
 		RunE: func(*cobra.Command, []string) error {
-			return usagef("name one of: list, publish, promote, rollback, lock, unlock")
+			return usagef("name one of: list, publish, promote, rollback, history, lock, unlock")
 		},
 	}
 	add := func(use, short, example string, keep []string, run func(cmd *cobra.Command, o registryOptions, asJSON bool) error) {
@@ -59,6 +61,7 @@ func (a *app) registryCommand() *cobra.Command {
 	add("publish", "Copy a bundle into the registry", "  advseg registry publish --registry models/registry --bundle models/first --promote", []string{"bundle", "promote", "reason"}, a.registryPublish)
 	add("promote", "Make a version champion", "  advseg registry promote --registry models/registry --version 3 --reason 'checked by hand'", []string{"version", "reason"}, a.registryPromote)
 	add("rollback", "Make the champion before this one champion again", "  advseg registry rollback --registry models/registry --reason 'too many false cars'", []string{"reason"}, a.registryRollback)
+	add("history", "List the changes of champion and their reasons, the last one first", "  advseg registry history --registry models/registry", nil, a.registryHistory)
 	add("lock", "Tell which process holds the lock of the nights", "  advseg registry lock --registry models/registry", []string{"held-here"}, a.registryLock)
 	add("unlock", "Remove the lock of a night that is known to be dead", "  advseg registry unlock --registry models/registry", nil, a.registryUnlock)
 	return cmd
@@ -109,7 +112,7 @@ func (a *app) registryList(cmd *cobra.Command, o registryOptions, asJSON bool) e
 			if v.Digest == champion.Digest {
 				mark = "*"
 			}
-			fmt.Fprintf(w, "%s %6d  %.12s  %s  %s", mark, v.Number, v.Digest, v.Created.UTC().Format("2006-01-02 15:04:05"), v.URL)
+			fmt.Fprintf(w, "%s %6d  %.12s  %s  %s", mark, v.Number, v.Digest, stamp(v.Created), v.URL)
 			if of := pipelines.BundleOf(v); of != "" {
 				fmt.Fprintf(w, "  bundle %.12s", of)
 			}
@@ -161,4 +164,26 @@ func (a *app) registryRollback(cmd *cobra.Command, o registryOptions, asJSON boo
 		return err
 	}
 	return a.report(asJSON, v, func(w io.Writer) { fmt.Fprintf(w, "version %d is champion again\n", v.Number) })
+}
+
+func (a *app) registryHistory(cmd *cobra.Command, o registryOptions, asJSON bool) error {
+	events, err := registry.Open(o.Registry).History(cmd.Context())
+	if err != nil {
+		return err
+	}
+	events = append([]registry.Event{}, events...) // none are [] in JSON
+	slices.Reverse(events)
+	return a.report(asJSON, events, func(w io.Writer) {
+		for _, e := range events {
+			change := "promoted"
+			if e.Rollback {
+				change = "back to"
+			}
+			line := fmt.Sprintf("%s  %s %6d  %.12s  %s", stamp(e.Time), change, e.Number, e.Digest, e.Reason)
+			fmt.Fprintln(w, strings.TrimRight(line, " "))
+		}
+		if len(events) == 0 {
+			fmt.Fprintf(w, "%s never had a champion\n", o.Registry)
+		}
+	})
 }
