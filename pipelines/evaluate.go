@@ -63,10 +63,15 @@ func (o *EvaluateOptions) Validate() error {
 	return errors.Join(append(errs, infer.CheckPrecision(o.Precision), o.Runner.Validate(), o.reachable(o.Input...), o.reachable(o.Masks, o.Bundle, o.Output))...)
 }
 
-// ClassScore is the IoU of one class; nil when the class is in neither map.
+// ClassScore is how well one class was found; nil stands for no pixels to count.
 type ClassScore struct {
-	Name string   `json:"name"`
-	IoU  *float64 `json:"iou"`
+	Name      string   `json:"name"`
+	IoU       *float64 `json:"iou"`
+	Recall    *float64 `json:"recall"`
+	Precision *float64 `json:"precision"`
+	// Predicted counts the predictions for the pixels labelled as this class: the
+	// rows of all classes are the confusion matrix.
+	Predicted []int64 `json:"predicted"`
 }
 
 // EvaluateReport is how good a model is, and at which threshold its labels can
@@ -208,8 +213,12 @@ func (o EvaluateOptions) report(meta bundle.Meta, full transforms.Evaluation) (E
 		return r, fmt.Errorf("evaluate: %w", err)
 	}
 	r.MeanIoULow, r.MeanIoUHigh = interval.Low, interval.High
+	recall, precision := full.Confusion.Recall(), full.Confusion.Precision()
 	for i, iou := range full.Confusion.IoU() {
-		r.Classes = append(r.Classes, ClassScore{Name: meta.Classes[i].Name, IoU: metric.Nullable(iou)})
+		r.Classes = append(r.Classes, ClassScore{
+			Name: meta.Classes[i].Name, IoU: metric.Nullable(iou),
+			Recall: metric.Nullable(recall[i]), Precision: metric.Nullable(precision[i]), Predicted: full.Confusion.Row(i),
+		})
 	}
 	r.Chosen = chosenTrust(meta, full.Chosen)
 	r.Thresholds, err = trust(&full.Discriminator, &full.Softmax, &full.Fused)

@@ -101,17 +101,50 @@ func (c *Confusion) Pixels() int64 {
 // map. A class that was missed or invented has 0 and counts in the mean (the
 // paper's release leaves it out, which flatters the mean).
 func (c *Confusion) IoU() []float64 {
-	iou := make([]float64, c.Classes)
-	for k := range iou {
+	return c.each(func(hits, labelled, predicted int64) float64 { return ratio(hits, labelled+predicted-hits) })
+}
+
+// Recall is TP / (TP + FN) of each class: how much of what people labelled as it
+// was found. NaN for a class that nobody labelled.
+func (c *Confusion) Recall() []float64 {
+	return c.each(func(hits, labelled, _ int64) float64 { return ratio(hits, labelled) })
+}
+
+// Precision is TP / (TP + FP) of each class: how much of what was predicted as it
+// is right. NaN for a class that was never predicted.
+func (c *Confusion) Precision() []float64 {
+	return c.each(func(hits, _, predicted int64) float64 { return ratio(hits, predicted) })
+}
+
+func (c *Confusion) each(score func(hits, labelled, predicted int64) float64) []float64 {
+	out := make([]float64, c.Classes)
+	for k := range out {
 		row, col := int64(0), int64(0)
 		for j := range c.Classes {
 			row += c.Counts[k*c.Classes+j]
 			col += c.Counts[j*c.Classes+k]
 		}
-		tp := c.Counts[k*c.Classes+k]
-		iou[k] = ratio(tp, row+col-tp)
+		out[k] = score(c.Counts[k*c.Classes+k], row, col)
 	}
-	return iou
+	return out
+}
+
+// Row counts the predictions for the pixels with one label.
+func (c *Confusion) Row(label int) []int64 {
+	return c.Counts[label*c.Classes : (label+1)*c.Classes]
+}
+
+// Mistaken is the class that most of the wrong pixels with a label were taken
+// for, and the share that those are of all with it; -1 and 0 when none is wrong.
+func (c *Confusion) Mistaken(label int) (class int, share float64) {
+	class, most, all := -1, int64(0), int64(0)
+	for k, n := range c.Row(label) {
+		all += n
+		if k != label && n > most {
+			class, most = k, n
+		}
+	}
+	return class, float64(most) / float64(max(all, 1))
 }
 
 // MeanIoU is the mean over the classes whose IoU is not NaN; NaN when there is

@@ -9,6 +9,7 @@ import (
 
 	"github.com/advseg/advseg/model/metric"
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 	"pgregory.net/rapid"
 )
 
@@ -59,6 +60,39 @@ func TestConfusionMerges(t *testing.T) {
 			}
 		}
 	})
+}
+
+func TestScoresOfClasses(t *testing.T) {
+	// Class 3 is predicted but never labelled, 4 is in neither map.
+	c := &metric.Confusion{Classes: 5, Ignore: 255, Counts: []int64{
+		6, 1, 3, 0, 0,
+		0, 4, 0, 0, 0,
+		2, 0, 2, 1, 0,
+		0, 0, 0, 0, 0,
+		0, 0, 0, 0, 0,
+	}}
+	nan := math.NaN()
+	for name, s := range map[string]struct{ got, want []float64 }{
+		"IoU":       {c.IoU(), []float64{0.5, 0.8, 0.25, 0, nan}},
+		"recall":    {c.Recall(), []float64{0.6, 1, 0.4, nan, nan}},
+		"precision": {c.Precision(), []float64{0.75, 0.8, 0.4, 0, nan}},
+	} {
+		if d := cmp.Diff(s.want, s.got, cmpopts.EquateNaNs()); d != "" {
+			t.Errorf("%s (-want +got):\n%s", name, d)
+		}
+	}
+	type mistake struct {
+		Class int
+		Share float64
+	}
+	var got []mistake
+	for k := range c.Classes {
+		class, share := c.Mistaken(k)
+		got = append(got, mistake{class, share})
+	}
+	if d := cmp.Diff([]mistake{{2, 0.3}, {-1, 0}, {0, 0.4}, {-1, 0}, {-1, 0}}, got); d != "" {
+		t.Errorf("mistaken for (-want +got):\n%s", d)
+	}
 }
 
 func TestConfusionRefuses(t *testing.T) {

@@ -32,9 +32,13 @@ func printEvaluation(w io.Writer, r pipelines.EvaluateReport) {
 	fmt.Fprintf(w, "mean IoU %.2f (95 %% of resamples: %.2f to %.2f), pixel accuracy %.2f\n\n",
 		100*r.MeanIoU, 100*r.MeanIoULow, 100*r.MeanIoUHigh, 100*r.PixelAccuracy)
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintln(t, "class\tIoU\t")
-	for _, c := range r.Classes {
-		fmt.Fprintf(t, "%s\t%s\t\n", c.Name, percent(c.IoU))
+	fmt.Fprintln(t, "class\tIoU\trecall\tprecision\tmost mistaken for\t")
+	for i, c := range r.Classes {
+		mistaken := "-"
+		if other, share := r.Full.Confusion.Mistaken(i); other >= 0 {
+			mistaken = fmt.Sprintf("%s %s", r.Classes[other].Name, part(share))
+		}
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t\n", c.Name, percent(c.IoU), percent(c.Recall), percent(c.Precision), mistaken)
 	}
 	fmt.Fprintln(t)
 	printTrust(t, r.Thresholds)
