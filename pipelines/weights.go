@@ -329,23 +329,10 @@ func ExportWeights(ctx context.Context, o ExportWeightsOptions) ([]ExportedWeigh
 		if f.url == "" {
 			continue
 		}
-		if err := writeStateDict(ctx, f.url, f.dict); err != nil {
+		if err := bundle.WriteTensors(ctx, f.url, f.dict); err != nil {
 			return out, fmt.Errorf("export weights: %w", err)
 		}
 		out = append(out, ExportedWeights{f.url, len(f.dict), f.dict.Values()})
 	}
 	return out, nil
-}
-
-func writeStateDict(ctx context.Context, url string, d weights.Dict) error {
-	w, err := blob.NewWriter(ctx, url)
-	if err != nil {
-		return err
-	}
-	defer w.Close() // aborts when not committed
-	if err := weights.Write(w, d, map[string]string{"format": "pt"}); err != nil {
-		return fmt.Errorf("write %s: %w", url, err)
-	}
-	_, err = w.Commit()
-	return err
 }

@@ -51,10 +51,13 @@ const (
 // cores; two hide the beginning and the end of each other.
 const processShards = 2
 
+// processCPUs images are decoded or encoded at a time.
+var processCPUs = int64(runtime.GOMAXPROCS(0))
+
 var (
 	shardSlots  = semaphore.NewWeighted(processShards)
 	pixelBudget = semaphore.NewWeighted(processPixels)
-	cpuTokens   = make(chan struct{}, runtime.GOMAXPROCS(0))
+	cpuSlots    = semaphore.NewWeighted(processCPUs)
 )
 
 // item is one example on its way through a stream.
@@ -239,12 +242,10 @@ func (s *stream) decode(ctx context.Context, it *item) error {
 	if it.rejected() {
 		return nil
 	}
-	select {
-	case cpuTokens <- struct{}{}:
-		defer func() { <-cpuTokens }()
-	case <-ctx.Done():
-		return ctx.Err()
+	if err := cpuSlots.Acquire(ctx, 1); err != nil {
+		return err
 	}
+	defer cpuSlots.Release(1)
 	defer s.decoding.since(time.Now())
 	err := guarded(func() (err error) {
 		it.img, err = pix.Decode(it.image, s.limits)
@@ -430,12 +431,10 @@ func (s *stream) finishItem(ctx context.Context, it *item) error {
 	if it.rejected() {
 		return nil
 	}
-	select {
-	case cpuTokens <- struct{}{}:
-		defer func() { <-cpuTokens }()
-	case <-ctx.Done():
-		return ctx.Err()
+	if err := cpuSlots.Acquire(ctx, 1); err != nil {
+		return err
 	}
+	defer cpuSlots.Release(1)
 	defer s.encoding.since(time.Now())
 	err := guarded(func() (err error) {
 		it.output, err = s.finish(it)

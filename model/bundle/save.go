@@ -32,10 +32,10 @@ func (b *Bundle) save(ctx context.Context, url string) error {
 	if err := blob.Delete(ctx, blob.Join(url, MetaFile)); err != nil {
 		return err
 	}
-	if err := writeTensors(ctx, blob.Join(url, GeneratorFile), b.G); err != nil {
+	if err := WriteTensors(ctx, blob.Join(url, GeneratorFile), b.G); err != nil {
 		return err
 	}
-	if err := writeTensors(ctx, blob.Join(url, DiscriminatorFile), b.D); err != nil {
+	if err := WriteTensors(ctx, blob.Join(url, DiscriminatorFile), b.D); err != nil {
 		return err
 	}
 	if _, err := blob.WriteFile(ctx, blob.Join(url, CardFile), card(b.Meta, digest)); err != nil {
@@ -45,8 +45,9 @@ func (b *Bundle) save(ctx context.Context, url string) error {
 	return err
 }
 
-// writeTensors streams: the weights are not held in memory twice.
-func writeTensors(ctx context.Context, url string, d weights.Dict) error {
+// WriteTensors writes a safetensors file. It streams: the weights are not held in
+// memory twice.
+func WriteTensors(ctx context.Context, url string, d weights.Dict) error {
 	w, err := blob.NewWriter(ctx, url)
 	if err != nil {
 		return err
