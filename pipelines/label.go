@@ -88,9 +88,19 @@ type LabelPlan struct {
 	Writes  []string `json:"writes"`
 	Bundle  string   `json:"bundle"`
 	Classes int      `json:"classes"`
+	// Estimate is nil when no image could be tried.
+	Estimate *Estimate `json:"estimate,omitempty"`
 }
 
-// PlanLabel says what Label would read and write, without doing so.
+// Estimate is what a run over everything would take on this machine, by a trial on
+// the first images.
+type Estimate struct {
+	Images  int64   `json:"images"` // of shards: by the size of the first one's
+	Seconds float64 `json:"seconds"`
+}
+
+// PlanLabel says what Label would read and write, without doing so, and how long
+// that would take here.
 func PlanLabel(ctx context.Context, o LabelOptions) (LabelPlan, error) {
 	if err := o.Validate(); err != nil {
 		return LabelPlan{}, err
@@ -115,7 +125,25 @@ func PlanLabel(ctx context.Context, o LabelOptions) (LabelPlan, error) {
 		}
 		plan.Writes = append(plan.Writes, o.options(o.Bundle, o.Output).OutputURL(ref))
 	}
-	return plan, nil
+	return plan, o.estimate(ctx, refs[0], &plan)
+}
+
+// estimate is done without what cannot be tried: it may still be run elsewhere.
+func (o LabelOptions) estimate(ctx context.Context, first shard.Ref, plan *LabelPlan) error {
+	trial, err := transforms.Try(ctx, first, o.options(o.Bundle, o.Output))
+	switch {
+	case ctx.Err() != nil:
+		return ctx.Err()
+	case err != nil:
+		slog.WarnContext(ctx, "no estimate of the time", "err", err)
+		return nil
+	}
+	images := int64(plan.Images)
+	if images == 0 {
+		images = max(1, plan.Bytes*int64(trial.Examples)/max(1, trial.Bytes))
+	}
+	plan.Estimate = &Estimate{Images: images, Seconds: float64(images) * trial.Took.Seconds() / float64(trial.Images)}
+	return nil
 }
 
 // rule is how pseudo-labels are made, if the bundle, and the machine when it is this

@@ -6,6 +6,7 @@ import (
 	"maps"
 	"slices"
 	"text/tabwriter"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -55,6 +56,10 @@ func printLabelPlan(w io.Writer, p pipelines.LabelPlan) {
 		fmt.Fprintf(w, ", %d images", p.Images)
 	}
 	fmt.Fprintf(w, ", %d classes, bundle %s\n", p.Classes, p.Bundle)
+	if e := p.Estimate; e != nil {
+		took := time.Duration(e.Seconds * float64(time.Second)).Round(time.Second)
+		fmt.Fprintf(w, "about %d images, for which this machine would take about %s\n", e.Images, max(took, time.Second))
+	}
 }
 
 func printSubmission(w io.Writer, output string, s pipelines.Submission) {

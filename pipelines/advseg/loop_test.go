@@ -2,9 +2,12 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -77,6 +80,20 @@ func TestWholeLoop(t *testing.T) {
 		"--width", "4", "--discriminator-width", "4", "--crop", "48", "--batch", "2", "--unlabeled-batch", "2", "--iterations", "6", "--out", "first")
 	if out := must(t, dir, "inspect", "first"); !strings.Contains(out, "basic units [2 2 2 2], width 4") {
 		t.Errorf("inspect a bundle:\n%s", out)
+	}
+
+	var plan pipelines.LabelPlan
+	if err := json.Unmarshal([]byte(must(t, dir, "label", "--input", "photos/", "--bundle", "first", "--output", "labels-prism", "--dry-run", "--json")), &plan); err != nil {
+		t.Fatal(err)
+	}
+	if plan.Images != 12 || plan.Estimate == nil || plan.Estimate.Images != 12 || plan.Estimate.Seconds <= 0 {
+		t.Errorf("plan of 12 photos: %+v", plan)
+	}
+	if out := must(t, dir, "label", "--input", "data/unlabeled/*.tar", "--bundle", "first", "--output", "labels-prism", "--dry-run"); !regexp.MustCompile(`about \d+ images, for which this machine would take about \d+s`).MatchString(out) {
+		t.Errorf("plan for people:\n%s", out)
+	}
+	if _, err := os.Stat(filepath.Join(dir, "labels-prism")); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("a plan left something: %v", err)
 	}
 
 	for _, runner := range []string{"prism", "direct"} {
