@@ -112,6 +112,8 @@ func TestUsage(t *testing.T) {
 		{"unset variable", []string{"nightly", "--config", write("env.yaml", "registry: r\noutput: ${ADVSEG_TEST_NONE}\n")}, exitUsage, "line 2: environment variable ADVSEG_TEST_NONE"},
 		{"two documents", []string{"nightly", "--config", write("two.yaml", "registry: r\n---\nregistry: s\n")}, exitUsage, "more than one YAML document"},
 		{"comments only", []string{"label", "--config", write("comments.yaml", "# nothing\n")}, exitUsage, "--input, --bundle and --output"},
+		{"a fraction of an image", []string{"nightly", "--config", write("fraction.yaml", "registry: r\nretrain:\n  batch: 2.7\n")}, exitUsage, "retrain.batch: 2.7 is not a whole number"},
+		{"a fraction in a list", []string{"ablate", "--config", write("seeds.yaml", "seeds: [1, 2.5]\n")}, exitUsage, "seeds[1]: 2.5 is not a whole number"},
 		{"no share", append(label, "--max-rejects", "NaN"), exitUsage, "NaN is not a share"},
 		{"braces", []string{"train", "--labeled", "none/{a,b}.tar,none/c.tar", "--classes", "3", "--out", "o"}, exitFailed, "none/a.tar"},
 		{"registry command", []string{"registry", "drop"}, exitUsage, `"drop"`},

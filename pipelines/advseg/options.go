@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"reflect"
 	"regexp"
@@ -238,6 +239,50 @@ func decodeFile(path string, opts any) error {
 	}
 	if err := d.Decode(new(any)); !errors.Is(err, io.EOF) {
 		return usagef("configuration %s: more than one YAML document (---): settings go into one", path)
+	}
+	var given any
+	if err := yaml.Unmarshal(data, &given); err != nil {
+		return usagef("configuration %s: %w", path, err)
+	}
+	if err := wholeNumbers(reflect.TypeOf(opts), given, ""); err != nil {
+		return usagef("configuration %s: %w", path, err)
+	}
+	return nil
+}
+
+// wholeNumbers refuses fractions that the YAML library cut to fit a setting of type t.
+func wholeNumbers(t reflect.Type, given any, name string) error {
+	if f, ok := given.(float64); ok {
+		switch t.Kind() {
+		case reflect.Int, reflect.Int64, reflect.Uint64:
+			if f != math.Trunc(f) {
+				return fmt.Errorf("%s: %v is not a whole number", strings.TrimPrefix(name, "."), f)
+			}
+		}
+	}
+	switch t.Kind() {
+	case reflect.Pointer:
+		return wholeNumbers(t.Elem(), given, name)
+	case reflect.Slice:
+		list, _ := given.([]any)
+		for i, v := range list {
+			if err := wholeNumbers(t.Elem(), v, fmt.Sprintf("%s[%d]", name, i)); err != nil {
+				return err
+			}
+		}
+	case reflect.Struct:
+		keys, _ := given.(map[string]any)
+		for i := range t.NumField() {
+			field := t.Field(i)
+			key, _, _ := strings.Cut(field.Tag.Get("yaml"), ",")
+			inner, path := keys[key], name+"."+key
+			if field.Anonymous {
+				inner, path = given, name
+			}
+			if err := wholeNumbers(field.Type, inner, path); err != nil {
+				return err
+			}
+		}
 	}
 	return nil
 }
