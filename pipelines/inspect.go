@@ -7,6 +7,7 @@ import (
 
 	"github.com/advseg/advseg/io/blob"
 	"github.com/advseg/advseg/io/manifest"
+	"github.com/advseg/advseg/io/registry"
 	"github.com/advseg/advseg/io/shard"
 	"github.com/advseg/advseg/model/bundle"
 )
@@ -56,6 +57,9 @@ func Inspect(ctx context.Context, url string) (Inspection, error) {
 func inspectData(ctx context.Context, url string) (*DataInspection, error) {
 	refs, err := shard.Plan(ctx, []string{url}, shard.PlanOptions{})
 	if err != nil {
+		if versions, err := registry.Open(url).Versions(ctx); err == nil && len(versions) > 0 {
+			return nil, fmt.Errorf("%s is a registry of %d versions: see advseg registry list", url, len(versions))
+		}
 		return nil, fmt.Errorf("%s is neither a bundle nor a run nor data: %w", url, err)
 	}
 	d := &DataInspection{Shards: len(refs)}

@@ -3,6 +3,8 @@ package main
 import (
 	"fmt"
 	"io"
+	"maps"
+	"slices"
 
 	"github.com/spf13/cobra"
 
@@ -64,8 +66,8 @@ func printInspection(w io.Writer, in pipelines.Inspection) {
 		for _, c := range m.Classes {
 			fmt.Fprintf(w, "  %3d %s %s\n", c.ID, c.Color, c.Name)
 		}
-		for name, v := range m.Lineage.Metrics {
-			fmt.Fprintf(w, "%s %.4f\n", name, v)
+		for _, name := range slices.Sorted(maps.Keys(m.Lineage.Metrics)) {
+			fmt.Fprintf(w, "%s %.4f\n", name, m.Lineage.Metrics[name])
 		}
 	case in.Run != nil:
 		r := in.Run
@@ -81,8 +83,15 @@ func printInspection(w io.Writer, in pipelines.Inspection) {
 	case in.Data != nil:
 		d := in.Data
 		fmt.Fprintf(w, "%d shards, %.1f MB: %d examples, %d of them labelled, %d cannot be used\n", d.Shards, float64(d.Bytes)/1e6, d.Examples, d.Labelled, len(d.Rejects))
-		for _, r := range d.Rejects {
+		for i, r := range d.Rejects {
+			if i == inspectedRejects {
+				fmt.Fprintf(w, "  and %d more: --json lists all\n", len(d.Rejects)-i)
+				break
+			}
 			fmt.Fprintf(w, "  %s %s: %s\n", r.Object, r.Key, r.Reason)
 		}
 	}
 }
+
+// inspectedRejects are enough to see what is wrong with data that holds many.
+const inspectedRejects = 10

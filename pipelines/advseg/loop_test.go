@@ -122,6 +122,10 @@ func TestWholeLoop(t *testing.T) {
 	if sheet, err := pix.Decode(picture, pix.Limits{}); err != nil || sheet.Rect.Dy() < 3*162 || sheet.Rect.Dy() > 4*162 {
 		t.Errorf("a sheet of 3 images: %v, %v", sheet.Rect, err)
 	}
+	// Masks without images: none of the 16 can be used, ten of them are named.
+	if out := must(t, dir, "inspect", "labels-*/shards/*.tar"); !strings.Contains(out, "16 cannot be used") || !strings.Contains(out, "and 6 more") || strings.Count(out, "\n") != 12 {
+		t.Errorf("inspect what cannot be used:\n%s", out)
+	}
 	if r := advseg(t, dir, "inspect", "data/unlabeled/*.tar", "--sheet", "worst.png"); r.code != exitFailed || !strings.Contains(r.stderr, "not complete") {
 		t.Errorf("a sheet of what is no run: exit code %d\n%s", r.code, r.stderr)
 	}

@@ -68,4 +68,7 @@ $`)
 	if r := advseg(t, dir, "registry", "rollback", "--registry", "registry"); r.code != exitFailed || !strings.Contains(r.stderr, "no earlier champion") {
 		t.Errorf("back from the first: exit code %d\n%s", r.code, r.stderr)
 	}
+	if r := advseg(t, dir, "inspect", "registry"); r.code != exitFailed || !strings.Contains(r.stderr, "is a registry of 2 versions") {
+		t.Errorf("inspect a registry: exit code %d\n%s", r.code, r.stderr)
+	}
 }
