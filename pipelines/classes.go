@@ -98,6 +98,22 @@ func paint(classes []bundle.Class) []bundle.Class {
 	return classes
 }
 
+// classColors are the colours of classes, of which no two may have the same.
+func classColors(classes []bundle.Class) (color.Palette, error) {
+	palette, err := bundle.Meta{Classes: classes}.Palette()
+	if err != nil {
+		return nil, err
+	}
+	first := map[color.Color]string{}
+	for i, c := range palette {
+		if other, ok := first[c]; ok {
+			return nil, fmt.Errorf("classes %s and %s have the same colour %s", other, classes[i].Name, classes[i].Color)
+		}
+		first[c] = classes[i].Name
+	}
+	return palette, nil
+}
+
 var errUnknownClasses = errors.New("the classes are not known")
 
 // datasetClasses finds the classes of an imported data set from one of its

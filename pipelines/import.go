@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"image"
+	"image/color"
 	"maps"
 	"path"
 	"slices"
@@ -25,6 +26,7 @@ type ImportOptions struct {
 	Images       string  `yaml:"images" help:"folder of JPEG and PNG images (with subfolders)"`
 	Masks        string  `yaml:"masks" help:"folder of masks: PNG with class ids, same names as the images"`
 	Out          string  `yaml:"out" help:"where labeled/, unlabeled/ and classes.json go"`
+	ColorMasks   bool    `yaml:"color_masks" help:"masks show classes by the colours that the file of --classes gives them; other colours mean that nothing is known"`
 	Ignore       int     `yaml:"ignore" help:"class id in the masks that means nothing is known; it becomes 255"`
 	LabeledEvery int     `yaml:"labeled_every" help:"keep the mask of every Nth image of the sorted list, the others become unlabelled"`
 	LabeledList  string  `yaml:"labeled_list" help:"file with the keys of the images that keep their masks, one a line"`
@@ -56,6 +58,9 @@ func (o *ImportOptions) Validate() error {
 	if o.Masks == "" && (o.LabeledEvery > 0 || o.LabeledList != "") {
 		errs = append(errs, errors.New("without --masks nothing is labelled"))
 	}
+	if o.ColorMasks && o.Classes == "" {
+		errs = append(errs, errors.New("--color-masks: the file of --classes says which colour is which class"))
+	}
 	if o.ShardSize < 1 {
 		errs = append(errs, fmt.Errorf("--shard-size %d: a shard has at least one example", o.ShardSize))
 	}
@@ -64,12 +69,14 @@ func (o *ImportOptions) Validate() error {
 
 // ImportReport counts what an import did.
 type ImportReport struct {
-	In        int      `json:"in"`
-	Labeled   int      `json:"labeled"`
-	Unlabeled int      `json:"unlabeled"`
-	Rejected  int      `json:"rejected"`
-	Classes   int      `json:"classes"`
-	Shards    []string `json:"shards"`
+	In        int `json:"in"`
+	Labeled   int `json:"labeled"`
+	Unlabeled int `json:"unlabeled"`
+	Rejected  int `json:"rejected"`
+	Classes   int `json:"classes"`
+	// OtherColors is the share of pixels in colour masks whose colour is that of no class.
+	OtherColors float64  `json:"other_colors,omitempty"`
+	Shards      []string `json:"shards"`
 }
 
 // Import copies images, byte for byte, and masks, as 8-bit grey PNG with 255 as
@@ -96,6 +103,7 @@ func Import(ctx context.Context, o ImportOptions, observe Observer) (ImportRepor
 type importer struct {
 	o       ImportOptions
 	classes []bundle.Class // nil: counted from the masks
+	palette color.Palette  // of colour masks
 	keep    func(key string, index int) bool
 	listed  map[string]bool // the keys of --labeled-list, and whether there is such an image
 	refs    []shard.Ref
@@ -104,6 +112,8 @@ type importer struct {
 	maxID   int
 	masks   int
 	report  ImportReport
+
+	pixels, otherColors int // of colour masks
 }
 
 func (im *importer) prepare(ctx context.Context) error {
@@ -111,6 +121,11 @@ func (im *importer) prepare(ctx context.Context) error {
 	if im.o.Classes != "" {
 		if im.classes, err = LoadClasses(ctx, im.o.Classes); err != nil {
 			return err
+		}
+	}
+	if im.o.ColorMasks {
+		if im.palette, err = classColors(im.classes); err != nil {
+			return fmt.Errorf("--color-masks: %w", err)
 		}
 	}
 	if im.keep, err = im.selection(ctx); err != nil {
@@ -215,12 +230,12 @@ func (im *importer) members(e shard.Example) ([]shard.Member, error) {
 	if !im.keep(e.Key, index) {
 		return members, nil
 	}
-	mask, err := pix.DecodeMask(e.Mask, pix.Limits{})
+	mask, err := im.mask(e.Mask)
 	if err != nil {
 		return nil, fmt.Errorf("mask: %w", err)
 	}
 	if mask.Rect.Size() != img.Rect.Size() {
-		return nil, fmt.Errorf("the mask is %v, the image %v", mask.Rect.Size(), img.Rect.Size())
+		return nil, fmt.Errorf("the mask has %dx%d pixels, the image %dx%d", mask.Rect.Dx(), mask.Rect.Dy(), img.Rect.Dx(), img.Rect.Dy())
 	}
 	if err := im.remap(mask); err != nil {
 		return nil, err
@@ -230,6 +245,18 @@ func (im *importer) members(e shard.Example) ([]shard.Member, error) {
 		return nil, fmt.Errorf("mask: %w", err)
 	}
 	return append(members, shard.Member{Ext: "mask.png", Data: data}), nil
+}
+
+func (im *importer) mask(data []byte) (*image.Gray, error) {
+	if im.palette == nil {
+		return pix.DecodeMask(data, pix.Limits{})
+	}
+	mask, others, err := pix.DecodeColorMask(data, im.palette, pix.Limits{})
+	if err == nil {
+		im.pixels += len(mask.Pix)
+		im.otherColors += others
+	}
+	return mask, err
 }
 
 // remap turns the ignore id into 255 and checks the others.
@@ -269,6 +296,7 @@ func (im *importer) finish(ctx context.Context) error {
 		im.classes = NumberedClasses(max(im.maxID+1, 2))
 	}
 	im.report.Classes = len(im.classes)
+	im.report.OtherColors = float64(im.otherColors) / float64(max(im.pixels, 1))
 	if im.o.DryRun {
 		return nil
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"image"
+	"image/color"
 	"image/jpeg"
 	"image/png"
 )
@@ -90,6 +91,39 @@ func DecodeMask(data []byte, lim Limits) (*image.Gray, error) {
 		return nil, err
 	}
 	return orientMask(mask, h.orientation), nil
+}
+
+// DecodeColorMask reads a PNG mask that shows classes by colours: a pixel's id is
+// the index of its colour in the palette, and [Void] for all others, which are
+// counted. A mask without any pixel of the palette is an error wrapping [ErrMask].
+func DecodeColorMask(data []byte, palette color.Palette, lim Limits) (mask *image.Gray, others int, err error) {
+	if bytes.HasPrefix(data, []byte(jpegMagic)) {
+		return nil, 0, fmt.Errorf("%w: a JPEG does not keep colours exactly; save masks as PNG", ErrMask)
+	}
+	img, err := Decode(data, lim)
+	if err != nil {
+		return nil, 0, err
+	}
+	ids := make(map[[3]uint8]uint8, len(palette))
+	for id, c := range palette {
+		c := color.NRGBAModel.Convert(c).(color.NRGBA)
+		ids[[3]uint8{c.R, c.G, c.B}] = uint8(id)
+	}
+	w, h := img.Rect.Dx(), img.Rect.Dy()
+	mask = image.NewGray(image.Rect(0, 0, w, h))
+	for i := range mask.Pix {
+		at := i/w*img.Stride + i%w*4
+		id, ok := ids[[3]uint8(img.Pix[at:])]
+		if !ok {
+			id = Void
+			others++
+		}
+		mask.Pix[i] = id
+	}
+	if others == w*h {
+		return nil, 0, fmt.Errorf("%w: no pixel has the colour of a class; the first is #%02x%02x%02x", ErrMask, img.Pix[0], img.Pix[1], img.Pix[2])
+	}
+	return mask, others, nil
 }
 
 // header is what is known of an image before any pixel is decoded.

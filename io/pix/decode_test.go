@@ -9,6 +9,7 @@ import (
 	"image/color"
 	"image/draw"
 	"image/jpeg"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -375,6 +376,45 @@ func TestDecodeMaskErrors(t *testing.T) {
 			}
 			if !bytes.Contains([]byte(err.Error()), []byte(tc.words)) {
 				t.Errorf("error %q does not say %q", err, tc.words)
+			}
+		})
+	}
+}
+
+func TestDecodeColorMask(t *testing.T) {
+	palette := color.Palette{color.NRGBA{0, 0, 0, 255}, color.NRGBA{128, 64, 0, 255}, color.NRGBA{1, 2, 3, 255}}
+	for _, tc := range []struct {
+		name   string
+		data   []byte
+		want   []uint8
+		others int
+		is     error
+		words  string
+	}{
+		{name: "RGB", data: rawPNG(3, 1, 8, 2, [][]byte{{1, 2, 3, 0, 0, 0, 128, 64, 0}}), want: []uint8{2, 0, 1}},
+		{name: "other colours", data: rawPNG(3, 1, 8, 2, [][]byte{{1, 2, 3, 1, 2, 4, 129, 64, 0}}), want: []uint8{2, Void, Void}, others: 2},
+		{name: "two rows", data: rawPNG(1, 2, 8, 2, [][]byte{{128, 64, 0}, {1, 2, 3}}), want: []uint8{1, 2}},
+		{name: "opaque", data: rawPNG(1, 1, 8, 6, [][]byte{{1, 2, 3, 255}}), want: []uint8{2}},
+		{name: "16 bits", data: rawPNG(1, 1, 16, 2, [][]byte{{1, 1, 2, 2, 3, 3}}), want: []uint8{2}},
+		{name: "grey", data: rawPNG(2, 1, 8, 0, [][]byte{{0, 7}}), want: []uint8{0, Void}, others: 1},
+		{name: "of no class", data: rawPNG(1, 1, 8, 2, [][]byte{{7, 8, 9}}), is: ErrMask, words: "#070809"},
+		{name: "JPEG", data: jpegOf(t, stripes(8, 8, 3)), is: ErrMask, words: "save masks as PNG"},
+		{name: "empty", is: ErrFormat, words: "empty"},
+		{name: "bomb", data: bombPNG(), is: ErrTooLarge, words: "65535x65535"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			mask, others, err := DecodeColorMask(tc.data, palette, Limits{})
+			if tc.is != nil {
+				if !errors.Is(err, tc.is) || !strings.Contains(err.Error(), tc.words) {
+					t.Errorf("error %v, want %v that says %q", err, tc.is, tc.words)
+				}
+				return
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(tc.want, mask.Pix); diff != "" || others != tc.others {
+				t.Errorf("%d other colours, want %d; ids (-want +got):\n%s", others, tc.others, diff)
 			}
 		})
 	}

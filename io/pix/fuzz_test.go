@@ -3,6 +3,8 @@ package pix
 import (
 	"bytes"
 	"image"
+	"image/color"
+	"slices"
 	"testing"
 )
 
@@ -57,6 +59,37 @@ func FuzzDecodeMask(f *testing.F) {
 		}
 		if back.Rect != mask.Rect || !bytes.Equal(CropMask(mask, mask.Rect, 0).Pix, back.Pix) {
 			t.Fatal("encoded and decoded again, the ids differ")
+		}
+	})
+}
+
+// FuzzDecodeColorMask finds every pixel's class by its colour in the image.
+func FuzzDecodeColorMask(f *testing.F) {
+	palette := DefaultPalette(21)
+	f.Fuzz(func(t *testing.T, data []byte) {
+		lim := Limits{MaxPixels: 1 << 14, MaxBytes: 1 << 16}
+		mask, others, err := DecodeColorMask(data, palette, lim)
+		if err != nil {
+			return
+		}
+		img, err := Decode(data, lim)
+		if err != nil {
+			t.Fatal(err)
+		}
+		void := 0
+		for i, id := range mask.Pix {
+			p := img.NRGBAAt(i%mask.Rect.Dx(), i/mask.Rect.Dx())
+			class := slices.Index(palette, color.Color(color.RGBA{p.R, p.G, p.B, 255}))
+			if class < 0 {
+				class = Void
+				void++
+			}
+			if int(id) != class {
+				t.Fatalf("pixel %d of colour %v has class %d, want %d", i, p, id, class)
+			}
+		}
+		if void != others || mask.Rect != img.Rect {
+			t.Fatalf("%d others counted, %d found; %v of %v", others, void, mask.Rect, img.Rect)
 		}
 	})
 }

@@ -74,7 +74,7 @@ func decodePNG(data []byte, h header) (image.Image, error) {
 
 func decodePNGMask(data []byte, h header) (*image.Gray, error) {
 	if h.colorType != pngGrey && h.colorType != pngPalette {
-		return nil, fmt.Errorf("%w: PNG with colour or alpha (colour type %d); convert it to 8-bit grey where a pixel's value is its class id", ErrMask, h.colorType)
+		return nil, fmt.Errorf("%w: PNG with colour or alpha (colour type %d); convert it to 8-bit grey where a pixel's value is its class id, or import it by its colours", ErrMask, h.colorType)
 	}
 	img, err := decodePNG(data, h)
 	if err != nil {

@@ -26,6 +26,9 @@ func (a *app) importCommand() *cobra.Command {
 					verb = "would write"
 				}
 				fmt.Fprintf(w, "%d images: %d labelled, %d unlabelled, %d rejected; %d classes\n", r.In, r.Labeled, r.Unlabeled, r.Rejected, r.Classes)
+				if r.OtherColors > 0 {
+					fmt.Fprintf(w, "%s of the masks' pixels have the colour of no class: nothing is known of them\n", part(r.OtherColors))
+				}
 				for _, s := range r.Shards {
 					fmt.Fprintf(w, "%s %s\n", verb, s)
 				}

@@ -1,10 +1,18 @@
 package main
 
 import (
+	"fmt"
+	"image"
+	"image/draw"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/advseg/advseg/io/pix"
+	"github.com/advseg/advseg/pipelines/synth"
 )
 
 func TestImportAgain(t *testing.T) {
@@ -68,5 +76,70 @@ func TestUnreadableShardCounts(t *testing.T) {
 		if r.code != exitFailed || !strings.Contains(r.stderr, "1 of 2 shards") {
 			t.Errorf("%s: exit code %d:\n%s%s", args[0], r.code, r.stdout, r.stderr)
 		}
+	}
+}
+
+// TestColorMasks imports masks of ids and the same in colours to the same bytes.
+func TestColorMasks(t *testing.T) {
+	dir := t.TempDir()
+	pictures(t, filepath.Join(dir, "photos"), 3)
+	palette := pix.DefaultPalette(len(synth.Classes()))
+	for _, name := range []string{"p000.png", "p001.png", "p002.png"} {
+		data, err := os.ReadFile(filepath.Join(dir, "photos-masks", name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		mask, err := pix.DecodeMask(data, pix.Limits{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		shown := image.NewNRGBA(mask.Rect)
+		draw.Draw(shown, shown.Rect, pix.Colorize(mask, palette), image.Point{}, draw.Src)
+		if data, err = pix.EncodePNG(shown); err != nil {
+			t.Fatal(err)
+		}
+		writeTo(t, filepath.Join(dir, "colors", name), data)
+	}
+	n := fmt.Sprint(len(synth.Classes()))
+	args := []string{"import", "--images", "photos", "--classes", n}
+	must(t, dir, append(args, "--masks", "photos-masks", "--out", "ids")...)
+	out := must(t, dir, append(args, "--masks", "colors", "--color-masks", "--out", "shown")...)
+	if diff := cmp.Diff(tree(t, filepath.Join(dir, "ids")), tree(t, filepath.Join(dir, "shown"))); diff != "" {
+		t.Errorf("ids and colours differ: %.500s", diff)
+	}
+	if !strings.Contains(out, " % of the masks' pixels have the colour of no class") {
+		t.Errorf("the colour of void is that of no class:\n%s", out)
+	}
+	writeTo(t, filepath.Join(dir, "fewer"), []byte("background #000000\nother #010101\n"))
+	if out := must(t, dir, "import", "--images", "photos", "--masks", "colors", "--color-masks", "--classes", "fewer", "--out", "few"); !strings.Contains(out, "have the colour of no class") {
+		t.Errorf("colours of no class:\n%s", out)
+	}
+	writeTo(t, filepath.Join(dir, "twice"), []byte("sky #000000\ncloud #000000\n"))
+	for _, c := range []struct {
+		name   string
+		args   []string
+		code   int
+		stderr string
+	}{
+		{"without the flag", []string{"--classes", n}, exitFailed, "import it by its colours"},
+		{"without colours", []string{"--color-masks"}, exitUsage, "--color-masks: the file of --classes"},
+		{"two of one colour", []string{"--color-masks", "--classes", "twice"}, exitFailed, "sky and cloud have the same colour #000000"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			r := advseg(t, dir, append([]string{"import", "--images", "photos", "--masks", "colors", "--out", "x"}, c.args...)...)
+			if r.code != c.code || !strings.Contains(r.stderr, c.stderr) {
+				t.Errorf("exit code %d\n%s", r.code, r.stderr)
+			}
+		})
+	}
+}
+
+func writeTo(t *testing.T, path string, data []byte) {
+	t.Helper()
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, data, 0o600); err != nil {
+		t.Fatal(err)
 	}
 }
