@@ -125,6 +125,9 @@ func PlanLabel(ctx context.Context, o LabelOptions) (LabelPlan, error) {
 		}
 		plan.Writes = append(plan.Writes, o.options(o.Bundle, o.Output).OutputURL(ref))
 	}
+	if len(refs) == 0 {
+		return plan, nil
+	}
 	return plan, o.estimate(ctx, refs[0], &plan)
 }
 
