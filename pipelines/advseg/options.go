@@ -252,15 +252,14 @@ func decodeFile(path string, opts any) error {
 
 // wholeNumbers refuses fractions that the YAML library cut to fit a setting of type t.
 func wholeNumbers(t reflect.Type, given any, name string) error {
-	if f, ok := given.(float64); ok {
-		switch t.Kind() {
-		case reflect.Int, reflect.Int64, reflect.Uint64:
-			if f != math.Trunc(f) {
-				return fmt.Errorf("%s: %v is not a whole number", strings.TrimPrefix(name, "."), f)
-			}
-		}
+	if given == nil {
+		return nil
 	}
 	switch t.Kind() {
+	case reflect.Int, reflect.Int64, reflect.Uint64:
+		if f, ok := given.(float64); ok && f != math.Trunc(f) {
+			return fmt.Errorf("%s: %v is not a whole number", strings.TrimPrefix(name, "."), f)
+		}
 	case reflect.Pointer:
 		return wholeNumbers(t.Elem(), given, name)
 	case reflect.Slice:
