@@ -128,25 +128,25 @@ func PlanLabel(ctx context.Context, o LabelOptions) (LabelPlan, error) {
 	if len(refs) == 0 {
 		return plan, nil
 	}
-	return plan, o.estimate(ctx, refs[0], &plan)
+	plan.Estimate, err = o.estimate(ctx, refs[0], plan)
+	return plan, err
 }
 
-// estimate is done without what cannot be tried: it may still be run elsewhere.
-func (o LabelOptions) estimate(ctx context.Context, first shard.Ref, plan *LabelPlan) error {
+// estimate is nil when nothing can be tried here: the plan may still be run elsewhere.
+func (o LabelOptions) estimate(ctx context.Context, first shard.Ref, plan LabelPlan) (*Estimate, error) {
 	trial, err := transforms.Try(ctx, first, o.options(o.Bundle, o.Output))
 	switch {
 	case ctx.Err() != nil:
-		return ctx.Err()
+		return nil, ctx.Err()
 	case err != nil:
 		slog.WarnContext(ctx, "no estimate of the time", "err", err)
-		return nil
+		return nil, nil
 	}
 	images := int64(plan.Images)
 	if images == 0 {
 		images = max(1, plan.Bytes*int64(trial.Examples)/max(1, trial.Bytes))
 	}
-	plan.Estimate = &Estimate{Images: images, Seconds: float64(images) * trial.Took.Seconds() / float64(trial.Images)}
-	return nil
+	return &Estimate{Images: images, Seconds: float64(images) * trial.Took.Seconds() / float64(trial.Images)}, nil
 }
 
 // rule is how pseudo-labels are made, if the bundle, and the machine when it is this

@@ -211,7 +211,8 @@ func (o RetrainOptions) candidate(ctx context.Context, reg *registry.Registry, c
 	if err != nil {
 		return report, fmt.Errorf("retrain: %w", err)
 	}
-	return report, o.gate(ctx, &report, scored, observe)
+	err = o.gate(ctx, &report, scored, observe)
+	return report, err
 }
 
 func (o RetrainOptions) trainTo(ctx context.Context, url string, start *bundle.Bundle, report *RetrainReport, observe Observer) error {

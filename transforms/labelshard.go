@@ -58,23 +58,10 @@ func labelShard(ctx context.Context, ref shard.Ref, o LabelOptions) (ShardReport
 	}
 	l := &labeller{ref: ref, options: o}
 	var err error
-	l.predictor, err = loadPredictor(ctx, o.Engine, o.Bundle, EngineOptions{Threads: o.Threads, MaxPixels: o.MaxPixels, Precision: o.Precision})
-	if err != nil {
+	if l.predictor, l.selection, err = openLabeller(ctx, o); err != nil {
 		return ShardReport{}, err
 	}
-	meta := l.predictor.Meta()
-	if l.selection, err = newSelection(meta, o); err != nil {
-		return ShardReport{}, err
-	}
-	if o.Precision == infer.Int8 {
-		if err := meta.CheckInt8(l.selection.Rule); err != nil {
-			return ShardReport{}, err
-		}
-	}
-	if l.predictor, err = predictorFor(l.selection.Kind, l.predictor); err != nil {
-		return ShardReport{}, err
-	}
-	if l.palette, err = meta.Palette(); err != nil {
+	if l.palette, err = l.predictor.Meta().Palette(); err != nil {
 		return ShardReport{}, err
 	}
 	fingerprint, err := fingerprint(ref, l.predictor.Digest(), o, l.selection)
@@ -108,6 +95,26 @@ func labelShard(ctx context.Context, ref shard.Ref, o LabelOptions) (ShardReport
 		Bundle: l.predictor.Digest(), Selector: string(l.selection.Kind),
 	}
 	return l.run(ctx, url)
+}
+
+// openLabeller loads the network that options ask for and the rule by which it labels.
+func openLabeller(ctx context.Context, o LabelOptions) (Predictor, selection, error) {
+	p, err := loadPredictor(ctx, o.Engine, o.Bundle, EngineOptions{Threads: o.Threads, MaxPixels: o.MaxPixels, Precision: o.Precision})
+	if err != nil {
+		return nil, selection{}, err
+	}
+	meta := p.Meta()
+	sel, err := newSelection(meta, o)
+	if err != nil {
+		return nil, sel, err
+	}
+	if o.Precision == infer.Int8 {
+		if err := meta.CheckInt8(sel.Rule); err != nil {
+			return nil, sel, err
+		}
+	}
+	p, err = predictorFor(sel.Kind, p)
+	return p, sel, err
 }
 
 // fingerprint names everything that the output depends on.

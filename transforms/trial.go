@@ -1,7 +1,6 @@
 package transforms
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -36,18 +35,11 @@ const (
 // shard without any other is an error.
 func Try(ctx context.Context, ref shard.Ref, o LabelOptions) (Trial, error) {
 	t := Trial{}
-	p, err := loadPredictor(ctx, o.Engine, o.Bundle, EngineOptions{Threads: o.Threads, MaxPixels: o.MaxPixels, Precision: o.Precision})
+	p, _, err := openLabeller(ctx, o)
 	if err != nil {
 		return t, err
 	}
-	rule, err := p.Meta().Rule(o.Selector, o.Threshold)
-	if err != nil {
-		return t, err
-	}
-	if p, err = predictorFor(rule.Kind, p); err != nil {
-		return t, err
-	}
-	limits := pix.Limits{MaxPixels: cmp.Or(o.MaxImagePixels, pix.DefaultMaxPixels)}
+	limits := pix.Limits{MaxPixels: o.MaxImagePixels}
 	var last error
 	for rec, err := range shard.Read(ctx, ref, shard.ReadOptions{}) {
 		if ctx.Err() != nil {
@@ -89,7 +81,7 @@ func tryRecord(ctx context.Context, p Predictor, rec shard.Record, lim pix.Limit
 		return 0, err
 	}
 	defer oneAtATime.Release(1)
-	return took, guarded(func() error {
+	err = guarded(func() error {
 		for {
 			start := time.Now()
 			img, err := pix.Decode(rec.Example.Image, lim)
@@ -103,4 +95,5 @@ func tryRecord(ctx context.Context, p Predictor, rec shard.Record, lim pix.Limit
 			again = false
 		}
 	})
+	return took, err
 }
