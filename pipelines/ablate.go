@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
+	"math"
 	"regexp"
 	"slices"
 	"time"
@@ -142,7 +144,27 @@ func (o *AblateOptions) recipe(a Arm, seed uint64) (Recipe, error) {
 	if r.Seed != seed {
 		return r, errors.New("seed: that is the grid's to say")
 	}
-	return r, nil
+	return r, uncut(a.Recipe, r)
+}
+
+// uncut refuses fractions that the YAML library cut to fit a setting that is a whole
+// number.
+func uncut(given map[string]any, r Recipe) error {
+	text, err := yaml.Marshal(r)
+	if err != nil {
+		return err
+	}
+	var kept map[string]any
+	if err := yaml.Unmarshal(text, &kept); err != nil {
+		return err
+	}
+	for _, name := range slices.Sorted(maps.Keys(given)) {
+		f, fraction := given[name].(float64)
+		if _, same := kept[name].(float64); fraction && f != math.Trunc(f) && !same {
+			return fmt.Errorf("%s: %v is not a whole number", name, f)
+		}
+	}
+	return nil
 }
 
 // AblateRun is what came of one training of the grid.

@@ -93,9 +93,9 @@ type LabelPlan struct {
 }
 
 // Estimate is what a run over everything would take on this machine, by a trial on
-// the first images.
+// a few images.
 type Estimate struct {
-	Images  int64   `json:"images"` // of shards: by the size of the first one's
+	Images  int64   `json:"images"` // of shards: by the size of those in some of them
 	Seconds float64 `json:"seconds"`
 }
 
@@ -128,13 +128,13 @@ func PlanLabel(ctx context.Context, o LabelOptions) (LabelPlan, error) {
 	if len(refs) == 0 {
 		return plan, nil
 	}
-	plan.Estimate, err = o.estimate(ctx, refs[0], plan)
+	plan.Estimate, err = o.estimate(ctx, refs, plan)
 	return plan, err
 }
 
 // estimate is nil when nothing can be tried here: the plan may still be run elsewhere.
-func (o LabelOptions) estimate(ctx context.Context, first shard.Ref, plan LabelPlan) (*Estimate, error) {
-	trial, err := transforms.Try(ctx, first, o.options(o.Bundle, o.Output))
+func (o LabelOptions) estimate(ctx context.Context, refs []shard.Ref, plan LabelPlan) (*Estimate, error) {
+	trial, err := transforms.Try(ctx, refs, o.options(o.Bundle, o.Output))
 	switch {
 	case ctx.Err() != nil:
 		return nil, ctx.Err()

@@ -17,41 +17,60 @@ type Trial struct {
 	Images int // that were labelled
 	Took   time.Duration
 
-	// Examples of the shard, those that were not tried too, and the bytes they
+	// Examples that were read, those that were not tried too, and the bytes they
 	// are stored in: how many there are in all follows from the size of all.
 	Examples int
 	Bytes    int64
 }
 
-// As many images as make a mean without making anybody wait, and as many bytes
-// as tell the size of an image.
+// As many images as make a mean without making anybody wait, from as many shards, far
+// apart in their order, as tell whether these differ, and as many bytes as tell the
+// size of an image.
 const (
-	trialImages = 8
-	trialBytes  = 32 << 20
+	trialImages = 9
+	trialShards = 3
+	trialBytes  = 24 << 20
 )
 
-// Try decodes and segments the first images of a shard as Label would, one after
-// the other, and writes nothing. Images that Label would reject take no time; a
-// shard without any other is an error.
-func Try(ctx context.Context, ref shard.Ref, o LabelOptions) (Trial, error) {
+// Try decodes and segments the first images of the first, the middle and the last shard
+// as Label would, one after the other, and writes nothing. Images that Label would
+// reject take no time; that there is no other is an error.
+func Try(ctx context.Context, refs []shard.Ref, o LabelOptions) (Trial, error) {
 	t := Trial{}
 	p, _, err := openLabeller(ctx, o)
 	if err != nil {
 		return t, err
 	}
-	limits := pix.Limits{MaxPixels: o.MaxImagePixels}
-	var last error
-	for rec, err := range shard.Read(ctx, ref, shard.ReadOptions{}) {
+	last := errors.New("there is none")
+	n := min(trialShards, len(refs))
+	for i := range n {
+		ref := refs[i*(len(refs)-1)/max(1, n-1)]
+		if err := t.add(ctx, p, ref, (i+1)*trialImages/n, trialBytes/int64(n), o); err != nil {
+			last = fmt.Errorf("%s: %w", ref.URL, err)
+		}
 		if ctx.Err() != nil {
 			return t, ctx.Err()
 		}
+	}
+	if t.Images == 0 {
+		return t, fmt.Errorf("no image could be tried: %w", last)
+	}
+	return t, nil
+}
+
+// add goes on with a shard until so many images are labelled and so many of its bytes
+// read. The error is of the last image that could not be.
+func (t *Trial) add(ctx context.Context, p Predictor, ref shard.Ref, images int, bytes int64, o LabelOptions) (last error) {
+	limits := pix.Limits{MaxPixels: o.MaxImagePixels}
+	until := t.Bytes + bytes
+	for rec, err := range shard.Read(ctx, ref, shard.ReadOptions{}) {
 		if err != nil {
-			last = err
-			break
+			return err
 		}
 		t.Examples++
 		t.Bytes += int64(len(rec.Example.Image) + len(rec.Example.Mask))
-		if t.Images < trialImages {
+		switch {
+		case t.Images < images:
 			took, err := tryRecord(ctx, p, rec, limits, t.Images == 0)
 			if err != nil {
 				last = err
@@ -59,17 +78,11 @@ func Try(ctx context.Context, ref shard.Ref, o LabelOptions) (Trial, error) {
 			}
 			t.Images++
 			t.Took += took
-		} else if t.Bytes > trialBytes {
-			break
+		case t.Bytes > until:
+			return last
 		}
 	}
-	if t.Images == 0 {
-		if last == nil {
-			last = errors.New("it is empty")
-		}
-		return t, fmt.Errorf("no image of %s could be tried: %w", ref.URL, last)
-	}
-	return t, nil
+	return last
 }
 
 // tryRecord times one image, a second time if it is the first, which pays for all.

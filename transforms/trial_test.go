@@ -1,8 +1,11 @@
 package transforms
 
 import (
+	"fmt"
 	"strings"
 	"testing"
+
+	"github.com/google/go-cmp/cmp"
 
 	"github.com/advseg/advseg/io/shard"
 )
@@ -34,7 +37,7 @@ func TestTry(t *testing.T) {
 		{name: "a shard with an end that is lost", examples: small, cut: 1600, images: 2, all: 3},
 		{name: "no image at all", examples: []example{bad}, fails: "could be tried: "},
 		{name: "too large an image", examples: []example{huge}, fails: "the limit is 10000"},
-		{name: "nothing", fails: "it is empty"},
+		{name: "nothing", fails: "there is none"},
 		{name: "no bundle", examples: small, bundle: "missing", fails: "no such bundle"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -42,7 +45,7 @@ func TestTry(t *testing.T) {
 			url := dir + "/" + strings.ReplaceAll(c.name, " ", "-") + ".tar"
 			writeFile(t, url, data[:len(data)-c.cut])
 			ref := shard.Ref{URL: url, Format: shard.FormatWebDataset, Name: "s", Size: int64(len(data) - c.cut)}
-			got, err := Try(t.Context(), ref, LabelOptions{Engine: "fake", Bundle: c.bundle, MaxImagePixels: 10000})
+			got, err := Try(t.Context(), []shard.Ref{ref}, LabelOptions{Engine: "fake", Bundle: c.bundle, MaxImagePixels: 10000})
 			if c.fails != "" {
 				if err == nil || !strings.Contains(err.Error(), c.fails) {
 					t.Errorf("error %v, want %q in it", err, c.fails)
@@ -53,5 +56,26 @@ func TestTry(t *testing.T) {
 				t.Errorf("%+v, %v: want %d images of %d, %d bytes", got, err, c.images, c.all, c.bytes)
 			}
 		})
+	}
+}
+
+// The first images need not be of the size of the others.
+func TestTrySpread(t *testing.T) {
+	dir := t.TempDir()
+	var refs []shard.Ref
+	want := Trial{Images: 3, Examples: 3}
+	for i, size := range []int{10, 1, 20, 1, 30} {
+		data := imageBytes(size, size, i)
+		if i%2 == 0 { // the first, the middle and the last
+			want.Bytes += int64(len(data))
+		}
+		url := fmt.Sprintf("%s/%d.tar", dir, i)
+		writeFile(t, url, tarOf(t, []example{{"e", []shard.Member{{Ext: "png", Data: data}}}}))
+		refs = append(refs, shard.Ref{URL: url, Format: shard.FormatWebDataset, Name: fmt.Sprint(i)})
+	}
+	got, err := Try(t.Context(), refs, LabelOptions{Engine: "fake"})
+	got.Took = 0
+	if diff := cmp.Diff(want, got); err != nil || diff != "" {
+		t.Errorf("%v (-want +got):\n%s", err, diff)
 	}
 }

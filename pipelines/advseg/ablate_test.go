@@ -61,6 +61,7 @@ func TestAblate(t *testing.T) {
 		{"no earlier arm", ", earlier: [paper]", "", "belong together"},
 		{"the baseline", "seeds: [1, 2]", "seeds: [1, 2]\nbaseline: nobody", `baseline "nobody" is not an arm`},
 		{"the same seeds", "[1, 2]", "[1, 1]", "twice"},
+		{"a fraction", "encoding: scale", "batch: 2.5", "batch: 2.5 is not a whole number"},
 		{"the seed", "encoding: scale", "seed: 3", "the grid's to say"},
 	} {
 		write("bad.yaml", strings.Replace(grid, c.from, c.to, 1))
