@@ -16,7 +16,10 @@ import (
 // branches to sum.
 func goldenBundle(t *testing.T, network string, branches int) *bundle.Bundle {
 	file := map[string]string{nn.Bottleneck: "generator", nn.Basic: "generator_basic"}[network]
-	g, d := golden.Open(t, file).Tensors, golden.Open(t, "discriminator").Tensors
+	return bundleOf(network, golden.Open(t, file).Tensors, golden.Open(t, "discriminator").Tensors, branches)
+}
+
+func bundleOf(network string, g, d weights.Dict, branches int) *bundle.Bundle {
 	arch := nn.Spec{
 		Block: network, Units: [4]int{1, 1, 1, 1}, Width: g["conv1.weight"].Shape[0],
 		Classes: g["layer5.conv2d_list.0.bias"].Shape[0], ASPPBranches: branches,
@@ -116,7 +119,34 @@ func TestGolden(t *testing.T) {
 	}
 }
 
-// checkMask compares a mask with reference logits (1,C,H,W) of full size; where
+func TestGoldenOfficial(t *testing.T) {
+	set := golden.OpenOfficial(t, "forward")
+	var nets []weights.Dict
+	for _, file := range []string{"generator.pth", "discriminator.pth"} {
+		f, err := weights.DecodeAny(golden.RawOfficial(t, file))
+		if err != nil {
+			t.Fatalf("%s: %v", file, err)
+		}
+		nets = append(nets, f.Tensors)
+	}
+	imgs := images(t, set.F32("x"))
+	for at, branches := range map[string]int{"all/": 4, "two/": 2} {
+		e := newTestEngine(t, bundleOf(nn.Bottleneck, nets[0], nets[1], branches), Options{})
+		got, gotD := outputs(t, e, imgs)
+		golden.Near(t, at+"logits", got, set.F32(at+"logits").Data, golden.Tol{Abs: 1e-4})
+		golden.Near(t, at+"d_logits", gotD, set.F32(at+"d_logits").Data, golden.Tol{Abs: 1e-4})
+		var confidence []float32
+		for i, r := range predict(t, e, imgs...) {
+			confidence = append(confidence, r.Confidence...)
+			up := set.F32(at + "upsampled")
+			one := len(up.Data) / len(imgs)
+			checkMask(t, r, weights.Tensor{Shape: up.Shape, Data: up.Data[i*one:][:one]})
+		}
+		golden.Near(t, at+"confidence", confidence, set.F32(at+"confidence").Data, golden.Tol{Abs: 2e-5})
+	}
+}
+
+// checkMask compares a mask with its reference logits (N,C,H,W) of full size; where
 // two classes are closer than the tolerance either is right.
 func checkMask(t *testing.T, r Result, upsampled weights.Tensor) {
 	t.Helper()

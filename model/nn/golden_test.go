@@ -62,14 +62,20 @@ func TestGoldenForward(t *testing.T) {
 		}
 		cases++
 		net, size, mode := part[0], part[1], part[2]
+		at := net + "/" + size + "/" + mode + "/"
 		t.Run(net+"/"+size+"/"+mode, func(t *testing.T) {
 			dict := weightsOf(golden.Open(t, files[net]), "")
-			checkForward(t, set, net+"/"+size+"/"+mode+"/", set.F32("x/"+size), dict, disc, mode == "train", 4)
+			checkForward(t, set, below(at), set.F32("x/"+size), dict, disc, mode == "train", 4)
+			for _, name := range set.Names() {
+				if rest, ok := strings.CutPrefix(name, at+"running/"); ok {
+					golden.Near(t, name, dict[rest].Data, set.F32(name).Data, golden.Tol{Abs: 5e-6})
+				}
+			}
 		})
 		if mode == "eval" {
 			t.Run(net+"/"+size+"/two", func(t *testing.T) {
 				dict := weightsOf(golden.Open(t, files[net]), "")
-				checkForward(t, set, net+"/"+size+"/"+mode+"/", set.F32("x/"+size), dict, disc, false, 2)
+				checkForward(t, set, twoBranches(at), set.F32("x/"+size), dict, disc, false, 2)
 			})
 		}
 	}
@@ -78,7 +84,50 @@ func TestGoldenForward(t *testing.T) {
 	}
 }
 
-func checkForward(t *testing.T, set *golden.Set, prefix string, x weights.Tensor, gen, disc weights.Dict, train bool, branches int) {
+// below names what the set has for a network's stages.
+func below(prefix string) func(stage string) string {
+	return func(stage string) string { return prefix + stage }
+}
+
+// twoBranches is below for the networks that sum two branches of ASPP, of which the
+// small sets have the logits alone.
+func twoBranches(prefix string) func(stage string) string {
+	return func(stage string) string { return prefix + stage + "_two_branches" }
+}
+
+// The authors' networks at full width, from the files that PyTorch saved.
+func TestGoldenOfficial(t *testing.T) {
+	set := golden.OpenOfficial(t, "forward")
+	gen, disc := official(t, "generator.pth"), official(t, "discriminator.pth")
+	if diff := cmp.Diff(disc, official(t, "discriminator_legacy.pth")); diff != "" {
+		t.Errorf("discriminator (-zip +legacy):\n%.2000s", diff)
+	}
+	for prefix, branches := range map[string]int{"all/": 4, "two/": 2} {
+		t.Run(prefix, func(t *testing.T) {
+			at := func(stage string) string {
+				if stage == "stem" || strings.HasPrefix(stage, "layer") { // the same for both
+					return stage
+				}
+				return prefix + stage
+			}
+			checkForward(t, set, at, set.F32("x"), gen, disc, false, branches)
+		})
+	}
+}
+
+func official(t *testing.T, file string) weights.Dict {
+	t.Helper()
+	f, err := weights.DecodeAny(golden.RawOfficial(t, file))
+	if err != nil {
+		t.Fatalf("%s: %v", file, err)
+	}
+	return f.Tensors
+}
+
+// checkForward compares the stages of both networks with those that the set has under
+// the names that at gives.
+func checkForward(t *testing.T, set *golden.Set, at func(stage string) string, x weights.Tensor, gen, disc weights.Dict, train bool, branches int) {
+	t.Helper()
 	spec := generatorSpec(t, gen, disc["conv1.weight"].Shape[0])
 	spec.ASPPBranches = branches
 	node := must(t)
@@ -97,10 +146,11 @@ func checkForward(t *testing.T, set *golden.Set, prefix string, x weights.Tensor
 		t.Fatal(err)
 	}
 	up := node(Resize(out.Logits, x.Shape[2], x.Shape[3]))
-	d := node(Discriminator(node(Softmax(up)), spec, pd))
+	maps := node(Softmax(up))
+	d := node(Discriminator(maps, spec, pd))
 	full := node(Resize(d, x.Shape[2], x.Shape[3]))
 
-	m, err := NewMachine(nil, out.Logits, out.Stem, out.Layers[0], out.Layers[1], out.Layers[2], out.Layers[3], up, d, full)
+	m, err := NewMachine(nil, out.Logits, out.Stem, out.Layers[0], out.Layers[1], out.Layers[2], out.Layers[3], up, maps, d, full)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -111,43 +161,36 @@ func checkForward(t *testing.T, set *golden.Set, prefix string, x weights.Tensor
 	if err := m.Run(context.Background()); err != nil {
 		t.Fatal(err)
 	}
-	compare := func(name string, n *gorgonia.Node, tol golden.Tol) {
+	compared := 0
+	compare := func(stage string, got []float32, tol golden.Tol) {
 		t.Helper()
-		if !set.Has(prefix + name) {
+		name := at(stage)
+		if !set.Has(name) {
 			return
 		}
-		got, err := m.Floats(n)
-		if err != nil {
-			t.Fatal(err)
+		want := set.F32(name)
+		if shape := want.Shape; shape[0] < x.Shape[0] { // some hold the first image only
+			got = got[:len(got)/x.Shape[0]*shape[0]]
 		}
-		want := set.F32(prefix + name)
-		if want.Shape[0] < n.Shape()[0] { // some hold the first image only
-			got = got[:len(want.Data)]
-		}
-		golden.Near(t, prefix+name, got, want.Data, tol)
+		golden.Near(t, name, got, want.Data, tol)
+		compared++
 	}
-	if branches == 2 {
-		compare("logits_two_branches", out.Logits, golden.Tol{Abs: 1e-4})
-		return
-	}
-	compare("logits", out.Logits, golden.Tol{Abs: 1e-4})
-	compare("stem", out.Stem, golden.Tol{RelMax: 1e-5})
+	compare("stem", floatsOf(t, m, out.Stem), golden.Tol{RelMax: 1e-5})
 	for i, l := range out.Layers {
-		compare(fmt.Sprintf("layer%d", i+1), l, golden.Tol{RelMax: 1e-5})
+		compare(fmt.Sprintf("layer%d", i+1), floatsOf(t, m, l), golden.Tol{RelMax: 1e-5})
 	}
-	compare("upsampled", up, golden.Tol{Abs: 1e-4})
-	compare("d_logits", d, golden.Tol{Abs: 1e-4})
-	if name := prefix + "confidence"; set.Has(name) {
-		got := slices.Clone(floatsOf(t, m, full))
-		if err := kernel.Sigmoid(nil, got, got); err != nil {
-			t.Fatal(err)
-		}
-		golden.Near(t, name, got, set.F32(name).Data, golden.Tol{Abs: 2e-5})
+	compare("logits", floatsOf(t, m, out.Logits), golden.Tol{Abs: 1e-4})
+	compare("upsampled", floatsOf(t, m, up), golden.Tol{Abs: 1e-4})
+	compare("softmax", floatsOf(t, m, maps), golden.Tol{Abs: 2e-5})
+	compare("d_logits", floatsOf(t, m, d), golden.Tol{Abs: 1e-4})
+	compare("d_upsampled", floatsOf(t, m, full), golden.Tol{Abs: 1e-4})
+	confidence := slices.Clone(floatsOf(t, m, full))
+	if err := kernel.Sigmoid(nil, confidence, confidence); err != nil {
+		t.Fatal(err)
 	}
-	for _, name := range set.Names() {
-		if rest, ok := strings.CutPrefix(name, prefix+"running/"); ok {
-			golden.Near(t, name, gen[rest].Data, set.F32(name).Data, golden.Tol{Abs: 5e-6})
-		}
+	compare("confidence", confidence, golden.Tol{Abs: 2e-5})
+	if compared == 0 {
+		t.Errorf("the set has nothing like %s", at("logits"))
 	}
 }
 

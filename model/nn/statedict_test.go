@@ -146,9 +146,9 @@ func TestGoldenFromPyTorch(t *testing.T) {
 			continue
 		}
 		sizes++
-		for _, branches := range []int{4, 2} {
-			checkForward(t, set, "basic/"+size+"/eval/", set.F32(name), gen, disc, false, branches)
-		}
+		at := "basic/" + size + "/eval/"
+		checkForward(t, set, below(at), set.F32(name), gen, disc, false, 4)
+		checkForward(t, set, twoBranches(at), set.F32(name), gen, disc, false, 2)
 	}
 	if sizes == 0 {
 		t.Fatal("no inputs in the set")

@@ -4,7 +4,8 @@
 // The small set lies in testdata, so that the tests prove parity wherever they
 // run. ADVSEG_GOLDENS=DIR points the same tests at another set of the same
 // layout (DIR/tiny/NAME.safetensors): other seed, class count and size. Tests
-// must therefore take every size, count and case name from the files.
+// must therefore take every size, count and case name from the files. Only such a
+// set has the authors' networks at full width (DIR/official).
 //
 // The package is for tests only and must not know the networks.
 package golden
@@ -14,7 +15,9 @@ import (
 	"compress/gzip"
 	"embed"
 	"encoding/json"
+	"errors"
 	"io"
+	"io/fs"
 	"maps"
 	"math"
 	"os"
@@ -38,27 +41,14 @@ type Set struct {
 // Open reads NAME.safetensors of the set. The test fails when it is not there.
 func Open(t testing.TB, name string) *Set {
 	t.Helper()
-	f, err := weights.Decode(read(t, name+".safetensors"))
-	if err != nil {
-		t.Fatalf("golden set %s: %v", name, err)
-	}
-	return &Set{t: t, name: name, File: f}
+	return decode(t, name, Raw(t, name+".safetensors"))
 }
 
 // Raw returns a file of the set as it is, such as NAME.pth.
 func Raw(t testing.TB, file string) []byte {
 	t.Helper()
-	return read(t, file)
-}
-
-func read(t testing.TB, file string) []byte {
-	t.Helper()
 	if dir := os.Getenv("ADVSEG_GOLDENS"); dir != "" {
-		data, err := os.ReadFile(filepath.Join(dir, "tiny", file))
-		if err != nil {
-			t.Fatalf("ADVSEG_GOLDENS: %v", err)
-		}
-		return data
+		return read(t, filepath.Join(dir, "tiny", file))
 	}
 	packed, err := testdata.ReadFile("testdata/" + file + ".gz")
 	if err != nil {
@@ -71,6 +61,45 @@ func read(t testing.TB, file string) []byte {
 	data, err := io.ReadAll(z)
 	if err != nil {
 		t.Fatal(err)
+	}
+	return data
+}
+
+// OpenOfficial is Open for the authors' own networks at their full width, which are
+// too large for testdata: the test is skipped where ADVSEG_GOLDENS does not have them.
+func OpenOfficial(t testing.TB, name string) *Set {
+	t.Helper()
+	return decode(t, name, RawOfficial(t, name+".safetensors"))
+}
+
+// RawOfficial is Raw for the same.
+func RawOfficial(t testing.TB, file string) []byte {
+	t.Helper()
+	dir := os.Getenv("ADVSEG_GOLDENS")
+	if dir == "" {
+		t.Skip("ADVSEG_GOLDENS names no set: the networks at full width are not in testdata")
+	}
+	dir = filepath.Join(dir, "official")
+	if _, err := os.Stat(dir); errors.Is(err, fs.ErrNotExist) {
+		t.Skipf("the set has no %s", dir)
+	}
+	return read(t, filepath.Join(dir, file))
+}
+
+func decode(t testing.TB, name string, data []byte) *Set {
+	t.Helper()
+	f, err := weights.Decode(data)
+	if err != nil {
+		t.Fatalf("golden set %s: %v", name, err)
+	}
+	return &Set{t: t, name: name, File: f}
+}
+
+func read(t testing.TB, path string) []byte {
+	t.Helper()
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatalf("ADVSEG_GOLDENS: %v", err)
 	}
 	return data
 }
@@ -104,7 +133,7 @@ func (s *Set) U8(name string) (data []uint8, shape []int) {
 // JSON decodes NAME.json, the set's description, into v.
 func (s *Set) JSON(v any) {
 	s.t.Helper()
-	if err := json.Unmarshal(read(s.t, s.name+".json"), v); err != nil {
+	if err := json.Unmarshal(Raw(s.t, s.name+".json"), v); err != nil {
 		s.t.Fatalf("golden set %s: %v", s.name, err)
 	}
 }
