@@ -3,6 +3,8 @@ package pipelines
 import (
 	"cmp"
 	"math"
+
+	"github.com/advseg/advseg/model/metric"
 )
 
 // AblateTable compares the arms of a grid.
@@ -25,11 +27,12 @@ type AblateArm struct {
 	// PeakRSSBytes is the largest.
 	PeakRSSBytes int64 `json:"peak_rss_bytes"`
 	// What the paper's T = 0.2 on D, and 0.9 on the softmax maximum, keep of the
-	// validation pixels, and how much of that is right.
-	DiscriminatorCoverage float64 `json:"discriminator_coverage"`
-	DiscriminatorAccuracy float64 `json:"discriminator_accuracy"`
-	SoftmaxCoverage       float64 `json:"softmax_coverage"`
-	SoftmaxAccuracy       float64 `json:"softmax_accuracy"`
+	// validation pixels, and how much of that is right: nil of a D that was never
+	// trained, and of nothing.
+	DiscriminatorCoverage *float64 `json:"discriminator_coverage"`
+	DiscriminatorAccuracy *float64 `json:"discriminator_accuracy"`
+	SoftmaxCoverage       *float64 `json:"softmax_coverage"`
+	SoftmaxAccuracy       *float64 `json:"softmax_accuracy"`
 }
 
 func tabulate(o AblateOptions, runs []AblateRun) AblateTable {
@@ -66,32 +69,37 @@ func meanOf(name string, runs []AblateRun, baseline map[uint64]float64) AblateAr
 		a.Iterations += float64(r.Iterations) / n
 		a.Seconds += r.Seconds / n
 		a.PeakRSSBytes = max(a.PeakRSSBytes, r.PeakRSSBytes)
-		for _, row := range r.Trust {
-			switch row.Threshold {
-			case 0.2:
-				a.DiscriminatorCoverage += known(row.DiscriminatorCoverage) / n
-				a.DiscriminatorAccuracy += known(row.DiscriminatorCoverage) * known(row.DiscriminatorAccuracy) / n
-			case 0.9:
-				a.SoftmaxCoverage += known(row.SoftmaxCoverage) / n
-				a.SoftmaxAccuracy += known(row.SoftmaxCoverage) * known(row.SoftmaxAccuracy) / n
-			}
-		}
 	}
-	// Until here the shares of all pixels that are kept and right.
-	a.DiscriminatorAccuracy /= cmp.Or(a.DiscriminatorCoverage, 1)
-	a.SoftmaxAccuracy /= cmp.Or(a.SoftmaxCoverage, 1)
+	a.DiscriminatorCoverage, a.DiscriminatorAccuracy = meanTrust(runs, 0.2, func(t Trust) (*float64, *float64) {
+		return t.DiscriminatorCoverage, t.DiscriminatorAccuracy
+	})
+	a.SoftmaxCoverage, a.SoftmaxAccuracy = meanTrust(runs, 0.9, func(t Trust) (*float64, *float64) {
+		return t.SoftmaxCoverage, t.SoftmaxAccuracy
+	})
 	a.MeanIoU, a.MeanIoUDeviation = meanAndDeviation(scores)
 	a.Gain, a.GainError = meanAndDeviation(gains)
 	a.GainError /= math.Sqrt(max(float64(len(gains)), 1))
 	return a
 }
 
-// known is 0 for what could not be measured: nothing was kept.
-func known(v *float64) float64 {
-	if v == nil {
-		return 0
+// meanTrust is the share of the pixels that a threshold keeps in the mean of the runs
+// that have it, and the share of these that is right.
+func meanTrust(runs []AblateRun, threshold float64, of func(Trust) (coverage, accuracy *float64)) (coverage, accuracy *float64) {
+	var kept, right, n float64
+	for _, r := range runs {
+		for _, row := range r.Trust {
+			c, a := of(row)
+			if row.Threshold != threshold || c == nil {
+				continue
+			}
+			n++
+			kept += *c
+			if a != nil { // else nothing was kept
+				right += *c * *a
+			}
+		}
 	}
-	return *v
+	return metric.Nullable(kept / n), metric.Nullable(right / kept)
 }
 
 func meanAndDeviation(v []float64) (mean, deviation float64) {

@@ -38,8 +38,11 @@ func TestTabulate(t *testing.T) {
 		{Arm: "start", Seed: 2, Trust: trust(share(0.3), share(0.98))},
 		{Arm: "start", Seed: 3, Trust: trust(share(0), nil)},
 	}
-	if a := tabulate(o, seeds).Arms[0]; math.Abs(a.DiscriminatorCoverage-0.4/3) > 1e-9 || math.Abs(a.DiscriminatorAccuracy-0.96) > 1e-9 {
-		t.Errorf("D keeps %v, %v of it right", a.DiscriminatorCoverage, a.DiscriminatorAccuracy)
+	if a := tabulate(o, seeds).Arms[0]; math.Abs(*a.DiscriminatorCoverage-0.4/3) > 1e-9 || math.Abs(*a.DiscriminatorAccuracy-0.96) > 1e-9 {
+		t.Errorf("D keeps %v, %v of it right", *a.DiscriminatorCoverage, *a.DiscriminatorAccuracy)
+	}
+	if a := tabulate(o, seeds[2:]).Arms[0]; *a.DiscriminatorCoverage != 0 || a.DiscriminatorAccuracy != nil || a.SoftmaxCoverage != nil {
+		t.Errorf("D keeps nothing, and of the softmax nothing is known: %+v", a)
 	}
 	o.Baseline = ""
 	if a := tabulate(o, runs).Arms[2]; a.Gain < 0.2999 || a.Gain > 0.3001 {

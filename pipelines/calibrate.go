@@ -211,7 +211,7 @@ func (c calibration) measure(meta bundle.Meta, images []selector.Image) (Calibra
 	}
 	var kinds []selector.Kind
 	for _, kind := range selector.Kinds() {
-		if !study.Has(kind) {
+		if !study.Has(kind) || kind == selector.Discriminator && meta.DiscriminatorUntrained {
 			continue
 		}
 		kinds = append(kinds, kind)

@@ -91,7 +91,8 @@ type EvaluateReport struct {
 	Full          transforms.Evaluation `json:"-"`
 }
 
-// Trust is what a threshold on a selector keeps and how much of that is right.
+// Trust is what a threshold on a selector keeps and how much of that is right: nil of a
+// selector that the bundle does not have, and of nothing.
 type Trust struct {
 	Threshold             float64  `json:"threshold"`
 	DiscriminatorCoverage *float64 `json:"discriminator_coverage"`
@@ -221,7 +222,11 @@ func (o EvaluateOptions) report(meta bundle.Meta, full transforms.Evaluation) (E
 		})
 	}
 	r.Chosen = chosenTrust(meta, full.Chosen)
-	r.Thresholds, err = trust(&full.Discriminator, &full.Softmax, &full.Fused)
+	d := &full.Discriminator
+	if meta.DiscriminatorUntrained {
+		d = &metric.Reliability{}
+	}
+	r.Thresholds, err = trust(d, &full.Softmax, &full.Fused)
 	return r, err
 }
 

@@ -198,6 +198,7 @@ func (o *TrainOptions) start(ctx context.Context) (*bundle.Bundle, error) {
 		return nil, err
 	}
 	b := train.Init(bundle.NewMeta(spec, classes), o.Seed)
+	b.Meta.SetDiscriminatorTrained(false)
 	b.Meta.Lineage = bundle.Lineage{Seed: o.Seed, CodeVersion: Version}
 	return b, nil
 }

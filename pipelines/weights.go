@@ -11,7 +11,6 @@ import (
 	"github.com/advseg/advseg/io/blob"
 	"github.com/advseg/advseg/model/bundle"
 	"github.com/advseg/advseg/model/nn"
-	"github.com/advseg/advseg/model/selector"
 	"github.com/advseg/advseg/model/weights"
 )
 
@@ -122,7 +121,7 @@ func (im *weightsImport) bundle(ctx context.Context) (*bundle.Bundle, error) {
 	}
 	// A ResNet that tells ImageNet's classes apart saw torchvision's inputs.
 	_, classifier := g["fc.weight"]
-	arch, headless, err := im.generator(g, len(classes), width)
+	arch, err := im.generator(g, len(classes), width)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", im.o.Generator, err)
 	}
@@ -132,11 +131,8 @@ func (im *weightsImport) bundle(ctx context.Context) (*bundle.Bundle, error) {
 	if d == nil {
 		d = nn.InitDiscriminator(arch, im.o.Seed)
 		im.note("the discriminator is new (width %d, seed %d)", width, im.o.Seed)
-		if !headless {
-			// What a new discriminator says means nothing.
-			meta.Selector, meta.Thresholds.Default = selector.Softmax, 0.9
-			im.note("until it is trained, pseudo-labels are selected by the softmax (threshold %v)", meta.Thresholds.Default)
-		}
+		meta.SetDiscriminatorTrained(false)
+		im.note("until it is trained, pseudo-labels are selected by the %s (threshold %v)", meta.Selector, meta.Thresholds.Default)
 	}
 	return &bundle.Bundle{Meta: meta, G: g, D: d}, nil
 }
@@ -168,23 +164,22 @@ func (im *weightsImport) discriminator(ctx context.Context, classes int) (weight
 }
 
 // generator finds out what g is, makes it complete and checks it.
-func (im *weightsImport) generator(g weights.Dict, classes, discriminatorWidth int) (s nn.Spec, newHead bool, err error) {
-	s, err = nn.GeneratorSpec(g)
+func (im *weightsImport) generator(g weights.Dict, classes, discriminatorWidth int) (nn.Spec, error) {
+	s, err := nn.GeneratorSpec(g)
 	if err != nil {
-		return s, false, err
+		return s, err
 	}
 	inFile := s.Classes
 	s.Classes, s.ASPPBranches, s.DiscriminatorWidth = classes, im.o.ASPPBranches, discriminatorWidth
 	if err := s.Validate(); err != nil {
-		return s, false, err
+		return s, err
 	}
-	newHead = inFile == 0 || im.o.NewHead
-	if !newHead {
+	if inFile != 0 && !im.o.NewHead {
 		if inFile != classes {
-			return s, false, fmt.Errorf("tensor layer5.conv2d_list.0.weight: the head tells %d classes apart, --classes says %d: give the classes that it was trained for, or --new-head to begin with a new head", inFile, classes)
+			return s, fmt.Errorf("tensor layer5.conv2d_list.0.weight: the head tells %d classes apart, --classes says %d: give the classes that it was trained for, or --new-head to begin with a new head", inFile, classes)
 		}
 		im.judgeBranches(g)
-		return s, false, s.CheckGenerator(g)
+		return s, s.CheckGenerator(g)
 	}
 	for name := range g {
 		if nn.IsHead(name) || (inFile == 0 && strings.HasPrefix(name, "fc.")) {
@@ -192,14 +187,14 @@ func (im *weightsImport) generator(g weights.Dict, classes, discriminatorWidth i
 		}
 	}
 	if err := s.CheckBackbone(g); err != nil {
-		return s, true, err
+		return s, err
 	}
 	if inFile == 0 {
 		im.note("the file holds a backbone; a classifier in it (fc) is left out")
 	}
 	im.note("the head for %d classes is new (seed %d): train before labelling", classes, im.o.Seed)
 	maps.Copy(g, nn.InitHead(s, im.o.Seed))
-	return s, true, nil
+	return s, nil
 }
 
 // judgeBranches warns of the public release's bug, which never trains the last

@@ -171,7 +171,7 @@ func TestImportWeightsImageNet(t *testing.T) {
 			t.Errorf("%s (-want +got):\n%s", name, diff)
 		}
 	}
-	wantNotes(t, r.Notes, `"module."`, "(fc) is left out", "head for 5 classes is new (seed 3)", "ImageNet", "discriminator is new")
+	wantNotes(t, r.Notes, `"module."`, "(fc) is left out", "head for 5 classes is new (seed 3)", "ImageNet", "discriminator is new", "until it is trained")
 }
 
 func TestImportWeightsNewHead(t *testing.T) {

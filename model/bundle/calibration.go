@@ -12,6 +12,9 @@ import (
 // ErrUncalibrated marks a question that only a calibrated bundle answers.
 var ErrUncalibrated = errors.New("the bundle is not calibrated")
 
+// ErrUntrained marks a question to a discriminator that has learnt nothing.
+var ErrUntrained = errors.New("the bundle's discriminator was never trained")
+
 // Calibration says what thresholds on a selector mean, measured on labelled images
 // that the model did not see in training.
 type Calibration struct {
@@ -56,7 +59,8 @@ func (m Meta) Choice(kind selector.Kind) *selector.Choice {
 
 // Rule is how pseudo-labels are made: by the given selector and threshold, or what
 // the bundle says where they are empty. A threshold that only calibration could have
-// told, and the fused selector without its model, give ErrUncalibrated.
+// told, and the fused selector without its model, give ErrUncalibrated; the selector of a
+// discriminator that has learnt nothing gives ErrUntrained.
 func (m Meta) Rule(kind selector.Kind, t selector.Threshold) (selector.Rule, error) {
 	kind = cmp.Or(kind, m.Selector)
 	if err := errors.Join(kind.Check(), t.Validate()); err != nil {
@@ -64,6 +68,9 @@ func (m Meta) Rule(kind selector.Kind, t selector.Threshold) (selector.Rule, err
 	}
 	if kind == selector.Fused && m.Fused == nil {
 		return selector.Rule{}, fmt.Errorf("%w: selector %s is fitted to labelled images (advseg calibrate)", ErrUncalibrated, kind)
+	}
+	if kind == selector.Discriminator && m.DiscriminatorUntrained {
+		return selector.Rule{}, fmt.Errorf("%w: its confidence means nothing, select by %s (--selector)", ErrUntrained, selector.Softmax)
 	}
 	r := selector.Rule{Kind: kind}
 	if kind == selector.Fused {
@@ -114,9 +121,30 @@ func (m Meta) ChosenRules() ([]selector.Rule, error) {
 // and with it the thresholds that follow from it.
 func (m *Meta) ForgetMeasurements() {
 	if m.Selector == selector.Fused || m.Choice(m.Selector) != nil {
-		m.Selector, m.Thresholds = usualSelector, selector.Thresholds{Default: usualThreshold}
+		m.selectAsUsual()
 	}
 	m.Calibration, m.Fused, m.Int8 = nil, nil, nil
+}
+
+// selectAsUsual takes the paper's choice (section 3.3 and table 5), or without a D that
+// has learnt anything what self-training goes by.
+func (m *Meta) selectAsUsual() {
+	m.Selector, m.Thresholds = selector.Discriminator, selector.Thresholds{Default: 0.2}
+	if m.DiscriminatorUntrained {
+		m.Selector, m.Thresholds = selector.Softmax, selector.Thresholds{Default: 0.9}
+	}
+}
+
+// SetDiscriminatorTrained says whether D has been trained. What selects follows, if that
+// is news and nothing was measured.
+func (m *Meta) SetDiscriminatorTrained(yes bool) {
+	if m.DiscriminatorUntrained != yes {
+		return
+	}
+	m.DiscriminatorUntrained = !yes
+	if m.Selector != selector.Fused && m.Choice(m.Selector) == nil {
+		m.selectAsUsual()
+	}
 }
 
 func (m Meta) checkSelection() error {

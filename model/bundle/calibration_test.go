@@ -78,6 +78,39 @@ func TestRule(t *testing.T) {
 	}
 }
 
+// A new discriminator does not select; what was chosen by measuring stays.
+func TestSetDiscriminatorTrained(t *testing.T) {
+	m := small(t).Meta
+	m.SetDiscriminatorTrained(false)
+	if m.Selector != selector.Softmax || m.Thresholds.Default != 0.9 {
+		t.Errorf("%s at %v selects without a discriminator", m.Selector, m.Thresholds)
+	}
+	at := selector.Threshold{Values: []float64{0.2}}
+	if _, err := m.Rule(selector.Discriminator, at); !errors.Is(err, bundle.ErrUntrained) || !strings.Contains(err.Error(), "select by softmax (--selector)") {
+		t.Errorf("an untrained discriminator selects: %v", err)
+	}
+	if r, err := m.Rule("", selector.Threshold{}); err != nil || r.Kind != selector.Softmax {
+		t.Errorf("%+v, %v", r, err)
+	}
+	m.ForgetMeasurements()
+	m.SetDiscriminatorTrained(true)
+	if _, err := m.Rule("", selector.Threshold{}); err != nil || m.Selector != selector.Discriminator || m.Thresholds.Default != 0.2 {
+		t.Errorf("%s at %v selects with a trained discriminator: %v", m.Selector, m.Thresholds, err)
+	}
+	m.Selector, m.Thresholds = selector.Softmax, selector.Thresholds{Default: 0.7}
+	m.SetDiscriminatorTrained(true)
+	if m.Selector != selector.Softmax || m.Thresholds.Default != 0.7 {
+		t.Errorf("what was asked for is gone: %s at %v", m.Selector, m.Thresholds)
+	}
+	m = calibrated(t).Meta
+	before := m.Selector
+	m.SetDiscriminatorTrained(false)
+	m.SetDiscriminatorTrained(true)
+	if m.Selector != before || m.DiscriminatorUntrained {
+		t.Errorf("what was measured is gone: %s", m.Selector)
+	}
+}
+
 func TestForgetMeasurements(t *testing.T) {
 	m := calibrated(t).Meta
 	m.Int8 = &bundle.Int8{}

@@ -38,6 +38,10 @@ type Meta struct {
 	InputSize  string              `json:"input_size"`
 	Selector   selector.Kind       `json:"selector"`
 	Thresholds selector.Thresholds `json:"thresholds"`
+	// DiscriminatorUntrained says that D has the random weights it was made with: its
+	// confidence means nothing, so that it must not select. See
+	// [Meta.SetDiscriminatorTrained].
+	DiscriminatorUntrained bool `json:"discriminator_untrained,omitempty"`
 	// Fused is the model of the fused selector, nil until it was fitted.
 	Fused *selector.Model `json:"fused,omitempty"`
 	// Calibration tables, at most one for each selector.
@@ -63,17 +67,11 @@ type Lineage struct {
 	Metrics     map[string]float64 `json:"metrics,omitempty"`
 }
 
-// The paper's choice (section 3.3 and table 5).
-const (
-	usualSelector  = selector.Discriminator
-	usualThreshold = 0.2
-)
-
 // NewMeta returns the description of a network with the public release's
 // conventions: means of its training images, no scaling, ignore id 255,
 // discriminator as selector at T = 0.2.
 func NewMeta(arch nn.Spec, classes []Class) Meta {
-	return Meta{
+	m := Meta{
 		SchemaVersion: SchemaVersion,
 		Arch:          arch,
 		Classes:       classes,
@@ -81,9 +79,9 @@ func NewMeta(arch nn.Spec, classes []Class) Meta {
 		Mean:          [3]float32{122.67891434, 116.66876762, 104.00698793},
 		Std:           [3]float32{1, 1, 1},
 		InputSize:     InputNative,
-		Selector:      usualSelector,
-		Thresholds:    selector.Thresholds{Default: usualThreshold},
 	}
+	m.selectAsUsual()
+	return m
 }
 
 var hexColor = regexp.MustCompile(`^#[0-9a-fA-F]{6}$`)

@@ -320,6 +320,9 @@ func (t *Trainer) Bundle() *bundle.Bundle {
 	}
 	b := &bundle.Bundle{Meta: t.meta, G: g.Clone(), D: t.d.Clone()}
 	b.Meta.ForgetMeasurements()
+	if t.at.AdamSteps > 0 {
+		b.Meta.SetDiscriminatorTrained(true)
+	}
 	b.Meta.Lineage.Seed = t.cfg.Seed
 	b.Meta.Lineage.Metrics = map[string]float64{"iterations": float64(t.at.Iteration)}
 	return b

@@ -59,8 +59,8 @@ func printAblation(w io.Writer, table pipelines.AblateTable) {
 	for _, a := range table.Arms {
 		fmt.Fprintf(t, "%s\t%d\t%.2f\t%.2f\t%+.2f\t%.2f\t%s\t%s\t%s\t%s\t%.0f\t%.0f\t%d\t\n",
 			a.Name, a.Seeds, 100*a.MeanIoU, 100*a.MeanIoUDeviation, 100*a.Gain, 100*a.GainError,
-			part(a.DiscriminatorCoverage), rightOf(a.DiscriminatorCoverage, a.DiscriminatorAccuracy),
-			part(a.SoftmaxCoverage), rightOf(a.SoftmaxCoverage, a.SoftmaxAccuracy),
+			percent(a.DiscriminatorCoverage), percent(a.DiscriminatorAccuracy),
+			percent(a.SoftmaxCoverage), percent(a.SoftmaxAccuracy),
 			a.Iterations, a.Seconds, a.PeakRSSBytes/1e6)
 	}
 	_ = t.Flush() // as the other prints

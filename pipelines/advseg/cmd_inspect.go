@@ -49,6 +49,9 @@ func printInspection(w io.Writer, in pipelines.Inspection) {
 		m := in.Bundle
 		fmt.Fprintf(w, "bundle %s\n%s units %v, width %d, discriminator width %d, %d ASPP branches\n",
 			in.Digest, m.Arch.Block, m.Arch.Units, m.Arch.Width, m.Arch.DiscriminatorWidth, m.Arch.ASPPBranches)
+		if m.DiscriminatorUntrained {
+			fmt.Fprintln(w, "discriminator: not trained")
+		}
 		fmt.Fprintf(w, "selector %s at %s\n", m.Selector, m.Thresholds)
 		for _, c := range m.Calibration {
 			if v := c.Choice; v != nil {

@@ -92,7 +92,7 @@ func exitCode(err error) int {
 	switch {
 	case err == nil:
 		return exitDone
-	case errors.As(err, &usage), errors.Is(err, bundle.ErrUncalibrated), errors.Is(err, bundle.ErrInt8):
+	case errors.As(err, &usage), errors.Is(err, bundle.ErrUncalibrated), errors.Is(err, bundle.ErrUntrained), errors.Is(err, bundle.ErrInt8):
 		return exitUsage
 	case errors.Is(err, pipelines.ErrGateRefused):
 		return exitGateRefused

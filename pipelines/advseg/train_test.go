@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/advseg/advseg/io/pix"
+	"github.com/advseg/advseg/pipelines"
 	"github.com/advseg/advseg/pipelines/synth"
 )
 
@@ -39,6 +40,36 @@ func trainingOn(labeled, val, out string, more ...string) []string {
 		"--width", "4", "--discriminator-width", "4", "--crop", "48", "--batch", "2", "--iterations", "40",
 		"--evaluate-every", "10", "--checkpoint-every", "4", "--ema", "0.9", "--out", out,
 	}, more...)
+}
+
+// TestUntrainedDiscriminator trains a network alone: nothing must be selected by a
+// discriminator that has learnt nothing, before it has.
+func TestUntrainedDiscriminator(t *testing.T) {
+	dir := t.TempDir()
+	trainingData(t, dir)
+	must(t, dir, tinyTraining("alone", "--iterations", "2", "--no-discriminator")...)
+	if out := must(t, dir, "inspect", "alone"); !strings.Contains(out, "selector softmax at 0.9") || !strings.Contains(out, "discriminator: not trained") {
+		t.Errorf("inspect:\n%s", out)
+	}
+	label := []string{"label", "--input", "data/unlabeled/*.tar", "--bundle", "alone"}
+	must(t, dir, append(label, "--output", "labels")...)
+	r := advseg(t, dir, append(label, "--output", "x", "--selector", "discriminator", "--threshold", "0.2")...)
+	if r.code != exitUsage || !strings.Contains(r.stderr, "never trained") {
+		t.Errorf("exit code %d:\n%s", r.code, r.stderr)
+	}
+	var report struct{ Thresholds []pipelines.Trust }
+	if err := json.Unmarshal([]byte(must(t, dir, "evaluate", "--input", "val/labeled/*.tar", "--bundle", "alone", "--json")), &report); err != nil {
+		t.Fatal(err)
+	}
+	for _, row := range report.Thresholds {
+		if row.DiscriminatorCoverage != nil || row.SoftmaxCoverage == nil {
+			t.Errorf("%+v", row)
+		}
+	}
+	must(t, dir, tinyTraining("both", "--iterations", "2", "--init", "alone")...)
+	if out := must(t, dir, "inspect", "both"); !strings.Contains(out, "selector discriminator at 0.2") || strings.Contains(out, "not trained") {
+		t.Errorf("inspect:\n%s", out)
+	}
 }
 
 // TestKilledTraining kills a training five times at random moments. In the end its
