@@ -156,10 +156,12 @@ func (o LabelOptions) rule(meta bundle.Meta) (selector.Rule, error) {
 	if err != nil || o.Precision != infer.Int8 {
 		return rule, err
 	}
-	if err := meta.CheckInt8(rule); err != nil || !o.Local() {
-		return rule, err
+	if o.Local() { // first: a variant would not help
+		if err := kernel.Int8Supported(); err != nil {
+			return rule, err
+		}
 	}
-	return rule, kernel.Int8Supported()
+	return rule, meta.CheckInt8(rule)
 }
 
 // LabelReport is what came of a label run.

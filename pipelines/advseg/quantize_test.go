@@ -13,6 +13,22 @@ import (
 	"github.com/advseg/advseg/pipelines/synth"
 )
 
+// A variant would not help a CPU that cannot compute with it.
+func TestInt8Refused(t *testing.T) {
+	if kernel.Int8Supported() == nil {
+		t.Skip("this CPU computes with 8-bit integers")
+	}
+	dir := t.TempDir()
+	pictures(t, filepath.Join(dir, "photos"), 1)
+	model(t, filepath.Join(dir, "model"))
+	for _, more := range [][]string{nil, {"--dry-run"}} {
+		r := advseg(t, dir, append([]string{"label", "--input", "photos", "--bundle", "model", "--output", "x", "--precision", "int8"}, more...)...)
+		if r.code != exitFailed || !strings.Contains(r.stderr, "8-bit integers need a CPU with") {
+			t.Errorf("%v: exit code %d:\n%s", more, r.code, r.stderr)
+		}
+	}
+}
+
 // TestQuantize goes from a model to labels in 8-bit integers.
 func TestQuantize(t *testing.T) {
 	if err := kernel.Int8Supported(); err != nil {
