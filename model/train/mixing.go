@@ -14,12 +14,12 @@ import (
 // it was before, the first one following the last (French et al., "Semi-supervised
 // semantic segmentation needs strong, varied perturbations", 2020).
 func (l *loader) cutMix(b *batch, number int) {
-	human := b.size - b.pseudo
-	before := &batch{size: b.size, images: slices.Clone(b.images), labels: slices.Clone(b.labels)}
+	human, area := b.size-b.pseudo, l.cfg.CropWidth*l.cfg.CropHeight
+	before := &batch{size: b.pseudo, images: slices.Clone(b.images[3*human*area:]), labels: slices.Clone(b.labels[human*area:])}
 	for i := range b.pseudo {
 		rng := random(l.cfg.Seed, streamPseudo, 4, uint64(number), uint64(i))
 		if rng.Float64() < l.cfg.CutMix {
-			b.paste(human+i, before, human+(i+1)%b.pseudo, rectangleMask(rng, l.cfg.CropWidth, l.cfg.CropHeight))
+			b.paste(human+i, before, (i+1)%b.pseudo, rectangleMask(rng, l.cfg.CropWidth, l.cfg.CropHeight))
 		}
 	}
 }
