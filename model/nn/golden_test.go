@@ -286,6 +286,12 @@ func TestGoldenLosses(t *testing.T) {
 				golden.NearScalar(t, "kept share", scalar(t, m, kept), float64(c.Counted)/float64(counted), golden.Tol{Rel: 1e-6})
 			}
 			if pseudo != nil {
+				golden.NearScalar(t, "kept ratio", scalar(t, m, kept), c.KeptRatio, golden.Tol{Rel: 1e-6})
+				confidence := slices.Clone(set.F32(c.Name + "/d_logits").Data)
+				if err := kernel.Sigmoid(nil, confidence, confidence); err != nil {
+					t.Fatal(err)
+				}
+				golden.Near(t, "confidence", confidence, set.F32(c.Name+"/confidence").Data, golden.Tol{Abs: 2e-6})
 				want, _ := set.U8(c.Name + "/pseudo_labels")
 				got, err := m.Labels(pseudo)
 				if err != nil {
