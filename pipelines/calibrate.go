@@ -211,7 +211,14 @@ func (c calibration) measure(meta bundle.Meta, images []selector.Image) (Calibra
 	}
 	var kinds []selector.Kind
 	for _, kind := range selector.Kinds() {
-		if !study.Has(kind) || kind == selector.Discriminator && meta.DiscriminatorUntrained {
+		if !study.Has(kind) {
+			continue
+		}
+		if kind == selector.Discriminator && meta.DiscriminatorUntrained {
+			if c.selector == kind {
+				return r, bundle.ErrUntrained
+			}
+			r.Notes = append(r.Notes, bundle.ErrUntrained.Error()+", and is left out")
 			continue
 		}
 		kinds = append(kinds, kind)

@@ -66,6 +66,13 @@ func TestUntrainedDiscriminator(t *testing.T) {
 			t.Errorf("%+v", row)
 		}
 	}
+	calibrate := []string{"calibrate", "--bundle", "alone", "--data", "val/labeled/*.tar", "--precision", "0.001"}
+	if out := must(t, dir, append(calibrate, "--dry-run")...); !strings.Contains(out, "never trained, and is left out") || strings.Contains(out, "discriminator keeps") {
+		t.Errorf("calibrate:\n%s", out)
+	}
+	if r := advseg(t, dir, append(calibrate, "--selector", "discriminator")...); r.code != exitUsage || !strings.Contains(r.stderr, "never trained") {
+		t.Errorf("exit code %d:\n%s", r.code, r.stderr)
+	}
 	must(t, dir, tinyTraining("both", "--iterations", "2", "--init", "alone")...)
 	if out := must(t, dir, "inspect", "both"); !strings.Contains(out, "selector discriminator at 0.2") || strings.Contains(out, "not trained") {
 		t.Errorf("inspect:\n%s", out)
