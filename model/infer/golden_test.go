@@ -121,17 +121,11 @@ func TestGolden(t *testing.T) {
 
 func TestGoldenOfficial(t *testing.T) {
 	set := golden.OpenOfficial(t, "forward")
-	var nets []weights.Dict
-	for _, file := range []string{"generator.pth", "discriminator.pth"} {
-		f, err := weights.DecodeAny(golden.RawOfficial(t, file))
-		if err != nil {
-			t.Fatalf("%s: %v", file, err)
-		}
-		nets = append(nets, f.Tensors)
-	}
+	g := golden.StateDict(t, golden.RawOfficial(t, "generator.pth"))
+	d := golden.StateDict(t, golden.RawOfficial(t, "discriminator.pth"))
 	imgs := images(t, set.F32("x"))
 	for at, branches := range map[string]int{"all/": 4, "two/": 2} {
-		e := newTestEngine(t, bundleOf(nn.Bottleneck, nets[0], nets[1], branches), Options{})
+		e := newTestEngine(t, bundleOf(nn.Bottleneck, g, d, branches), Options{})
 		got, gotD := outputs(t, e, imgs)
 		golden.Near(t, at+"logits", got, set.F32(at+"logits").Data, golden.Tol{Abs: 1e-4})
 		golden.Near(t, at+"d_logits", gotD, set.F32(at+"d_logits").Data, golden.Tol{Abs: 1e-4})

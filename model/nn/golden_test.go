@@ -117,11 +117,7 @@ func TestGoldenOfficial(t *testing.T) {
 
 func official(t *testing.T, file string) weights.Dict {
 	t.Helper()
-	f, err := weights.DecodeAny(golden.RawOfficial(t, file))
-	if err != nil {
-		t.Fatalf("%s: %v", file, err)
-	}
-	return f.Tensors
+	return golden.StateDict(t, golden.RawOfficial(t, file))
 }
 
 // checkForward compares the stages of both networks with those that the set has under

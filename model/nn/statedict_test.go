@@ -125,13 +125,7 @@ func TestStripPrefix(t *testing.T) {
 // The reference networks as PyTorch saved them, in both of its formats, give
 // the reference outputs.
 func TestGoldenFromPyTorch(t *testing.T) {
-	read := func(file string) weights.Dict {
-		f, err := weights.DecodeAny(golden.Raw(t, file))
-		if err != nil {
-			t.Fatalf("%s: %v", file, err)
-		}
-		return f.Tensors
-	}
+	read := func(file string) weights.Dict { return golden.StateDict(t, golden.Raw(t, file)) }
 	gen, disc := read("generator_basic_legacy.pth"), read("discriminator.pth")
 	for file, name := range map[string]string{
 		"generator.pth":              "generator",

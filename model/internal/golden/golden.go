@@ -86,6 +86,16 @@ func RawOfficial(t testing.TB, file string) []byte {
 	return read(t, filepath.Join(dir, file))
 }
 
+// StateDict decodes a file that PyTorch saved.
+func StateDict(t testing.TB, data []byte) weights.Dict {
+	t.Helper()
+	f, err := weights.DecodeAny(data)
+	if err != nil {
+		t.Fatalf("golden set: %v", err)
+	}
+	return f.Tensors
+}
+
 func decode(t testing.TB, name string, data []byte) *Set {
 	t.Helper()
 	f, err := weights.Decode(data)
