@@ -84,6 +84,11 @@ func (o CalibrateOptions) calibrate(ctx context.Context, observe Observer) (Cali
 	if err != nil {
 		return CalibrateReport{}, err
 	}
+	if o.Selector != "" {
+		if err := meta.CheckSelector(o.Selector); err != nil {
+			return CalibrateReport{}, err
+		}
+	}
 	if err := o.checkTarget(ctx); err != nil {
 		return CalibrateReport{}, err
 	}
@@ -214,10 +219,7 @@ func (c calibration) measure(meta bundle.Meta, images []selector.Image) (Calibra
 		if !study.Has(kind) {
 			continue
 		}
-		if kind == selector.Discriminator && meta.DiscriminatorUntrained {
-			if c.selector == kind {
-				return r, bundle.ErrUntrained
-			}
+		if meta.CheckSelector(kind) != nil {
 			r.Notes = append(r.Notes, bundle.ErrUntrained.Error()+", and is left out")
 			continue
 		}

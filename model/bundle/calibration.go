@@ -57,20 +57,25 @@ func (m Meta) Choice(kind selector.Kind) *selector.Choice {
 	return nil
 }
 
+// CheckSelector reports a selector that this network cannot be asked by: one there is
+// not, or a discriminator that has learnt nothing, which gives ErrUntrained.
+func (m Meta) CheckSelector(kind selector.Kind) error {
+	if kind == selector.Discriminator && m.DiscriminatorUntrained {
+		return fmt.Errorf("%w: its confidence means nothing, select by %s (--selector)", ErrUntrained, selector.Softmax)
+	}
+	return kind.Check()
+}
+
 // Rule is how pseudo-labels are made: by the given selector and threshold, or what
 // the bundle says where they are empty. A threshold that only calibration could have
-// told, and the fused selector without its model, give ErrUncalibrated; the selector of a
-// discriminator that has learnt nothing gives ErrUntrained.
+// told, and the fused selector without its model, give ErrUncalibrated.
 func (m Meta) Rule(kind selector.Kind, t selector.Threshold) (selector.Rule, error) {
 	kind = cmp.Or(kind, m.Selector)
-	if err := errors.Join(kind.Check(), t.Validate()); err != nil {
+	if err := errors.Join(m.CheckSelector(kind), t.Validate()); err != nil {
 		return selector.Rule{}, err
 	}
 	if kind == selector.Fused && m.Fused == nil {
 		return selector.Rule{}, fmt.Errorf("%w: selector %s is fitted to labelled images (advseg calibrate)", ErrUncalibrated, kind)
-	}
-	if kind == selector.Discriminator && m.DiscriminatorUntrained {
-		return selector.Rule{}, fmt.Errorf("%w: its confidence means nothing, select by %s (--selector)", ErrUntrained, selector.Softmax)
 	}
 	r := selector.Rule{Kind: kind}
 	if kind == selector.Fused {

@@ -70,7 +70,8 @@ func TestUntrainedDiscriminator(t *testing.T) {
 	if out := must(t, dir, append(calibrate, "--dry-run")...); !strings.Contains(out, "never trained, and is left out") || strings.Contains(out, "discriminator keeps") {
 		t.Errorf("calibrate:\n%s", out)
 	}
-	if r := advseg(t, dir, append(calibrate, "--selector", "discriminator")...); r.code != exitUsage || !strings.Contains(r.stderr, "never trained") {
+	r = advseg(t, dir, "calibrate", "--bundle", "alone", "--data", "nowhere/*.tar", "--selector", "discriminator") // before it looks for images
+	if r.code != exitUsage || !strings.Contains(r.stderr, "never trained") {
 		t.Errorf("exit code %d:\n%s", r.code, r.stderr)
 	}
 	must(t, dir, tinyTraining("both", "--iterations", "2", "--init", "alone")...)
