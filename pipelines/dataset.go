@@ -2,8 +2,11 @@ package pipelines
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
+	"hash"
 	"image"
 	"io"
 	"io/fs"
@@ -29,6 +32,7 @@ type dataset struct {
 	file    *os.File
 	size    int64
 	index   []stored
+	hash    hash.Hash // of the examples
 	classes int
 	rejects []manifest.Reject
 	shards  int        // read
@@ -61,7 +65,7 @@ func newDataset(classes int) (*dataset, error) {
 	// Nobody else opens it: without a name it is gone with the process, however that
 	// ends. Not all systems can do this; there Close removes it.
 	_ = os.Remove(f.Name())
-	return &dataset{file: f, classes: classes, kept: map[int]train.Example{}}, nil
+	return &dataset{file: f, hash: sha256.New(), classes: classes, kept: map[int]train.Example{}}, nil
 }
 
 // Close removes the temporary file.
@@ -144,7 +148,9 @@ func (d *dataset) add(key, object string, img, mask []byte) error {
 		return nil
 	}
 	s := stored{id: exampleID(object, key), offset: d.size, image: len(img), mask: len(mask)}
+	fmt.Fprintln(d.hash, key, s.image, s.mask) // not the object: data that was moved is the same
 	for _, part := range [][]byte{img, mask} {
+		d.hash.Write(part)
 		if _, err := d.file.WriteAt(part, d.size); err != nil {
 			return fmt.Errorf("temporary file for training examples: %w", err)
 		}
@@ -193,6 +199,9 @@ func (d *dataset) reject(key, object string, err error) {
 
 // Len is the number of usable examples.
 func (d *dataset) Len() int { return len(d.index) }
+
+// Digest covers the examples as they were read, in their order.
+func (d *dataset) Digest() string { return hex.EncodeToString(d.hash.Sum(nil)) }
 
 // Get decodes an example, or returns the one it kept.
 func (d *dataset) Get(ctx context.Context, i int) (train.Example, error) {

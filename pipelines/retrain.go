@@ -238,7 +238,12 @@ func (o RetrainOptions) trainTo(ctx context.Context, url string, start *bundle.B
 		Parent: parent, Seed: o.Seed, CodeVersion: Version,
 		Data: append(append([]string{}, o.Labeled...), o.Pseudo...),
 	}
-	trained, err := s.train(ctx, cfg, o.Work, start, observe)
+	t, err := s.open(ctx, cfg, o.Work, start, observe)
+	if err != nil {
+		return err
+	}
+	defer t.Close()
+	trained, err := t.run(ctx)
 	if err != nil {
 		return err
 	}

@@ -119,31 +119,44 @@ func Train(ctx context.Context, o TrainOptions, observe Observer) (TrainReport, 
 	if o.DryRun {
 		return report, nil
 	}
+	t, err := o.open(ctx, start, sets, observe)
+	if err != nil { // nor is the record of a run that was there before touched
+		return TrainReport{}, fmt.Errorf("train: %w", err)
+	}
+	defer t.Close()
 	rec, err := startRun(ctx, o.Out, manifest.KindTrain, o)
 	if err != nil {
 		return TrainReport{}, fmt.Errorf("train: %w", err)
 	}
-	cfg, err := o.Recipe.configFor(sets)
-	if err == nil && len(o.Val) > 0 {
-		err = warnShared(ctx, o.Labeled, o.Val)
-	}
+	trained, err := t.run(ctx)
 	if err == nil {
-		if o.Preset == presetPaper && o.Init == "" {
-			slog.WarnContext(ctx, "the paper's recipe is for a pretrained network (--init, advseg import-weights) and learns little from random weights: --preset scratch is for these")
-		}
-		start.Meta.Lineage.Data = slices.Concat(o.Labeled, o.Unlabeled, o.pseudo.runs)
-		if len(o.pseudo.runs) > 0 {
-			cfg.PseudoShare = o.pseudo.Share
-		}
-		var trained *bundle.Bundle
-		if trained, err = sets.train(ctx, cfg, o.Out, start, observe); err == nil {
-			rec.BundleDigest, rec.Metrics = trained.Digest(), trained.Meta.Lineage.Metrics
-			err = trained.Save(ctx, o.Out)
-		}
+		rec.BundleDigest, rec.Metrics = trained.Digest(), trained.Meta.Lineage.Metrics
+		err = trained.Save(ctx, o.Out)
 	}
 	err = rec.end(ctx, err)
 	report.RunRecord = rec.RunRecord
 	return report, err
+}
+
+// open prepares the training of a network on the sets.
+func (o *TrainOptions) open(ctx context.Context, start *bundle.Bundle, s *sets, observe Observer) (*training, error) {
+	cfg, err := o.Recipe.configFor(s)
+	if err != nil {
+		return nil, err
+	}
+	if len(o.Val) > 0 {
+		if err := warnShared(ctx, o.Labeled, o.Val); err != nil {
+			return nil, err
+		}
+	}
+	if o.Preset == presetPaper && o.Init == "" {
+		slog.WarnContext(ctx, "the paper's recipe is for a pretrained network (--init, advseg import-weights) and learns little from random weights: --preset scratch is for these")
+	}
+	start.Meta.Lineage.Data = slices.Concat(o.Labeled, o.Unlabeled, o.pseudo.runs)
+	if len(o.pseudo.runs) > 0 {
+		cfg.PseudoShare = o.pseudo.Share
+	}
+	return s.open(ctx, cfg, o.Out, start, observe)
 }
 
 // warnShared warns of validation images that are trained on: on what it has learnt a
@@ -294,9 +307,15 @@ func (s *sets) close() {
 	}
 }
 
-// train runs the trainer, from its last checkpoint below dir if there is one, and
-// returns the best weights. The course of the training goes there too.
-func (s *sets) train(ctx context.Context, cfg train.Config, dir string, start *bundle.Bundle, observe Observer) (*bundle.Bundle, error) {
+// training is one that is about to start or to go on.
+type training struct {
+	*train.Trainer
+	course *trainLog
+}
+
+// open prepares a training that starts from a bundle, or goes on from its last
+// checkpoint below dir. The course of the training goes there too. Close it.
+func (s *sets) open(ctx context.Context, cfg train.Config, dir string, start *bundle.Bundle, observe Observer) (_ *training, failed error) {
 	data := train.Data{Labelled: s.labelled}
 	if s.unlabelled.Len() > 0 {
 		data.Unlabelled = s.unlabelled
@@ -313,18 +332,23 @@ func (s *sets) train(ctx context.Context, cfg train.Config, dir string, start *b
 		return nil, err
 	}
 	cfg.Dir = blob.Join(dir, "checkpoints")
-	course := newTrainLog(dir, cfg.CheckpointEvery)
+	course := newTrainLog(dir)
 	tell := tellTraining(cfg.Iterations, course, observe)
 	cfg.Progress = func(p train.Progress) {
 		course.iteration(ctx, p)
 		tell(p)
 	}
 	cfg.Evaluated = func(e train.Evaluated) { course.evaluation(ctx, e) }
+	cfg.Saving = func() { course.flush(ctx) }
 	t, err := train.New(cfg, start, data)
 	if err != nil {
 		return nil, err
 	}
-	defer t.Close()
+	defer func() {
+		if failed != nil {
+			_ = t.Close() // what failed before says more
+		}
+	}()
 	damaged, err := t.Resume(ctx, cfg.Dir)
 	if damaged != nil {
 		slog.WarnContext(ctx, "damaged checkpoints were passed over", "error", damaged, "from_start", err != nil)
@@ -335,8 +359,13 @@ func (s *sets) train(ctx context.Context, cfg train.Config, dir string, start *b
 	if err := course.open(ctx, t.Iteration()); err != nil {
 		return nil, err
 	}
+	return &training{t, course}, nil
+}
+
+// run returns the best weights.
+func (t *training) run(ctx context.Context) (*bundle.Bundle, error) {
 	result, err := t.Run(ctx)
-	course.flush(ctx)
+	t.course.flush(ctx)
 	if err != nil && ctx.Err() != nil && errors.Is(err, ctx.Err()) {
 		return nil, fmt.Errorf("stopped after iteration %d, which is saved: the same command goes on from there: %w", t.Iteration(), err)
 	}

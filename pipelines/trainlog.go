@@ -57,14 +57,13 @@ func readMeasures(ctx context.Context, dir string) ([]measure, error) {
 	return measures, nil
 }
 
-// trainLog collects the measures of a training and writes them before each checkpoint
-// and after each evaluation: as JSON lines, as TensorBoard's events
+// trainLog collects the measures of a training and writes them when it is told to,
+// before each checkpoint, which a killed training goes on from, and after each evaluation: as JSON lines, as TensorBoard's events
 // and as curves. Storage cannot append, so the first and the last are written as a
 // whole, and events get a file for each time. What cannot be written is a warning: it
 // is no reason to stop a training.
 type trainLog struct {
 	dir      string
-	every    int // iterations between checkpoints
 	measures []measure
 	written  int // of them
 	health   train.Health
@@ -74,8 +73,8 @@ type trainLog struct {
 }
 
 // newTrainLog writes below dir.
-func newTrainLog(dir string, every int) *trainLog {
-	return &trainLog{dir: dir, every: every, last: -1, best: -1}
+func newTrainLog(dir string) *trainLog {
+	return &trainLog{dir: dir, last: -1, best: -1}
 }
 
 // open reads what was written until the iteration at which the training goes on, and
@@ -86,8 +85,13 @@ func (l *trainLog) open(ctx context.Context, iteration int) error {
 		return err
 	}
 	for _, m := range measures {
-		if m.Iteration <= iteration {
-			l.add(m)
+		if m.Iteration > iteration {
+			continue
+		}
+		l.add(m)
+		if m.Progress != nil { // what there was to warn of was said
+			m.Progress.Iteration = m.Iteration
+			_ = l.health.Observe(*m.Progress)
 		}
 	}
 	l.written = len(l.measures)
@@ -112,9 +116,6 @@ func (l *trainLog) iteration(ctx context.Context, p train.Progress) {
 	l.add(measure{Iteration: p.Iteration, Time: time.Now().UTC(), Progress: &p})
 	if warning := l.health.Observe(p); warning != "" {
 		slog.WarnContext(ctx, warning)
-	}
-	if l.every > 0 && p.Iteration%l.every == 0 {
-		l.flush(ctx) // before the checkpoint, which a killed training goes on from
 	}
 }
 

@@ -25,7 +25,7 @@ import (
 const (
 	checkpointPrefix = "checkpoint-"
 	stateKey         = "advseg_train"
-	stateVersion     = 1
+	stateVersion     = 2
 	maxSealBytes     = 1 << 16
 )
 
@@ -33,19 +33,19 @@ const (
 var ErrNoCheckpoint = errors.New("no checkpoint")
 
 // ErrOtherRun says that a checkpoint belongs to a run with another
-// configuration, network or data.
-var ErrOtherRun = errors.New("the checkpoint is of a run with another configuration, network or data")
+// configuration, network, start weights or data.
+var ErrOtherRun = errors.New("the checkpoint is of a run with another configuration, network, start weights or data")
 
 // errDamaged marks a checkpoint that must not be used.
 var errDamaged = errors.New("damaged checkpoint")
 
 // progress is what a run knows beside its tensors.
 type progress struct {
-	Version      int     `json:"version"`
-	Iteration    int     `json:"iteration"` // iterations done
-	ConfigDigest string  `json:"config_digest"`
-	AdamSteps    int     `json:"adam_steps"`
-	BestMeanIoU  float64 `json:"best_mean_iou"`
+	Version     int     `json:"version"`
+	Iteration   int     `json:"iteration"` // iterations done
+	RunDigest   string  `json:"run_digest"`
+	AdamSteps   int     `json:"adam_steps"`
+	BestMeanIoU float64 `json:"best_mean_iou"`
 	// BestIteration is -1 before the first evaluation.
 	BestIteration int `json:"best_iteration"`
 	EvaluatedAt   int `json:"evaluated_at"` // iteration of the last evaluation, -1 for none
@@ -166,7 +166,7 @@ func prune(ctx context.Context, dir, newest string, keep int) error {
 // readCheckpoint loads the newest checkpoint that is whole. Damaged ones are
 // passed over; damaged says why. When none is left the error wraps
 // ErrNoCheckpoint.
-func readCheckpoint(ctx context.Context, dir, configDigest string) (p progress, tensors weights.Dict, damaged, err error) {
+func readCheckpoint(ctx context.Context, dir, runDigest string) (p progress, tensors weights.Dict, damaged, err error) {
 	names, endings, err := checkpoints(ctx, dir)
 	if err != nil && !errors.Is(err, blob.ErrNotFound) {
 		return progress{}, nil, nil, fmt.Errorf("list checkpoints in %s: %w", dir, err)
@@ -184,7 +184,7 @@ func readCheckpoint(ctx context.Context, dir, configDigest string) (p progress, 
 		if err != nil {
 			return progress{}, nil, nil, fmt.Errorf("read checkpoint %s: %w", blob.Join(dir, name), err)
 		}
-		if p.ConfigDigest != configDigest {
+		if p.RunDigest != runDigest {
 			return progress{}, nil, nil, fmt.Errorf("%s: %w: resume with the same ones, or train into another directory", blob.Join(dir, name), ErrOtherRun)
 		}
 		return p, tensors, errors.Join(passed...), nil

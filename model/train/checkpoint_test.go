@@ -143,7 +143,21 @@ func TestResumeRefuses(t *testing.T) {
 	more := d
 	more.Unlabelled = unlabelled(scenes(8, 50, 44))
 	if _, err := newTrainer(t, c, more).Resume(context.Background(), dir); !errors.Is(err, ErrOtherRun) {
-		t.Errorf("other data: %v", err)
+		t.Errorf("more data: %v", err)
+	}
+	corrected := d
+	corrected.Labelled = scenes(d.Labelled.Len(), 50, 44)
+	corrected.Labelled.(Slice)[1].Mask.Pix[7] ^= 1
+	if _, err := newTrainer(t, c, corrected).Resume(context.Background(), dir); !errors.Is(err, ErrOtherRun) {
+		t.Errorf("a corrected mask: %v", err)
+	}
+	from, err := New(c, Init(testMeta(tiny), 4), d)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer from.Close()
+	if _, err := from.Resume(context.Background(), dir); !errors.Is(err, ErrOtherRun) {
+		t.Errorf("other start weights: %v", err)
 	}
 	tr := newTrainer(t, c, d)
 	if _, err := tr.Resume(context.Background(), t.TempDir()); !errors.Is(err, ErrNoCheckpoint) {
@@ -165,8 +179,28 @@ func TestResumeRefuses(t *testing.T) {
 	free := c
 	free.Threads, free.Prefetch, free.KeepCheckpoints, free.CheckpointEvery = 3, 1, 5, 7
 	a, b := newTrainer(t, free, d), newTrainer(t, c, d)
-	if a.at.ConfigDigest != b.at.ConfigDigest {
+	if a.at.RunDigest != b.at.RunDigest {
 		t.Error("threads, workers or checkpoints count as another configuration")
+	}
+}
+
+// What is told of a run can be saved before each checkpoint, the last one too.
+func TestSaving(t *testing.T) {
+	c := quick()
+	c.Iterations, c.CheckpointEvery, c.EvaluateEvery, c.Dir = 3, 2, 0, t.TempDir()
+	d := quickData()
+	d.Val = nil
+	told, saved := 0, []int{}
+	c.Progress = func(p Progress) { told = p.Iteration }
+	c.Saving = func() {
+		saved = append(saved, told)
+		if names := files(t, c.Dir); slices.Contains(names, checkpointName(told)+".json") {
+			t.Errorf("checkpoint %d is there already: %v", told, names)
+		}
+	}
+	run(t, newTrainer(t, c, d))
+	if diff := cmp.Diff([]int{2, 3}, saved); diff != "" {
+		t.Error(diff)
 	}
 }
 

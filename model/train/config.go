@@ -73,6 +73,7 @@ type Config struct {
 	Prefetch        int             `json:"-"` // batches made ahead, each by its own goroutine; default 2
 	Progress        func(Progress)  `json:"-"` // called after each iteration, from the goroutine of Run
 	Evaluated       func(Evaluated) `json:"-"` // called after each evaluation
+	Saving          func()          `json:"-"` // called before each checkpoint, which holds all that was told before
 }
 
 // GeneratorConfig is the optimiser of G: SGD with momentum.

@@ -2,6 +2,8 @@ package train
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"image"
@@ -24,10 +26,12 @@ type Example struct {
 
 // Source is a set of examples in a fixed order. Get is called from several
 // goroutines at once, in shuffled order and again in each epoch; it may decode
-// on the fly. Equal contents in equal order make runs equal.
+// on the fly. Equal contents in equal order make runs equal: by its Digest a run
+// knows that it goes on with the data it began with.
 type Source interface {
 	Len() int
 	Get(ctx context.Context, i int) (Example, error)
+	Digest() string // of all contents and their order
 }
 
 // Slice is a Source of examples in memory.
@@ -38,6 +42,28 @@ func (s Slice) Len() int { return len(s) }
 
 // Get returns example i.
 func (s Slice) Get(_ context.Context, i int) (Example, error) { return s[i], nil }
+
+// Digest covers all pixels.
+func (s Slice) Digest() string {
+	h := sha256.New()
+	rows := func(pix []uint8, stride, width, height int) {
+		fmt.Fprintln(h, width, height)
+		for y := range height {
+			h.Write(pix[y*stride:][:width])
+		}
+	}
+	for _, e := range s {
+		if e.Image != nil {
+			rows(e.Image.Pix, e.Image.Stride, 4*e.Image.Rect.Dx(), e.Image.Rect.Dy())
+		}
+		fmt.Fprintln(h)
+		if e.Mask != nil {
+			rows(e.Mask.Pix, e.Mask.Stride, e.Mask.Rect.Dx(), e.Mask.Rect.Dy())
+		}
+		fmt.Fprintln(h)
+	}
+	return hex.EncodeToString(h.Sum(nil))
+}
 
 // Data is what a run sees. Only Labelled is required.
 type Data struct {
@@ -52,6 +78,13 @@ func length(s Source) int {
 		return 0
 	}
 	return s.Len()
+}
+
+func digest(s Source) string {
+	if length(s) == 0 {
+		return ""
+	}
+	return s.Digest()
 }
 
 func (d Data) validate(c Config) error {

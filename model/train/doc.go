@@ -1,5 +1,5 @@
 // Package train fits the networks of model/nn by the adversarial semi-supervised
-// method of Hung et al. (BMVC 2018): the iteration (graph.go, step.go), the
+// method of Hung et al. (BMVC 2018): the iteration (graph.go, trainer.go), the
 // optimisers and their schedule, augmentation and shuffling, checkpoints and
 // evaluation.
 //
@@ -9,6 +9,6 @@
 // that was never interrupted, on any number of threads and workers.
 //
 // The package must not know where examples come from (callers implement Source),
-// Beam, flags or terminals. It prints nothing; Config.Progress and
-// Config.Evaluated tell what happens.
+// Beam, flags or terminals. It prints nothing; Config.Progress, Config.Evaluated
+// and Config.Saving tell what happens.
 package train

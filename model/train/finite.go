@@ -9,9 +9,12 @@ import (
 	"gorgonia.org/gorgonia"
 )
 
-// ErrDiverged says that a loss or a gradient is not finite. Nothing was updated;
-// the last checkpoint is good.
+// ErrDiverged says that a loss, a gradient or a weight is not finite. No such weights
+// are ever saved; the last checkpoint is of finite ones.
 var ErrDiverged = errors.New("training diverged")
+
+// remedy is for what a run with the same configuration does again.
+const remedy = "train into another directory with a lower learning rate, from the best weights so far if there are any"
 
 // gather points the parameters at the gradients of the last run. A parameter
 // that the losses do not depend on has none and is left alone.
@@ -84,7 +87,22 @@ func (t *Trainer) checkFinite(ctx context.Context, b *batch, l Losses) (float64,
 	if err == nil {
 		err = errors.New("the gradients overflow when squared")
 	}
-	return 0, fmt.Errorf("%w (loss %v): %w: lower the learning rate, or resume from the last checkpoint with other settings", ErrDiverged, l.Seg, err)
+	return 0, fmt.Errorf("%w (loss %v): %w: %s", ErrDiverged, l.Seg, err, remedy)
+}
+
+// checkWeights names a tensor with a value that is not finite.
+func (t *Trainer) checkWeights() error {
+	all := t.tensors()
+	for _, name := range all.Names() {
+		if i := all[name].NonFinite(); i >= 0 {
+			return notFinite(name, i, all[name].Data[i])
+		}
+	}
+	return nil
+}
+
+func notFinite(tensor string, i int, v float32) error {
+	return fmt.Errorf("%w: value %d of tensor %s is %v: %s", ErrDiverged, i, tensor, v, remedy)
 }
 
 // variance is the largest running variance of G; which of them is not finite, the
@@ -94,7 +112,7 @@ func (t *Trainer) variance() (float64, error) {
 	for _, name := range t.variances {
 		for i, v := range t.g[name].Data {
 			if v-v != 0 {
-				return 0, fmt.Errorf("%w: value %d of %s is %v: lower the learning rate, or resume from the last checkpoint with other settings", ErrDiverged, i, name, v)
+				return 0, notFinite(name, i, v)
 			}
 			most = max(most, v)
 		}

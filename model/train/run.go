@@ -9,6 +9,7 @@ import (
 	"github.com/advseg/advseg/io/blob"
 	"github.com/advseg/advseg/model/bundle"
 	"github.com/advseg/advseg/model/infer"
+	"github.com/advseg/advseg/model/metric"
 )
 
 // bestDir is where the best model is kept below Config.Dir, as a bundle.
@@ -16,10 +17,10 @@ const bestDir = "best"
 
 // Evaluated is the result of one evaluation during a run.
 type Evaluated struct {
-	Iteration int     `json:"iteration"`
-	MeanIoU   float64 `json:"mean_iou"`
-	Best      bool    `json:"best"` // so far
-	Evaluation
+	Iteration int               `json:"iteration"`
+	MeanIoU   float64           `json:"mean_iou"`
+	Best      bool              `json:"best"` // so far
+	Confusion *metric.Confusion `json:"confusion"`
 }
 
 // Result is what a run ends with.
@@ -105,17 +106,23 @@ func (t *Trainer) checkpointDue(over bool) bool {
 
 // evaluate measures the model on the val set and keeps it if it is the best.
 func (t *Trainer) evaluate(ctx context.Context) error {
+	if err := t.checkWeights(); err != nil {
+		return fmt.Errorf("iteration %d: %w", t.at.Iteration, err)
+	}
 	b := t.Bundle()
 	engine, err := infer.New(b, infer.Options{Threads: t.cfg.Threads})
 	if err != nil {
 		return fmt.Errorf("iteration %d: %w", t.at.Iteration, err)
 	}
 	defer engine.Close()
-	e, err := Evaluate(ctx, engine, b.Meta, t.data.Val)
+	c, err := compare(ctx, engine, b.Meta, t.data.Val)
+	if errors.Is(err, infer.ErrNotFinite) { // it is not the image's fault
+		return fmt.Errorf("iteration %d: %w: %w: %s", t.at.Iteration, ErrDiverged, err, remedy)
+	}
 	if err != nil {
 		return fmt.Errorf("iteration %d: %w", t.at.Iteration, err)
 	}
-	score := e.Confusion.MeanIoU()
+	score := c.MeanIoU()
 	if math.IsNaN(score) { // all pixels of all masks are void
 		return fmt.Errorf("iteration %d: no pixel of the evaluation data has a label", t.at.Iteration)
 	}
@@ -133,7 +140,7 @@ func (t *Trainer) evaluate(ctx context.Context) error {
 	}
 	t.at.EvaluatedAt = t.at.Iteration
 	if t.cfg.Evaluated != nil {
-		t.cfg.Evaluated(Evaluated{Iteration: t.at.Iteration, MeanIoU: score, Best: best, Evaluation: e})
+		t.cfg.Evaluated(Evaluated{Iteration: t.at.Iteration, MeanIoU: score, Best: best, Confusion: c})
 	}
 	return nil
 }

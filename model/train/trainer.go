@@ -78,11 +78,10 @@ func New(c Config, init *bundle.Bundle, data Data) (*Trainer, error) {
 	}
 	t := &Trainer{cfg: c, meta: init.Meta, data: data, g: init.G.Clone(), d: init.D.Clone(), saved: -1}
 	t.at = progress{Version: stateVersion, BestIteration: -1, EvaluatedAt: -1}
-	digest, err := t.configDigest()
-	if err != nil {
+	var err error
+	if t.at.RunDigest, err = t.runDigest(); err != nil {
 		return nil, err
 	}
-	t.at.ConfigDigest = digest
 	t.sgd = newSGD(t.params(t.meta.Arch.GeneratorTensors(), t.g, c.Generator.TrainBN), c.Generator.Momentum, c.Generator.WeightDecay)
 	dc := c.Discriminator
 	t.adam = newAdam(t.params(t.meta.Arch.DiscriminatorTensors(), t.d, true), dc.Beta1, dc.Beta2, dc.Epsilon)
@@ -125,20 +124,24 @@ func (t *Trainer) params(specs []nn.TensorSpec, d weights.Dict, bn bool) []*para
 	return ps
 }
 
-// configDigest covers all that decides about the result, but the weights.
-func (t *Trainer) configDigest() (string, error) {
+// runDigest covers all that decides about the result: configuration, network, start
+// weights and data.
+func (t *Trainer) runDigest() (string, error) {
 	h := sha256.New()
 	err := json.NewEncoder(h).Encode(struct {
-		Config  Config
-		Arch    nn.Spec
-		Ignore  uint8
-		Mean    [3]float32
-		Std     [3]float32
-		Lengths [4]int
+		Config Config
+		Arch   nn.Spec
+		Ignore uint8
+		Mean   [3]float32
+		Std    [3]float32
+		Data   [4]string
 	}{
 		t.cfg, t.meta.Arch, t.meta.IgnoreID, t.meta.Mean, t.meta.Std,
-		[4]int{length(t.data.Labelled), length(t.data.Unlabelled), length(t.data.Pseudo), length(t.data.Val)},
+		[4]string{digest(t.data.Labelled), digest(t.data.Unlabelled), digest(t.data.Pseudo), digest(t.data.Val)},
 	})
+	for _, d := range []weights.Dict{t.g, t.d} {
+		err = errors.Join(err, weights.Write(h, d, nil))
+	}
 	return hex.EncodeToString(h.Sum(nil)), err
 }
 
@@ -348,10 +351,11 @@ func (t *Trainer) Save(ctx context.Context, dir string) error {
 	if t.broken != nil {
 		return t.broken
 	}
-	for name, v := range t.tensors() {
-		if i := v.NonFinite(); i >= 0 {
-			return fmt.Errorf("iteration %d: value %d of tensor %s is %v: no checkpoint is written", t.at.Iteration, i, name, v.Data[i])
-		}
+	if err := t.checkWeights(); err != nil {
+		return fmt.Errorf("iteration %d: no checkpoint is written: %w", t.at.Iteration, err)
+	}
+	if t.cfg.Saving != nil {
+		t.cfg.Saving()
 	}
 	return writeCheckpoint(ctx, dir, t.at, t.tensors(), t.cfg.keep())
 }
@@ -360,7 +364,7 @@ func (t *Trainer) Save(ctx context.Context, dir string) error {
 // ErrNoCheckpoint when there is none; passed says which were damaged and passed
 // over, nil for none. After another error the trainer must not be used.
 func (t *Trainer) Resume(ctx context.Context, dir string) (passed, err error) {
-	p, tensors, passed, err := readCheckpoint(ctx, dir, t.at.ConfigDigest)
+	p, tensors, passed, err := readCheckpoint(ctx, dir, t.at.RunDigest)
 	if err != nil {
 		return passed, fmt.Errorf("resume: %w", err)
 	}
