@@ -15,6 +15,7 @@ import (
 
 	"github.com/advseg/advseg/io/blob"
 	"github.com/advseg/advseg/io/manifest"
+	"github.com/advseg/advseg/io/shard"
 	"github.com/advseg/advseg/model/bundle"
 	"github.com/advseg/advseg/model/selector"
 )
@@ -26,15 +27,13 @@ type AblateOptions struct {
 	Val       []string `yaml:"val" help:"patterns of human-labelled shards that the final weights are measured on; nothing is chosen by them"`
 	Out       string   `yaml:"out" help:"where everything goes: ARM/seed-N/ for each training, and table.json"`
 	Minutes   float64  `yaml:"minutes" help:"stop after so many minutes, when what is being trained is saved; the same command goes on from there; 0: never"`
-
-	Arch               string `yaml:"arch" help:"resnet18, resnet50 or resnet101"`
-	Width              int    `yaml:"width" help:"base width of the generator"`
-	DiscriminatorWidth int    `yaml:"discriminator_width" help:"width of the discriminator"`
+	Networks  `yaml:",inline"`
 
 	Seeds    []uint64 `yaml:"seeds" help:"each arm is trained with each seed"`
 	Base     Recipe   `yaml:"base"`
 	Arms     []Arm    `yaml:"arms"`
 	Baseline string   `yaml:"baseline" help:"the arm that gains are over (default: the first one)"`
+	Runner   `yaml:",inline"`
 }
 
 // Arm is one way to train.
@@ -65,7 +64,7 @@ func DefaultAblateOptions() AblateOptions {
 	base.Preset = presetScratch
 	never := 0
 	base.EvaluateEvery = &never
-	return AblateOptions{Arch: "resnet18", Width: 32, DiscriminatorWidth: 32, Seeds: []uint64{1, 2, 3}, Base: base}
+	return AblateOptions{Networks: DefaultNetworks(), Seeds: []uint64{1, 2, 3}, Base: base}
 }
 
 var armName = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9._-]*$`)
@@ -76,37 +75,48 @@ func (o *AblateOptions) Validate() error {
 	if len(o.Labeled) == 0 || len(o.Val) == 0 || o.Out == "" || len(o.Arms) == 0 || len(o.Seeds) == 0 {
 		errs = append(errs, errors.New("labeled, val, out, arms and seeds are needed"))
 	}
-	if o.Minutes < 0 {
-		errs = append(errs, fmt.Errorf("minutes %v: must not be negative", o.Minutes))
+	if !(o.Minutes >= 0 && o.Minutes <= maxMinutes) {
+		errs = append(errs, fmt.Errorf("minutes %v: must be 0 to %.0f", o.Minutes, float64(maxMinutes)))
+	}
+	if _, err := o.spec(2); err != nil {
+		errs = append(errs, err)
 	}
 	if len(slices.Compact(slices.Sorted(slices.Values(o.Seeds)))) != len(o.Seeds) {
 		errs = append(errs, fmt.Errorf("seeds %v: one is there twice", o.Seeds))
 	}
-	known := map[string]bool{}
+	before := map[string]Arm{}
 	for _, a := range o.Arms {
-		errs = append(errs, o.validateArm(a, known))
-		known[a.Name] = true
+		errs = append(errs, o.validateArm(a, before))
+		before[a.Name] = a
 	}
-	if o.Baseline != "" && !known[o.Baseline] {
+	if _, ok := before[o.Baseline]; o.Baseline != "" && !ok {
 		errs = append(errs, fmt.Errorf("baseline %q is not an arm", o.Baseline))
 	}
-	return errors.Join(errs...)
+	return errors.Join(append(errs, o.Runner.Validate(), o.reachable(o.Unlabeled...), o.reachable(o.Val...), o.reachable(o.Out))...)
 }
 
-func (o *AblateOptions) validateArm(a Arm, known map[string]bool) error {
+func (o *AblateOptions) validateArm(a Arm, before map[string]Arm) error {
+	_, twice := before[a.Name]
 	switch {
 	case !armName.MatchString(a.Name):
 		return fmt.Errorf("arm %q: a name of letters, digits, dots and dashes is needed", a.Name)
-	case known[a.Name]:
+	case twice:
 		return fmt.Errorf("arm %s is there twice", a.Name)
-	case a.From != "" && !known[a.From]:
-		return fmt.Errorf("arm %s starts from %q, which is not an arm before it", a.Name, a.From)
-	case a.Pseudo != nil && slices.ContainsFunc(a.Pseudo.Earlier, func(name string) bool { return !known[name] }):
-		return fmt.Errorf("arm %s: earlier %v: name arms before it", a.Name, a.Pseudo.Earlier)
+	case a.Seeds < 0:
+		return fmt.Errorf("arm %s: seeds %d: must not be negative", a.Name, a.Seeds)
 	case a.Pseudo != nil && (a.From == "" || len(o.Unlabeled) == 0):
 		return fmt.Errorf("arm %s: pseudo-labels need an arm to start from, and unlabeled images", a.Name)
 	}
-	r, err := o.recipe(a, 1)
+	for _, name := range a.needs() {
+		needed, ok := before[name]
+		if !ok {
+			return fmt.Errorf("arm %s starts from, or labels by, %q: name arms before it", a.Name, name)
+		}
+		if have, want := len(o.seeds(needed)), len(o.seeds(a)); have < want {
+			return fmt.Errorf("arm %s has %d seeds, arm %s, which it needs, %d", a.Name, want, name, have)
+		}
+	}
+	r, err := o.recipe(a)
 	if err == nil {
 		_, err = r.config()
 	}
@@ -119,6 +129,26 @@ func (o *AblateOptions) validateArm(a Arm, known map[string]bool) error {
 	return nil
 }
 
+// seeds are those that an arm is trained with.
+func (o *AblateOptions) seeds(a Arm) []uint64 {
+	if a.Seeds > 0 {
+		return o.Seeds[:min(a.Seeds, len(o.Seeds))]
+	}
+	return o.Seeds
+}
+
+// needs are the arms whose weights this one starts from or labels by.
+func (a Arm) needs() []string {
+	var names []string
+	if a.From != "" {
+		names = append(names, a.From)
+	}
+	if a.Pseudo != nil {
+		names = append(names, a.Pseudo.Earlier...)
+	}
+	return names
+}
+
 // settings default to half of each batch.
 func (p ArmPseudo) settings() PseudoSettings {
 	if p.Share == 0 {
@@ -127,12 +157,14 @@ func (p ArmPseudo) settings() PseudoSettings {
 	return p.PseudoSettings
 }
 
-// recipe is the base with what differs.
-func (o *AblateOptions) recipe(a Arm, seed uint64) (Recipe, error) {
+// recipe is the base with what differs; its seed is the grid's to say.
+func (o *AblateOptions) recipe(a Arm) (Recipe, error) {
 	r := o.Base
-	r.Seed = seed
 	if len(a.Recipe) == 0 {
 		return r, nil
+	}
+	if _, given := a.Recipe["seed"]; given {
+		return r, errors.New("seed: that is the grid's to say")
 	}
 	text, err := yaml.Marshal(a.Recipe)
 	if err != nil {
@@ -140,9 +172,6 @@ func (o *AblateOptions) recipe(a Arm, seed uint64) (Recipe, error) {
 	}
 	if err := yaml.UnmarshalWithOptions(text, &r, yaml.Strict()); err != nil {
 		return r, err
-	}
-	if r.Seed != seed {
-		return r, errors.New("seed: that is the grid's to say")
 	}
 	return r, uncut(a.Recipe, r)
 }
@@ -185,8 +214,11 @@ type AblateRun struct {
 }
 
 const (
-	ablateResult = "result.json"
-	ablateTable  = "table.json"
+	ablateSettings = "settings" // what a folder of the grid is made with, as a digest
+	ablateResult   = "result.json"
+	ablateTable    = "table.json"
+
+	maxMinutes = 1e7 // of what a time.Duration can hold
 )
 
 // ErrOutOfTime says that AblateOptions.Minutes are over before the grid is done.
@@ -220,21 +252,46 @@ func Ablate(ctx context.Context, o AblateOptions, observe Observer) (AblateTable
 	return table, nil
 }
 
-func (o AblateOptions) runs(ctx context.Context, observe Observer) ([]AblateRun, error) {
-	var runs []AblateRun
+// runs are all that are done, whatever stops the grid.
+func (o AblateOptions) runs(ctx context.Context, observe Observer) (runs []AblateRun, failed error) {
+	data, failed := o.prints(ctx)
+	if failed != nil {
+		return nil, failed
+	}
 	for i, seed := range o.Seeds {
 		for _, a := range o.Arms {
-			if a.Seeds > 0 && i >= a.Seeds {
+			if i >= len(o.seeds(a)) {
 				continue
 			}
-			run, err := o.run(ctx, a, seed, observe)
-			if err != nil {
-				return runs, fmt.Errorf("arm %s, seed %d: %w", a.Name, seed, err)
+			run, err := o.done(context.WithoutCancel(ctx), a, seed, data)
+			if failed == nil && errors.Is(err, blob.ErrNotFound) {
+				run, err = o.run(ctx, a, seed, data, observe)
 			}
-			runs = append(runs, run)
+			switch {
+			case err == nil:
+				runs = append(runs, run)
+			case failed == nil:
+				failed = fmt.Errorf("arm %s, seed %d: %w", a.Name, seed, err)
+			}
 		}
 	}
-	return runs, nil
+	return runs, failed
+}
+
+// prints tell which data the grid is on.
+func (o AblateOptions) prints(ctx context.Context) ([]string, error) {
+	var all []string
+	for _, patterns := range [][]string{o.Labeled, o.Unlabeled, o.Val} {
+		if len(patterns) == 0 {
+			continue
+		}
+		refs, err := shard.Plan(ctx, patterns, shard.PlanOptions{})
+		if err != nil {
+			return nil, err
+		}
+		all = append(append(all, prints(refs)...), "")
+	}
+	return all, nil
 }
 
 func (o AblateOptions) dir(arm string, seed uint64) string {
@@ -249,18 +306,62 @@ func readAblateRun(ctx context.Context, dir string) (r AblateRun, err error) {
 	return r, err
 }
 
-// run does one training, or reads what came of it.
-func (o AblateOptions) run(ctx context.Context, a Arm, seed uint64, observe Observer) (AblateRun, error) {
+// settings are a digest of all that decides about a training.
+func (o AblateOptions) settings(ctx context.Context, a Arm, seed uint64, data []string) (string, error) {
+	r, err := o.recipe(a)
+	if err != nil {
+		return "", err
+	}
+	r.Seed, r.Threads, r.Checkpoint = seed, 0, 0 // the last two change no result
+	var weights []string
+	for _, name := range a.needs() {
+		run, err := readAblateRun(ctx, o.dir(name, seed))
+		if err != nil {
+			return "", fmt.Errorf("arm %s, whose weights it needs: %w", name, err)
+		}
+		weights = append(weights, run.Bundle)
+	}
+	return jobName(struct {
+		Networks      Networks
+		Recipe        Recipe
+		Pseudo        *ArmPseudo
+		Data, Weights []string
+	}{o.Networks, r, a.Pseudo, data, weights})
+}
+
+// done reads what came of a training, and refuses a folder in which another one is.
+func (o AblateOptions) done(ctx context.Context, a Arm, seed uint64, data []string) (AblateRun, error) {
+	settings, err := o.settings(ctx, a, seed, data)
+	if err != nil {
+		return AblateRun{}, err
+	}
 	dir := o.dir(a.Name, seed)
-	run, err := readAblateRun(ctx, dir)
-	if !errors.Is(err, blob.ErrNotFound) {
+	of, _, err := blob.ReadFile(ctx, blob.Join(dir, ablateSettings), 1<<10)
+	if err != nil {
+		return AblateRun{}, err
+	}
+	if string(of) != settings {
+		return AblateRun{}, fmt.Errorf("%s was made with other settings, data or start weights: remove it, or name another arm or out", dir)
+	}
+	return readAblateRun(ctx, dir)
+}
+
+// run does one training.
+func (o AblateOptions) run(ctx context.Context, a Arm, seed uint64, data []string, observe Observer) (AblateRun, error) {
+	dir := o.dir(a.Name, seed)
+	run := AblateRun{Arm: a.Name, Seed: seed}
+	settings, err := o.settings(ctx, a, seed, data)
+	if err == nil {
+		_, err = blob.WriteFile(ctx, blob.Join(dir, ablateSettings), []byte(settings))
+	}
+	if err != nil {
 		return run, err
 	}
-	run = AblateRun{Arm: a.Name, Seed: seed}
 	t := o.training(dir)
-	if t.Recipe, err = o.recipe(a, seed); err != nil {
+	if t.Recipe, err = o.recipe(a); err != nil {
 		return run, err
 	}
+	t.Seed = seed
 	if a.From != "" {
 		before, err := readAblateRun(ctx, o.dir(a.From, seed))
 		if err != nil {
@@ -287,9 +388,9 @@ func (o AblateOptions) run(ctx context.Context, a Arm, seed uint64, observe Obse
 	if err := o.evaluate(ctx, t.Out, &run, observe); err != nil {
 		return run, err
 	}
-	data, err := json.MarshalIndent(run, "", "  ")
+	result, err := json.MarshalIndent(run, "", "  ")
 	if err == nil {
-		_, err = blob.WriteFile(ctx, blob.Join(dir, ablateResult), append(data, '\n'))
+		_, err = blob.WriteFile(ctx, blob.Join(dir, ablateResult), append(result, '\n'))
 	}
 	return run, err
 }
@@ -298,7 +399,7 @@ func (o AblateOptions) run(ctx context.Context, a Arm, seed uint64, observe Obse
 func (o AblateOptions) training(dir string) TrainOptions {
 	t := DefaultTrainOptions()
 	t.Labeled, t.Unlabeled, t.Out = o.Labeled, o.Unlabeled, blob.Join(dir, "model")
-	t.Arch, t.Width, t.DiscriminatorWidth = o.Arch, o.Width, o.DiscriminatorWidth
+	t.Networks = o.Networks
 	return t
 }
 
@@ -330,7 +431,7 @@ func (o AblateOptions) labels(ctx context.Context, a Arm, seed uint64, t *TrainO
 func (o AblateOptions) label(ctx context.Context, p ArmPseudo, from, to string, observe Observer) (seconds float64, err error) {
 	l := DefaultLabelOptions()
 	l.Input, l.Bundle, l.Output = o.Unlabeled, from, to
-	l.Selector, l.Threshold = p.Selector, p.Threshold
+	l.Selector, l.Threshold, l.Runner = p.Selector, p.Threshold, o.Runner
 	if r, err := ReadRun(ctx, to); err == nil && r.State == manifest.StateDone {
 		return r.Finished.Sub(r.Started).Seconds(), nil
 	}
@@ -356,7 +457,8 @@ func addCourse(ctx context.Context, dir string, seconds *float64) (iterations in
 
 func (o AblateOptions) evaluate(ctx context.Context, bundleURL string, run *AblateRun, observe Observer) error {
 	e := DefaultEvaluateOptions()
-	e.Input, e.Bundle = o.Val, bundleURL
+	e.Input, e.Bundle, e.Runner = o.Val, bundleURL, o.Runner
+	e.Output = blob.Join(o.dir(run.Arm, run.Seed), "evaluation")
 	r, err := Evaluate(ctx, e, observe)
 	if err != nil {
 		return err

@@ -13,17 +13,19 @@ type AblateTable struct {
 	Runs []AblateRun `json:"runs"`
 }
 
-// AblateArm is the mean of an arm's runs. Deviations are those of samples; 0 for one.
+// AblateArm is the mean of an arm's runs. Deviations are those of samples: of one there
+// is none, nil.
 type AblateArm struct {
-	Name             string  `json:"name"`
-	Seeds            int     `json:"seeds"` // done
-	MeanIoU          float64 `json:"mean_iou"`
-	MeanIoUDeviation float64 `json:"mean_iou_deviation"`
-	// Gain over the baseline with the same seeds, and its standard error.
-	Gain       float64 `json:"gain"`
-	GainError  float64 `json:"gain_error"`
-	Iterations float64 `json:"iterations"`
-	Seconds    float64 `json:"seconds"`
+	Name             string   `json:"name"`
+	Seeds            int      `json:"seeds"` // done
+	MeanIoU          float64  `json:"mean_iou"`
+	MeanIoUDeviation *float64 `json:"mean_iou_deviation"`
+	// Gain over the baseline with the same seeds, nil while none of these is done, and
+	// its standard error.
+	Gain       *float64 `json:"gain"`
+	GainError  *float64 `json:"gain_error"`
+	Iterations float64  `json:"iterations"`
+	Seconds    float64  `json:"seconds"`
 	// PeakRSSBytes is the largest.
 	PeakRSSBytes int64 `json:"peak_rss_bytes"`
 	// What the paper's T = 0.2 on D, and 0.9 on the softmax maximum, keep of the
@@ -76,9 +78,10 @@ func meanOf(name string, runs []AblateRun, baseline map[uint64]float64) AblateAr
 	a.SoftmaxCoverage, a.SoftmaxAccuracy = meanTrust(runs, 0.9, func(t Trust) (*float64, *float64) {
 		return t.SoftmaxCoverage, t.SoftmaxAccuracy
 	})
-	a.MeanIoU, a.MeanIoUDeviation = meanAndDeviation(scores)
-	a.Gain, a.GainError = meanAndDeviation(gains)
-	a.GainError /= math.Sqrt(max(float64(len(gains)), 1))
+	mean, deviation := meanAndDeviation(scores)
+	a.MeanIoU, a.MeanIoUDeviation = mean, metric.Nullable(deviation)
+	mean, deviation = meanAndDeviation(gains)
+	a.Gain, a.GainError = metric.Nullable(mean), metric.Nullable(deviation/math.Sqrt(float64(len(gains))))
 	return a
 }
 
@@ -102,15 +105,15 @@ func meanTrust(runs []AblateRun, threshold float64, of func(Trust) (coverage, ac
 	return metric.Nullable(kept / n), metric.Nullable(right / kept)
 }
 
+// meanAndDeviation are NaN for too few values.
 func meanAndDeviation(v []float64) (mean, deviation float64) {
+	n := float64(len(v))
 	for _, x := range v {
-		mean += x / float64(len(v))
+		mean += x
 	}
+	mean /= n
 	for _, x := range v {
 		deviation += (x - mean) * (x - mean)
 	}
-	if len(v) < 2 {
-		return mean, 0
-	}
-	return mean, math.Sqrt(deviation / float64(len(v)-1))
+	return mean, math.Sqrt(deviation / (n - 1))
 }

@@ -21,23 +21,21 @@ import (
 
 // BenchOptions says what is timed.
 type BenchOptions struct {
-	Arch               string `yaml:"arch" help:"resnet18, resnet50 or resnet101"`
-	Classes            int    `yaml:"classes" help:"number of classes"`
-	Width              int    `yaml:"width" help:"base width of the generator, 64 in the paper"`
-	DiscriminatorWidth int    `yaml:"discriminator_width" help:"width of the discriminator, 64 in the paper"`
-	Size               string `yaml:"size" help:"size of the images, or of the crops with --train, N or HxW pixels"`
-	Batch              int    `yaml:"batch" help:"images in one call of the network; with --train as many labelled and as many unlabelled ones"`
-	Threads            int    `yaml:"threads" help:"of the network (default: all cores)"`
-	Train              bool   `yaml:"train" help:"time whole iterations of training, with all losses, instead of inference"`
-	Precision          string `yaml:"precision" help:"of the network's arithmetic: f32 or int8"`
-	Runs               int    `yaml:"runs" help:"timed runs, after one that is not"`
-	Layers             bool   `yaml:"layers" help:"time every layer too"`
-	Seed               uint64 `yaml:"seed" help:"of weights and images"`
+	Networks  `yaml:",inline"`
+	Classes   int    `yaml:"classes" help:"number of classes"`
+	Size      string `yaml:"size" help:"size of the images, or of the crops with --train, N or HxW pixels"`
+	Batch     int    `yaml:"batch" help:"images in one call of the network; with --train as many labelled and as many unlabelled ones"`
+	Threads   int    `yaml:"threads" help:"of the network (default: all cores)"`
+	Train     bool   `yaml:"train" help:"time whole iterations of training, with all losses, instead of inference"`
+	Precision string `yaml:"precision" help:"of the network's arithmetic: f32 or int8"`
+	Runs      int    `yaml:"runs" help:"timed runs, after one that is not"`
+	Layers    bool   `yaml:"layers" help:"time every layer too"`
+	Seed      uint64 `yaml:"seed" help:"of weights and images"`
 }
 
 // DefaultBenchOptions are those of the command.
 func DefaultBenchOptions() BenchOptions {
-	return BenchOptions{Arch: "resnet18", Classes: 21, Width: 64, DiscriminatorWidth: 64, Size: "321", Batch: 1, Precision: infer.Float32, Runs: 5, Seed: 1}
+	return BenchOptions{Networks: Networks{Arch: "resnet18", Width: 64, DiscriminatorWidth: 64}, Classes: 21, Size: "321", Batch: 1, Precision: infer.Float32, Runs: 5, Seed: 1}
 }
 
 // Bounds that keep products of sizes within an int64; what fits into memory is
@@ -52,7 +50,7 @@ const (
 // Validate reports settings that make no sense.
 func (o *BenchOptions) Validate() error {
 	var errs []error
-	if _, err := o.spec(); err != nil {
+	if _, err := o.spec(o.Classes); err != nil {
 		errs = append(errs, err)
 	}
 	if h, w, err := parseSize(o.Size); err != nil {
@@ -80,15 +78,6 @@ func (o *BenchOptions) Validate() error {
 	}
 	_, err := kernel.SIMD()
 	return errors.Join(append(errs, infer.CheckPrecision(o.Precision), err)...)
-}
-
-func (o *BenchOptions) spec() (nn.Spec, error) {
-	s, err := nn.Preset(o.Arch, o.Width, o.Classes)
-	if err != nil {
-		return s, err
-	}
-	s.DiscriminatorWidth = o.DiscriminatorWidth
-	return s, s.Validate()
 }
 
 // BenchLayer is one step of inference.
@@ -163,7 +152,7 @@ func NewBenchmark(ctx context.Context, o BenchOptions) (*Benchmark, error) {
 	if err := o.Validate(); err != nil {
 		return nil, err
 	}
-	spec, err := o.spec()
+	spec, err := o.spec(o.Classes)
 	if err != nil {
 		return nil, err
 	}

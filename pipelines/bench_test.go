@@ -146,7 +146,7 @@ func TestBenchCounts(t *testing.T) {
 	}
 	full := DefaultBenchOptions()
 	full.Arch = "resnet101"
-	s, err := full.spec()
+	s, err := full.spec(full.Classes)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -24,16 +24,34 @@ type TrainOptions struct {
 	Out       string   `yaml:"out" help:"where the bundle goes; checkpoints are kept below it, and a run that was killed goes on from there"`
 	Init      string   `yaml:"init" help:"bundle to start from instead of random weights"`
 	Classes   string   `yaml:"classes" help:"number of classes, or file with their names (default: classes.json beside the shards)"`
-
-	Arch               string `yaml:"arch" help:"resnet18, resnet50 or resnet101"`
-	Width              int    `yaml:"width" help:"base width of the generator, 64 in the paper"`
-	DiscriminatorWidth int    `yaml:"discriminator_width" help:"width of the discriminator, 64 in the paper"`
+	Networks  `yaml:",inline"`
 
 	MaxRejects float64 `yaml:"max_rejects" help:"share of unusable examples above which nothing is trained"`
 	DryRun     bool    `yaml:"dry_run" help:"show what would be read and written"`
 	Recipe     `yaml:",inline"`
 
 	pseudo PseudoSettings
+}
+
+// Networks are those to make.
+type Networks struct {
+	Arch               string `yaml:"arch" help:"resnet18, resnet50 or resnet101"`
+	Width              int    `yaml:"width" help:"base width of the generator, 64 in the paper"`
+	DiscriminatorWidth int    `yaml:"discriminator_width" help:"width of the discriminator, 64 in the paper"`
+}
+
+// DefaultNetworks are small enough to be trained on a CPU.
+func DefaultNetworks() Networks {
+	return Networks{Arch: "resnet18", Width: 32, DiscriminatorWidth: 32}
+}
+
+func (n Networks) spec(classes int) (nn.Spec, error) {
+	s, err := nn.Preset(n.Arch, n.Width, classes)
+	if err != nil {
+		return s, err
+	}
+	s.DiscriminatorWidth = n.DiscriminatorWidth
+	return s, s.Validate()
 }
 
 // PseudoSettings say how pseudo-labels of earlier runs are trained on.
@@ -66,7 +84,7 @@ func (s PseudoSettings) validate() error {
 
 // DefaultTrainOptions are those of the command.
 func DefaultTrainOptions() TrainOptions {
-	return TrainOptions{Arch: "resnet18", Width: 32, DiscriminatorWidth: 32, MaxRejects: 0.01, Recipe: DefaultRecipe()}
+	return TrainOptions{Networks: DefaultNetworks(), MaxRejects: 0.01, Recipe: DefaultRecipe()}
 }
 
 // Validate reports settings that make no sense.
@@ -81,15 +99,6 @@ func (o *TrainOptions) Validate() error {
 	}
 	_, err := o.Recipe.config()
 	return errors.Join(append(errs, err)...)
-}
-
-func (o *TrainOptions) spec(classes int) (nn.Spec, error) {
-	s, err := nn.Preset(o.Arch, o.Width, classes)
-	if err != nil {
-		return s, err
-	}
-	s.DiscriminatorWidth = o.DiscriminatorWidth
-	return s, s.Validate()
 }
 
 // TrainReport is what came of a training.

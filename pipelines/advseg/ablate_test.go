@@ -53,7 +53,7 @@ func TestAblate(t *testing.T) {
 	write("grid.yaml", grid)
 	for _, c := range []struct{ name, from, to, stderr string }{
 		{"unknown setting", "cutmix: 0.5", "cutmicks: 0.5", "cutmicks"},
-		{"unknown start", "from: supervised", "from: nobody", `starts from "nobody"`},
+		{"unknown start", "from: supervised", "from: nobody", `by, "nobody"`},
 		{"twice", "name: paper", "name: supervised", "supervised is there twice"},
 		{"a name", "name: paper", "name: ../paper", "letters"},
 		{"a share", "class_share: 0.5", "class_share: 5", "--class-share 5"},
@@ -62,7 +62,12 @@ func TestAblate(t *testing.T) {
 		{"the baseline", "seeds: [1, 2]", "seeds: [1, 2]\nbaseline: nobody", `baseline "nobody" is not an arm`},
 		{"the same seeds", "[1, 2]", "[1, 1]", "twice"},
 		{"a fraction", "encoding: scale", "batch: 2.5", "batch: 2.5 is not a whole number"},
-		{"the seed", "encoding: scale", "seed: 3", "the grid's to say"},
+		{"the seed", "encoding: scale", "seed: 1", "the grid's to say"},
+		{"too few seeds to start from", "name: supervised", "name: supervised\n    seeds: 1\n  - name: child\n    from: supervised", "arm child has 2 seeds, arm supervised, which it needs, 1"},
+		{"negative seeds", "seeds: 1", "seeds: -3", "seeds -3"},
+		{"no such network", "width: 4", "arch: resnet19", "resnet19"},
+		{"no such runner", "width: 4", "runner: nonsense", `unknown runner "nonsense"`},
+		{"endless minutes", "width: 4", "minutes: .nan", "minutes NaN"},
 	} {
 		write("bad.yaml", strings.Replace(grid, c.from, c.to, 1))
 		if r := advseg(t, dir, "ablate", "--config", "bad.yaml"); r.code != exitUsage || !strings.Contains(r.stderr, c.stderr) {
@@ -100,8 +105,24 @@ func TestAblate(t *testing.T) {
 	if diff := cmp.Diff([]arm{{"supervised", 2, 12}, {"paper", 2, 12}, {"softmax", 2, 12}, {"self-training", 1, 6}, {"fresh", 1, 12}}, got); diff != "" {
 		t.Error(diff)
 	}
-	if table.Arms[0].Gain != 0 || table.Arms[3].Seconds <= table.Runs[0].Seconds {
-		t.Errorf("gain of the first arm %v; %v seconds of an arm whose start took %v", table.Arms[0].Gain, table.Arms[3].Seconds, table.Runs[0].Seconds)
+	if *table.Arms[0].Gain != 0 || table.Arms[3].Seconds <= table.Runs[0].Seconds {
+		t.Errorf("gain of the first arm %v; %v seconds of an arm whose start took %v", *table.Arms[0].Gain, table.Arms[3].Seconds, table.Runs[0].Seconds)
+	}
+	// What ends early says what is done all the same; what was made otherwise is refused.
+	for _, c := range []struct{ name, from, to, stderr string }{
+		{"an arm before the others", "arms:", "arms:\n  - name: new\n    recipe: {iterations: 1000}", "the time is over"},
+		{"another base", "iterations: 12,", "iterations: 13,", "grid/supervised/seed-1 was made with other settings"},
+		{"another threshold", "threshold: 0.2, class_share", "threshold: 0.9, class_share", "grid/self-training/seed-1 was made with other settings"},
+	} {
+		write("other.yaml", strings.Replace(grid, c.from, c.to, 1))
+		r := advseg(t, dir, "ablate", "--config", "other.yaml", "--minutes", "0.02", "--quiet", "--json")
+		var got pipelines.AblateTable
+		if err := json.Unmarshal([]byte(r.stdout), &got); err != nil || r.code != exitFailed || !strings.Contains(r.stderr, c.stderr) {
+			t.Errorf("%s: exit code %d, %v:\n%s", c.name, r.code, err, r.stderr)
+		}
+		if c.name != "another base" && len(got.Runs) < len(table.Runs)-1 {
+			t.Errorf("%s: %d runs are told of, there are %d", c.name, len(got.Runs), len(table.Runs))
+		}
 	}
 	// In one go the weights are the same.
 	write("again.yaml", strings.Replace(grid, "out: grid", "out: again", 1))

@@ -48,7 +48,10 @@ from the base (the settings of train, with underscores):
       recipe: {iterations: 2000, no_discriminator: true}
 
 Gains are over the arm that "baseline: NAME" names, or the first, with their standard
-error. What is done is not done again, and a training that was interrupted goes on.`
+error. What is done is not done again, and a training that was interrupted goes on; what
+was made with other settings or data than are asked for now is refused.
+
+Beam's own flags are passed on for labelling and evaluating; training takes place here.`
 	jsonFlag(cmd, &asJSON)
 	return cmd
 }
@@ -57,11 +60,19 @@ func printAblation(w io.Writer, table pipelines.AblateTable) {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
 	fmt.Fprintln(t, "arm\tseeds\tmean IoU\tsd\tgain\tits error\tD >= 0.2 keeps\tof that right\tsoftmax >= 0.9 keeps\tof that right\titerations\tseconds\tMB\t")
 	for _, a := range table.Arms {
-		fmt.Fprintf(t, "%s\t%d\t%.2f\t%.2f\t%+.2f\t%.2f\t%s\t%s\t%s\t%s\t%.0f\t%.0f\t%d\t\n",
-			a.Name, a.Seeds, 100*a.MeanIoU, 100*a.MeanIoUDeviation, 100*a.Gain, 100*a.GainError,
+		fmt.Fprintf(t, "%s\t%d\t%.2f\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%.0f\t%.0f\t%d\t\n",
+			a.Name, a.Seeds, 100*a.MeanIoU, points("%.2f", a.MeanIoUDeviation), points("%+.2f", a.Gain), points("%.2f", a.GainError),
 			percent(a.DiscriminatorCoverage), percent(a.DiscriminatorAccuracy),
 			percent(a.SoftmaxCoverage), percent(a.SoftmaxAccuracy),
 			a.Iterations, a.Seconds, a.PeakRSSBytes/1e6)
 	}
 	_ = t.Flush() // as the other prints
+}
+
+// points are hundredths; what is not known is a dash.
+func points(format string, v *float64) string {
+	if v == nil {
+		return "-"
+	}
+	return fmt.Sprintf(format, 100**v)
 }
