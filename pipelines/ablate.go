@@ -29,10 +29,10 @@ type AblateOptions struct {
 	Minutes   float64  `yaml:"minutes" help:"stop after so many minutes, when what is being trained is saved; the same command goes on from there; 0: never"`
 	Networks  `yaml:",inline"`
 
-	Seeds    []uint64 `yaml:"seeds" help:"each arm is trained with each seed"`
-	Base     Recipe   `yaml:"base"`
-	Arms     []Arm    `yaml:"arms"`
-	Baseline string   `yaml:"baseline" help:"the arm that gains are over (default: the first one)"`
+	Seeds    []uint64    `yaml:"seeds" help:"each arm is trained with each seed"`
+	Base     TrainRecipe `yaml:"base"`
+	Arms     []Arm       `yaml:"arms"`
+	Baseline string      `yaml:"baseline" help:"the arm that gains are over (default: the first one)"`
 	Runner   `yaml:",inline"`
 }
 
@@ -60,10 +60,8 @@ type ArmPseudo struct {
 
 // DefaultAblateOptions are those of the command.
 func DefaultAblateOptions() AblateOptions {
-	base := DefaultRecipe()
+	base := TrainRecipe{Recipe: DefaultRecipe()}
 	base.Preset = presetScratch
-	never := 0
-	base.EvaluateEvery = &never
 	return AblateOptions{Networks: DefaultNetworks(), Seeds: []uint64{1, 2, 3}, Base: base}
 }
 
@@ -120,6 +118,9 @@ func (o *AblateOptions) validateArm(a Arm, before map[string]Arm) error {
 	if err == nil {
 		_, err = r.config()
 	}
+	if err == nil {
+		err = r.check(len(o.Unlabeled) > 0, a.Pseudo != nil)
+	}
 	if err == nil && a.Pseudo != nil {
 		err = a.Pseudo.settings().validate()
 	}
@@ -158,7 +159,7 @@ func (p ArmPseudo) settings() PseudoSettings {
 }
 
 // recipe is the base with what differs; its seed is the grid's to say.
-func (o *AblateOptions) recipe(a Arm) (Recipe, error) {
+func (o *AblateOptions) recipe(a Arm) (TrainRecipe, error) {
 	r := o.Base
 	if len(a.Recipe) == 0 {
 		return r, nil
@@ -178,7 +179,7 @@ func (o *AblateOptions) recipe(a Arm) (Recipe, error) {
 
 // uncut refuses fractions that the YAML library cut to fit a setting that is a whole
 // number.
-func uncut(given map[string]any, r Recipe) error {
+func uncut(given map[string]any, r TrainRecipe) error {
 	text, err := yaml.Marshal(r)
 	if err != nil {
 		return err
@@ -323,7 +324,7 @@ func (o AblateOptions) settings(ctx context.Context, a Arm, seed uint64, data []
 	}
 	return jobName(struct {
 		Networks      Networks
-		Recipe        Recipe
+		Recipe        TrainRecipe
 		Pseudo        *ArmPseudo
 		Data, Weights []string
 	}{o.Networks, r, a.Pseudo, data, weights})
@@ -358,7 +359,7 @@ func (o AblateOptions) run(ctx context.Context, a Arm, seed uint64, data []strin
 		return run, err
 	}
 	t := o.training(dir)
-	if t.Recipe, err = o.recipe(a); err != nil {
+	if t.TrainRecipe, err = o.recipe(a); err != nil {
 		return run, err
 	}
 	t.Seed = seed

@@ -259,7 +259,7 @@ func (d *dataset) judgeClasses(ctx context.Context, what string, warn bool) erro
 		}
 	}
 	if len(missing) == d.classes {
-		return fmt.Errorf("%s: no pixel of the %d masks has a class, all are ignored: is that how they were imported?", what, d.Len())
+		return fmt.Errorf("no pixel of the %d masks has a class, all are ignored: is that how they were imported?", d.Len())
 	}
 	if warn && len(missing) > 0 {
 		slog.WarnContext(ctx, "some classes are in no mask, so that they cannot be learned", "data", what, "ids", missing)
@@ -289,17 +289,17 @@ func (d *dataset) classWeights() []float32 {
 
 // judge refuses data of which too much is unusable, or all. How much was in a shard
 // that cannot be read is not known: shards count as well.
-func (d *dataset) judge(what string, maxRejects float64) error {
+func (d *dataset) judge(maxRejects float64) error {
 	if n := len(d.rejects); n > 0 {
 		first := d.rejects[0]
 		share := max(float64(n)/float64(n+d.Len()), float64(d.failed)/float64(max(d.shards, 1)))
 		if d.Len() == 0 || share > maxRejects {
-			return fmt.Errorf("%s: %d of %d examples cannot be used, %d of %d shards not be read to their ends, the first: %s %s: %s",
-				what, n, n+d.Len(), d.failed, d.shards, first.Object, first.Key, first.Reason)
+			return fmt.Errorf("%d of %d examples cannot be used, %d of %d shards not be read to their ends, the first: %s %s: %s",
+				n, n+d.Len(), d.failed, d.shards, first.Object, first.Key, first.Reason)
 		}
 	}
 	if d.Len() == 0 {
-		return fmt.Errorf("%s: there is no example", what)
+		return errors.New("there is no example")
 	}
 	return nil
 }

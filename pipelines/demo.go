@@ -173,8 +173,7 @@ func (d *demo) example(ctx context.Context, index int, dirs []string, out []*sha
 // recipe is r at the size of the demo.
 func (d *demo) recipe(r Recipe, iterations int) Recipe {
 	r.Iterations, r.Crop, r.Seed = iterations, fmt.Sprint(d.o.Size), d.o.Seed
-	never := 0
-	r.EvaluateEvery, r.Checkpoint = &never, iterations
+	r.Checkpoint = iterations
 	return r
 }
 
@@ -184,6 +183,8 @@ func (d *demo) train(ctx context.Context, _ *DemoReport) error {
 	o.Out, o.Arch, o.Width, o.DiscriminatorWidth = d.path("models", "first"), "resnet18", d.o.Width, d.o.Width
 	o.Preset = presetScratch
 	o.Recipe = d.recipe(o.Recipe, d.o.Iterations)
+	never := 0
+	o.EvaluateEvery = &never
 	if _, err := Train(ctx, o, d.observe); err != nil {
 		return err
 	}

@@ -166,7 +166,7 @@ func (o NightlyOptions) job(ctx context.Context, input []shard.Ref) (string, err
 	if err != nil {
 		return "", err
 	}
-	o.Label.Threads, o.Retrain.Threads = 0, 0 // change no result
+	o.Label.Threads, o.Retrain.Threads, o.Retrain.Checkpoint = 0, 0, 0 // change no result
 	return jobName(struct {
 		Input, Human []string
 		Label        LabelSettings

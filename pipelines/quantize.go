@@ -153,10 +153,10 @@ func (o QuantizeOptions) load(what string, classes int, load func(*dataset) erro
 		return nil, err
 	}
 	if err = load(d); err == nil {
-		err = d.judge(what, o.MaxRejects)
+		err = d.judge(o.MaxRejects)
 	}
 	if err != nil {
-		return nil, errors.Join(err, d.Close())
+		return nil, errors.Join(fmt.Errorf("%s: %w", what, err), d.Close())
 	}
 	return d, nil
 }

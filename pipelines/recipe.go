@@ -17,41 +17,47 @@ const (
 	presetRetrain = "retrain"
 )
 
-// Recipe is how a network is trained: a preset and what differs from it.
+// Recipe is how a network is trained, whatever it is trained on: a preset and what
+// differs from it.
 type Recipe struct {
-	Preset         string   `yaml:"preset" help:"paper (fine-tune a pretrained network, --init), scratch (from random weights) or retrain (go on from a network of scratch)"`
-	Iterations     int      `yaml:"iterations" help:"length of the training; the preset's starts move along (default: the preset's, 20000, 8000 or 4000)"`
-	Crop           string   `yaml:"crop" help:"size of the training crops, N or HxW pixels (default: the preset's: 321, of the others 192)"`
-	Batch          int      `yaml:"batch" help:"labelled images an iteration (default: the preset's: 10, of the others 4)"`
+	Preset        string   `yaml:"preset" help:"paper (fine-tune a pretrained network), scratch (from random weights) or retrain (go on from a network of scratch)"`
+	Iterations    int      `yaml:"iterations" help:"length of the training; the preset's starts move along (default: the preset's, 20000, 8000 or 4000)"`
+	Crop          string   `yaml:"crop" help:"size of the training crops, N or HxW pixels (default: the preset's: 321, of the others 192)"`
+	Batch         int      `yaml:"batch" help:"labelled images an iteration (default: the preset's: 10, of the others 4)"`
+	Accumulate    int      `yaml:"accumulate" help:"batches whose gradients an iteration adds up: a large batch in the memory of a small one"`
+	EMA           float64  `yaml:"ema" help:"decay of the moving average of the weights, which is then evaluated and kept; 0.999 is usual, 0: none"`
+	LearningRate  *float64 `yaml:"lr" help:"learning rate of the generator (default: the preset's)"`
+	HeadFactor    *float64 `yaml:"head_factor" help:"learning rate of the classifier, times that of the backbone (default: the preset's: 10, of the others 0.1)"`
+	DLearningRate *float64 `yaml:"lr_d" help:"learning rate of the discriminator (default: the preset's)"`
+	NoAdversarial bool     `yaml:"no_adversarial" help:"leave out the adversarial loss"`
+	LambdaAdv     *float64 `yaml:"lambda_adv" help:"weight of the adversarial loss on labelled images (default 0.01)"`
+	NoD           bool     `yaml:"no_discriminator" help:"leave the discriminator as it is, and with it out all losses that ask it"`
+	DStart        *int     `yaml:"d_start" help:"first iteration that trains the discriminator (default: the preset's)"`
+	AdvStart      *int     `yaml:"adv_start" help:"first iteration of the adversarial loss (default: the preset's)"`
+	Strong        bool     `yaml:"strong" help:"augment pseudo-labelled images, and with train's --teacher unlabelled ones, strongly too: jitter, grey, blur and cut-out (ST++)"`
+	ClassWeights  bool     `yaml:"class_weights" help:"pixels of rare classes count more: 1/ln(1.02 + the class's share of the labelled pixels)"`
+	Encoding      string   `yaml:"encoding" help:"label maps for the discriminator: onehot or scale"`
+	Seed          uint64   `yaml:"seed" help:"of everything random; the same seed gives the same weights"`
+	Checkpoint    int      `yaml:"checkpoint_every" help:"iterations between checkpoints"`
+	Threads       int      `yaml:"threads" help:"of the training, whose result does not depend on them (default: all cores)"`
+}
+
+// TrainRecipe is a Recipe for a training that may have unlabelled images.
+type TrainRecipe struct {
+	Recipe         `yaml:",inline"`
 	UnlabeledBatch int      `yaml:"unlabeled_batch" help:"unlabelled images an iteration (default: as many as labelled)"`
-	Accumulate     int      `yaml:"accumulate" help:"batches whose gradients an iteration adds up: a large batch in the memory of a small one"`
-	EMA            float64  `yaml:"ema" help:"decay of the moving average of the weights, which is then evaluated and kept; 0.999 is usual, 0: none"`
-	LearningRate   *float64 `yaml:"lr" help:"learning rate of the generator (default: the preset's)"`
-	HeadFactor     *float64 `yaml:"head_factor" help:"learning rate of the classifier, times that of the backbone (default: the preset's: 10, of the others 0.1)"`
-	DLearningRate  *float64 `yaml:"lr_d" help:"learning rate of the discriminator (default: the preset's)"`
-	NoAdversarial  bool     `yaml:"no_adversarial" help:"leave out the adversarial loss"`
 	NoSemi         bool     `yaml:"no_semi" help:"leave out the semi-supervised loss"`
-	LambdaAdv      *float64 `yaml:"lambda_adv" help:"weight of the adversarial loss on labelled images (default 0.01)"`
 	LambdaSemiAdv  *float64 `yaml:"lambda_semi_adv" help:"weight of the adversarial loss on unlabelled images (default 0.001)"`
 	LambdaSemi     *float64 `yaml:"lambda_semi" help:"weight of the semi-supervised loss (default 0.1)"`
 	SemiStart      *int     `yaml:"semi_start" help:"first iteration of the semi-supervised loss (default a quarter of the way)"`
 	SemiThreshold  *float64 `yaml:"semi_threshold" help:"T of the semi-supervised loss (default 0.2)"`
 	SemiSelector   string   `yaml:"semi_selector" help:"whose confidence the semi-supervised loss goes by: discriminator or softmax (default: the discriminator's)"`
 	Teacher        bool     `yaml:"teacher" help:"labels for the semi-supervised loss come from the moving average (--ema) by the softmax; with --strong the network sees the images strongly augmented, the average does not"`
-	NoD            bool     `yaml:"no_discriminator" help:"leave the discriminator as it is, and with it out all losses that ask it"`
-	DStart         *int     `yaml:"d_start" help:"first iteration that trains the discriminator (default: the preset's)"`
-	AdvStart       *int     `yaml:"adv_start" help:"first iteration of the adversarial loss (default: the preset's)"`
-	Strong         bool     `yaml:"strong" help:"augment pseudo-labelled images, and with --teacher unlabelled ones, strongly too: jitter, grey, blur and cut-out (ST++)"`
-	CutMix         float64  `yaml:"cutmix" help:"probability that a rectangle of a pseudo-labelled image comes from another one"`
-	ClassMix       float64  `yaml:"classmix" help:"probability that half of the classes of a human-labelled image, pixels and labels, are pasted onto a pseudo-labelled one (ClassMix, DACS)"`
-	ClassWeights   bool     `yaml:"class_weights" help:"pixels of rare classes count more: 1/ln(1.02 + the class's share of the labelled pixels)"`
-	Encoding       string   `yaml:"encoding" help:"label maps for the discriminator: onehot or scale"`
-	Seed           uint64   `yaml:"seed" help:"of everything random; the same seed gives the same weights"`
-	EvaluateEvery  *int     `yaml:"evaluate_every" help:"iterations between evaluations; 0: only at the end"`
-	Patience       int      `yaml:"patience" help:"stop after that many evaluations without a better one; 0: never"`
-	Checkpoint     int      `yaml:"checkpoint_every" help:"iterations between checkpoints"`
-	Threads        int      `yaml:"threads" help:"of the training, whose result does not depend on them (default: all cores)"`
 }
+
+// maxIterations is more than anyone has time for, and far from an overflow of what is
+// reckoned with it.
+const maxIterations = 1_000_000_000
 
 // DefaultRecipe is the paper's.
 func DefaultRecipe() Recipe {
@@ -71,8 +77,8 @@ func (r Recipe) config() (train.Config, error) {
 	default:
 		return c, fmt.Errorf("--preset %q: use paper, scratch or retrain", r.Preset)
 	}
-	if r.Iterations < 0 || r.Batch < 0 || r.UnlabeledBatch < 0 || r.Threads < 0 {
-		return c, fmt.Errorf("--iterations %d, --batch %d, --unlabeled-batch %d, --threads %d: none may be negative", r.Iterations, r.Batch, r.UnlabeledBatch, r.Threads)
+	if r.Iterations < 0 || r.Iterations > maxIterations || r.Batch < 0 || r.Threads < 0 {
+		return c, fmt.Errorf("--iterations %d, --batch %d, --threads %d: none may be negative, and iterations at most %d", r.Iterations, r.Batch, r.Threads, maxIterations)
 	}
 	c = c.Lasting(cmp.Or(r.Iterations, c.Iterations))
 	if r.Crop != "" {
@@ -82,18 +88,12 @@ func (r Recipe) config() (train.Config, error) {
 		}
 	}
 	c.Batch = cmp.Or(r.Batch, c.Batch)
-	c.UnlabelledBatch = cmp.Or(r.UnlabeledBatch, c.Batch)
+	c.UnlabelledBatch = c.Batch
 	c.Seed, c.Accumulate, c.EMA, c.Threads = r.Seed, r.Accumulate, r.EMA, r.Threads
-	c.Patience, c.CheckpointEvery = r.Patience, r.Checkpoint
+	c.CheckpointEvery = r.Checkpoint
 	c.Adversarial.Off = r.NoAdversarial
-	c.Semi.Off = r.NoSemi
-	c.Semi.Selector, c.CutMix, c.ClassMix = r.SemiSelector, r.CutMix, r.ClassMix
-	if r.Teacher {
-		c.Semi.Teacher, c.Semi.Selector = true, cmp.Or(c.Semi.Selector, train.SemiSoftmax)
-	}
 	if r.NoD {
-		c.Discriminator.Off, c.Adversarial.Off = true, true
-		c.Semi.Off = c.Semi.Off || c.Semi.Selector != train.SemiSoftmax
+		c.Discriminator.Off, c.Adversarial.Off, c.Semi.Off = true, true, true
 	}
 	if r.Strong {
 		c.PseudoAugment = train.Strong()
@@ -105,23 +105,42 @@ func (r Recipe) config() (train.Config, error) {
 	set(&c.Generator.HeadFactor, r.HeadFactor)
 	set(&c.Discriminator.LearningRate, r.DLearningRate)
 	set(&c.Adversarial.Lambda, r.LambdaAdv)
+	set(&c.Discriminator.Start, r.DStart)
+	set(&c.Adversarial.Start, r.AdvStart)
+	return c, c.Validate()
+}
+
+func (r TrainRecipe) config() (train.Config, error) {
+	c, err := r.Recipe.config()
+	if err != nil {
+		return c, err
+	}
+	if r.UnlabeledBatch < 0 {
+		return c, fmt.Errorf("--unlabeled-batch %d: must not be negative", r.UnlabeledBatch)
+	}
+	c.UnlabelledBatch = cmp.Or(r.UnlabeledBatch, c.Batch)
+	c.Semi.Selector = r.SemiSelector
+	if r.Teacher {
+		c.Semi.Teacher, c.Semi.Selector = true, cmp.Or(c.Semi.Selector, train.SemiSoftmax)
+	}
+	c.Semi.Off = r.NoSemi || r.NoD && c.Semi.Selector != train.SemiSoftmax
 	set(&c.Adversarial.LambdaUnlabelled, r.LambdaSemiAdv)
 	set(&c.Semi.Lambda, r.LambdaSemi)
 	set(&c.Semi.Threshold, r.SemiThreshold)
 	set(&c.Semi.Start, r.SemiStart)
-	set(&c.Discriminator.Start, r.DStart)
-	set(&c.Adversarial.Start, r.AdvStart)
-	set(&c.EvaluateEvery, r.EvaluateEvery)
 	return c, c.Validate()
 }
 
-// configFor is config with what comes from the data.
-func (r Recipe) configFor(s *sets) (train.Config, error) {
-	c, err := r.config()
-	if r.ClassWeights {
-		c.ClassWeights = s.labelled.classWeights()
+// check refuses settings that are for images which the training has not.
+func (r TrainRecipe) check(unlabelled, pseudo bool) error {
+	var errs []error
+	if !unlabelled && (r.Teacher || r.SemiSelector != "" || r.UnlabeledBatch > 0) {
+		errs = append(errs, errors.New("--teacher, --semi-selector and --unlabeled-batch are for unlabelled images, of which there are none (--unlabeled)"))
 	}
-	return c, err
+	if r.Strong && !r.Teacher && !pseudo {
+		errs = append(errs, errors.New("--strong is for pseudo-labelled images, and here for unlabelled ones with --teacher"))
+	}
+	return errors.Join(errs...)
 }
 
 func set[T any](field *T, given *T) {

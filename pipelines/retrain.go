@@ -31,15 +31,23 @@ type RetrainSettings struct {
 func DefaultRetrainSettings() RetrainSettings {
 	r := DefaultRecipe()
 	r.Preset, r.NoAdversarial = presetRetrain, true
-	r.EMA, r.ClassWeights, r.ClassMix = 0.999, true, 1
-	return RetrainSettings{PseudoSettings: PseudoSettings{Share: 0.5}, MaxRejects: 0.01, Recipe: r}
+	r.EMA, r.ClassWeights = 0.999, true
+	return RetrainSettings{PseudoSettings: PseudoSettings{Share: 0.5, ClassMix: 1}, MaxRejects: 0.01, Recipe: r}
 }
 
 func (s RetrainSettings) validate() error {
 	var errs []error
 	errs = append(errs, checkShare("min-gain", s.MinGain), s.PseudoSettings.validate(), checkShare("max-rejects", s.MaxRejects))
-	_, err := s.Recipe.config()
+	_, err := s.config()
 	return errors.Join(append(errs, err)...)
+}
+
+func (s RetrainSettings) config() (train.Config, error) {
+	c, err := s.Recipe.config()
+	if err != nil {
+		return c, err
+	}
+	return c, s.apply(&c)
 }
 
 // RetrainOptions says what the champion is retrained on.
@@ -125,7 +133,7 @@ func (o RetrainOptions) workDir(ctx context.Context, champion registry.Version) 
 		return "", err
 	}
 	data := prints(human)
-	for _, run := range o.Pseudo {
+	for _, run := range slices.Concat(o.Pseudo, o.Earlier) {
 		labels, err := printOfRun(ctx, run)
 		if err != nil {
 			return "", err
@@ -133,7 +141,7 @@ func (o RetrainOptions) workDir(ctx context.Context, champion registry.Version) 
 		data = append(data, labels)
 	}
 	settings := o.RetrainSettings
-	settings.Threads = 0 // changes no result
+	settings.Threads, settings.Checkpoint, settings.MinGain = 0, 0, 0 // the candidate is the same
 	name, err := jobName(struct {
 		Champion                   string
 		Labeled, Pseudo, Val, Data []string
@@ -226,11 +234,13 @@ func (o RetrainOptions) trainTo(ctx context.Context, url string, start *bundle.B
 	}
 	defer s.close()
 	report.Labeled, report.Pseudo = s.labelled.Len(), s.pseudo.Len()
-	cfg, err := o.Recipe.configFor(s)
+	cfg, err := o.config()
 	if err != nil {
 		return err
 	}
-	cfg.PseudoShare = o.Share
+	if o.ClassWeights {
+		cfg.ClassWeights = s.labelled.classWeights()
+	}
 	if o.Fresh { // D goes on: with NoD, a new one's confidence would mean nothing
 		start.G = train.Init(start.Meta, o.Seed).G
 	}

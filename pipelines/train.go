@@ -26,9 +26,11 @@ type TrainOptions struct {
 	Classes   string   `yaml:"classes" help:"number of classes, or file with their names (default: classes.json beside the shards)"`
 	Networks  `yaml:",inline"`
 
-	MaxRejects float64 `yaml:"max_rejects" help:"share of unusable examples above which nothing is trained"`
-	DryRun     bool    `yaml:"dry_run" help:"show what would be read and written"`
-	Recipe     `yaml:",inline"`
+	MaxRejects    float64 `yaml:"max_rejects" help:"share of unusable examples above which nothing is trained"`
+	DryRun        bool    `yaml:"dry_run" help:"show what would be read and written"`
+	EvaluateEvery *int    `yaml:"evaluate_every" help:"iterations between evaluations; 0: only at the end"`
+	Patience      int     `yaml:"patience" help:"stop after that many evaluations without a better one; 0: never"`
+	TrainRecipe   `yaml:",inline"`
 
 	pseudo PseudoSettings
 }
@@ -67,6 +69,9 @@ type PseudoSettings struct {
 	Earlier     []string `yaml:"earlier" help:"label runs of the same images by earlier weights, for --stable-share"`
 	StableShare float64  `yaml:"stable_share" help:"share of the pseudo-labelled images that is trained on, those that --earlier weights saw most alike (ST++); 0: all"`
 
+	CutMix   float64 `yaml:"cutmix" help:"probability that a rectangle of a pseudo-labelled image comes from another one"`
+	ClassMix float64 `yaml:"classmix" help:"probability that half of the classes of a human-labelled image, pixels and labels, are pasted onto a pseudo-labelled one (ClassMix, DACS)"`
+
 	runs []string // label runs
 }
 
@@ -82,9 +87,15 @@ func (s PseudoSettings) validate() error {
 	return errors.Join(errs...)
 }
 
+// apply says them to the trainer.
+func (s PseudoSettings) apply(c *train.Config) error {
+	c.PseudoShare, c.CutMix, c.ClassMix = s.Share, s.CutMix, s.ClassMix
+	return c.Validate()
+}
+
 // DefaultTrainOptions are those of the command.
 func DefaultTrainOptions() TrainOptions {
-	return TrainOptions{Networks: DefaultNetworks(), MaxRejects: 0.01, Recipe: DefaultRecipe()}
+	return TrainOptions{Networks: DefaultNetworks(), MaxRejects: 0.01, TrainRecipe: TrainRecipe{Recipe: DefaultRecipe()}}
 }
 
 // Validate reports settings that make no sense.
@@ -97,8 +108,24 @@ func (o *TrainOptions) Validate() error {
 	if _, err := o.spec(2); err != nil {
 		errs = append(errs, err)
 	}
-	_, err := o.Recipe.config()
-	return errors.Join(append(errs, err)...)
+	if o.Classes != "" && o.Init != "" {
+		errs = append(errs, errors.New("--classes and --init: the bundle to start from says which classes there are"))
+	}
+	if o.Patience > 0 && len(o.Val) == 0 {
+		errs = append(errs, errors.New("--patience needs validation images (--val)"))
+	}
+	_, err := o.config()
+	return errors.Join(append(errs, err, o.check(len(o.Unlabeled) > 0, len(o.pseudo.runs) > 0))...)
+}
+
+func (o *TrainOptions) config() (train.Config, error) {
+	c, err := o.TrainRecipe.config()
+	if err != nil {
+		return c, err
+	}
+	c.Patience = o.Patience
+	set(&c.EvaluateEvery, o.EvaluateEvery)
+	return c, o.pseudo.apply(&c)
 }
 
 // TrainReport is what came of a training.
@@ -118,6 +145,9 @@ func Train(ctx context.Context, o TrainOptions, observe Observer) (TrainReport, 
 	start, err := o.start(ctx)
 	if err != nil {
 		return TrainReport{}, fmt.Errorf("train: %w", err)
+	}
+	if cfg, err := o.config(); err == nil && !cfg.NeedsUnlabelled() {
+		o.Unlabeled = nil // nor is it in the lineage
 	}
 	sets, err := loadSets(ctx, len(start.Meta.Classes), o.MaxRejects, setSpec{labelled: o.Labeled, unlabelled: o.Unlabeled, pseudo: o.pseudo, val: o.Val}, observe)
 	if err != nil {
@@ -149,9 +179,12 @@ func Train(ctx context.Context, o TrainOptions, observe Observer) (TrainReport, 
 
 // open prepares the training of a network on the sets.
 func (o *TrainOptions) open(ctx context.Context, start *bundle.Bundle, s *sets, observe Observer) (*training, error) {
-	cfg, err := o.Recipe.configFor(s)
+	cfg, err := o.config()
 	if err != nil {
 		return nil, err
+	}
+	if o.ClassWeights {
+		cfg.ClassWeights = s.labelled.classWeights()
 	}
 	if len(o.Val) > 0 {
 		if err := warnShared(ctx, o.Labeled, o.Val); err != nil {
@@ -162,9 +195,6 @@ func (o *TrainOptions) open(ctx context.Context, start *bundle.Bundle, s *sets, 
 		slog.WarnContext(ctx, "the paper's recipe is for a pretrained network (--init, advseg import-weights) and learns little from random weights: --preset scratch is for these")
 	}
 	start.Meta.Lineage.Data = slices.Concat(o.Labeled, o.Unlabeled, o.pseudo.runs)
-	if len(o.pseudo.runs) > 0 {
-		cfg.PseudoShare = o.pseudo.Share
-	}
 	return s.open(ctx, cfg, o.Out, start, observe)
 }
 
@@ -199,6 +229,9 @@ func (o *TrainOptions) start(ctx context.Context) (*bundle.Bundle, error) {
 		if err != nil {
 			return nil, err
 		}
+		if err := o.sameNetworks(b.Meta.Arch); err != nil {
+			return nil, err
+		}
 		if err := o.sameClasses(ctx, b.Meta.Classes); err != nil {
 			return nil, err
 		}
@@ -223,6 +256,16 @@ func (o *TrainOptions) start(ctx context.Context) (*bundle.Bundle, error) {
 	b.Meta.SetDiscriminatorTrained(false)
 	b.Meta.Lineage = bundle.Lineage{Seed: o.Seed, CodeVersion: Version}
 	return b, nil
+}
+
+// sameNetworks refuses networks that are asked for and are not those to start from.
+func (o *TrainOptions) sameNetworks(of nn.Spec) error {
+	asked, err := o.spec(of.Classes)
+	asked.ASPPBranches = of.ASPPBranches
+	if err == nil && o.Networks != DefaultNetworks() && asked != of {
+		err = fmt.Errorf("--arch %s, --width %d and --discriminator-width %d are not those of %s: leave them out, it says what networks there are", o.Arch, o.Width, o.DiscriminatorWidth, o.Init)
+	}
+	return err
 }
 
 // sameClasses refuses data that says it has other classes than the bundle to start
@@ -293,7 +336,7 @@ func loadSets(ctx context.Context, classes int, maxRejects float64, spec setSpec
 			err = d.load(ctx, set.from, set.masks)
 		}
 		if err == nil {
-			err = d.judge(set.name, maxRejects)
+			err = d.judge(maxRejects)
 		}
 		if err == nil && set.masks {
 			err = d.judgeClasses(ctx, set.name, set.to == &s.labelled)

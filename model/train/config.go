@@ -208,11 +208,13 @@ func (c Config) Validate() error {
 	bad(c.UnlabelledBatch >= 0, "unlabelled_batch %d is negative", c.UnlabelledBatch)
 	bad(c.PseudoShare >= 0 && c.PseudoShare <= 1, "pseudo_share %v is not in 0..1", c.PseudoShare)
 	g, d := c.Generator, c.Discriminator
-	bad(g.LearningRate >= 0 && d.LearningRate >= 0, "learning rates %v and %v: none may be negative", g.LearningRate, d.LearningRate)
+	amount := func(v float64) bool { return v >= 0 && v <= math.MaxFloat32 }
+	bad(amount(g.LearningRate) && amount(d.LearningRate), "learning rates %v and %v: want finite numbers of at least 0", g.LearningRate, d.LearningRate)
 	bad(g.Momentum >= 0 && g.Momentum < 1, "momentum %v is not in 0..1 (1 excluded)", g.Momentum)
-	bad(g.WeightDecay >= 0, "weight_decay %v is negative", g.WeightDecay)
-	bad(g.HeadFactor >= 0, "head_factor %v is negative", g.HeadFactor)
-	bad(g.Power >= 0 && d.Power >= 0, "power %v and %v: none may be negative", g.Power, d.Power)
+	bad(amount(g.WeightDecay), "weight_decay %v: want a finite number of at least 0", g.WeightDecay)
+	bad(amount(g.HeadFactor), "head_factor %v: want a finite number of at least 0", g.HeadFactor)
+	bad(amount(g.Power) && amount(d.Power), "power %v and %v: want finite numbers of at least 0", g.Power, d.Power)
+	bad(min(c.Semi.Start, c.Adversarial.Start, d.Start) >= 0, "starts %d, %d and %d of the semi-supervised loss, the adversarial one and the discriminator: none may be negative", c.Semi.Start, c.Adversarial.Start, d.Start)
 	bad(g.WarmUp >= 0, "warm_up %d is negative", g.WarmUp)
 	if !d.Off {
 		bad(d.Beta1 >= 0 && d.Beta1 < 1 && d.Beta2 >= 0 && d.Beta2 < 1, "betas %v and %v are not in 0..1 (1 excluded)", d.Beta1, d.Beta2)
@@ -220,8 +222,8 @@ func (c Config) Validate() error {
 		bad(d.Encoding == EncodingOneHot || d.Encoding == EncodingScale, "encoding %q: use %q or %q", d.Encoding, EncodingOneHot, EncodingScale)
 		bad(d.Encoding != EncodingScale || (d.Tau >= 0 && d.Tau <= 1), "tau %v is not in 0..1", d.Tau)
 	}
-	bad(c.Adversarial.Lambda >= 0 && c.Adversarial.LambdaUnlabelled >= 0, "adversarial lambdas %v and %v: none may be negative", c.Adversarial.Lambda, c.Adversarial.LambdaUnlabelled)
-	bad(c.Semi.Lambda >= 0, "semi lambda %v is negative", c.Semi.Lambda)
+	bad(amount(c.Adversarial.Lambda) && amount(c.Adversarial.LambdaUnlabelled), "adversarial lambdas %v and %v: want finite numbers of at least 0", c.Adversarial.Lambda, c.Adversarial.LambdaUnlabelled)
+	bad(amount(c.Semi.Lambda), "semi lambda %v: want a finite number of at least 0", c.Semi.Lambda)
 	bad(c.Semi.Selector == "" || c.Semi.Selector == SemiDiscriminator || c.Semi.Selector == SemiSoftmax, "semi selector %q: use %q or %q", c.Semi.Selector, SemiDiscriminator, SemiSoftmax)
 	bad(!c.Semi.Teacher || c.EMA > 0 && c.Semi.Selector == SemiSoftmax, "a teacher is the moving average of the weights (ema is %v) and goes by the softmax (semi selector is %q)", c.EMA, c.Semi.Selector)
 	bad(!slices.ContainsFunc(c.ClassWeights, func(w float32) bool { return !(w >= 0) || math.IsInf(float64(w), 1) }), "class_weights %v: want finite numbers of at least 0", c.ClassWeights)
@@ -239,6 +241,11 @@ func (c Config) Validate() error {
 
 // minCrop is the smallest side whose softmax map survives D's five strides of 2.
 const minCrop = 32
+
+// NeedsUnlabelled tells whether any iteration looks at unlabelled images.
+func (c Config) NeedsUnlabelled() bool {
+	return c.phase(c.Iterations-1, true).unlabelled // what a phase uses the later ones use too
+}
 
 // accumulate is the number of batches of an iteration.
 func (c Config) accumulate() int { return max(c.Accumulate, 1) }

@@ -31,8 +31,8 @@ arms:
   - name: self-training
     from: supervised
     seeds: 1
-    pseudo: {selector: softmax, threshold: 0.2, class_share: 0.5, stable_share: 0.5, earlier: [paper]}
-    recipe: {no_discriminator: true, cutmix: 0.5, classmix: 0.5, iterations: 6, ema: 0.9}
+    pseudo: {selector: softmax, threshold: 0.2, class_share: 0.5, stable_share: 0.5, earlier: [paper], cutmix: 0.5, classmix: 0.5}
+    recipe: {no_discriminator: true, iterations: 6, ema: 0.9}
   - name: fresh
     from: supervised
     seeds: 1
@@ -58,12 +58,14 @@ func TestAblate(t *testing.T) {
 		{"a name", "name: paper", "name: ../paper", "letters"},
 		{"a share", "class_share: 0.5", "class_share: 5", "--class-share 5"},
 		{"an earlier arm", "earlier: [paper]", "earlier: [nobody]", "name arms before it"},
-		{"no earlier arm", ", earlier: [paper]", "", "belong together"},
+		{"no earlier arm", ", earlier: [paper], cut", ", cut", "belong together"},
 		{"the baseline", "seeds: [1, 2]", "seeds: [1, 2]\nbaseline: nobody", `baseline "nobody" is not an arm`},
 		{"the same seeds", "[1, 2]", "[1, 1]", "twice"},
 		{"a fraction", "encoding: scale", "batch: 2.5", "batch: 2.5 is not a whole number"},
 		{"the seed", "encoding: scale", "seed: 1", "the grid's to say"},
 		{"too few seeds to start from", "name: supervised", "name: supervised\n    seeds: 1\n  - name: child\n    from: supervised", "arm child has 2 seeds, arm supervised, which it needs, 1"},
+		{"strong without pseudo-labels", "encoding: scale", "strong: true", "--strong is for pseudo-labelled images"},
+		{"a selector of nothing", "unlabeled: [data/unlabeled/*.tar]\n", "", "--semi-selector and --unlabeled-batch are for unlabelled images"},
 		{"negative seeds", "seeds: 1", "seeds: -3", "seeds -3"},
 		{"no such network", "width: 4", "arch: resnet19", "resnet19"},
 		{"no such runner", "width: 4", "runner: nonsense", `unknown runner "nonsense"`},

@@ -226,6 +226,15 @@ func TestTrainingData(t *testing.T) {
 		{"paper without weights", tinyTraining("paper", "--preset", "paper", "--iterations", "1"), exitDone, "--preset scratch is for these"},
 		{"moving average", quick("data/labeled/*.tar", "--ema", "1"), exitUsage, "ema 1"},
 		{"accumulate", quick("data/labeled/*.tar", "--accumulate", "-1"), exitUsage, "accumulate -1"},
+		{"a rate without end", quick("data/labeled/*.tar", "--lr", "Inf"), exitUsage, "learning rates +Inf"},
+		{"a start before the first", quick("data/labeled/*.tar", "--semi-start", "-5"), exitUsage, "starts -5"},
+		{"more iterations than there is time", quick("data/labeled/*.tar", "--iterations", "9000000000000000000"), exitUsage, "iterations at most"},
+		{"strong for nothing", quick("data/labeled/*.tar", "--strong"), exitUsage, "--strong is for pseudo-labelled images"},
+		{"a teacher of nothing", quick("data/labeled/*.tar", "--teacher", "--ema", "0.9"), exitUsage, "are for unlabelled images"},
+		{"mixed with nothing", quick("data/labeled/*.tar", "--classmix", "1"), exitUsage, "--classmix"},
+		{"other networks than the bundle", quick("data/labeled/*.tar", "--init", "model", "--arch", "resnet101"), exitFailed, "not those of model"},
+		{"classes of a bundle", quick("data/labeled/*.tar", "--init", "model", "--classes", "3"), exitUsage, "--classes and --init"},
+		{"retrain has no unlabelled images", []string{"retrain", "--teacher"}, exitUsage, "--teacher"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			if r := advseg(t, dir, c.args...); r.code != c.code || !strings.Contains(r.stderr, c.stderr) {
