@@ -1,7 +1,6 @@
 package infer
 
 import (
-	"bytes"
 	"errors"
 	"image"
 	"iter"
@@ -158,12 +157,10 @@ func TestInt8SameForAnyThreads(t *testing.T) {
 			t.Fatalf("%d threads: %s", threads, diff)
 		}
 	}
-	// Nor may other images of the batch matter, or tiles that see as much.
+	// Nor may other images of the batch matter.
 	e := newTestEngine(t, b, Options{Precision: Int8})
-	for _, r := range predict(t, e, img, picture(97, 81, 4), img) {
-		if !bytes.Equal(r.Mask, first.Mask) {
-			continue
-		}
+	all := predict(t, e, img, picture(97, 81, 4), img)
+	for _, r := range []Result{all[0], all[2]} {
 		if diff := cmp.Diff(first, r); diff != "" {
 			t.Error(diff)
 		}

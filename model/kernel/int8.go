@@ -100,8 +100,11 @@ type Int8Options struct {
 	Act Act
 }
 
-// Int8Fits tells whether a shape can be computed in 8-bit integers.
-func (s ConvSpec) Int8Fits() bool { return s.In%4 == 0 && s.Out%4 == 0 }
+// Int8Fits tells whether a shape can be computed in 8-bit integers: its channels make
+// whole words, and no sum of its products overflows 32 bits.
+func (s ConvSpec) Int8Fits() bool {
+	return s.In%4 == 0 && s.Out%4 == 0 && s.In*s.KH*s.KW <= math.MaxInt32/(255*127)
+}
 
 // NewInt8Conv packs weight (Out, In, KH, KW) and bias (Out; nil for none). It keeps
 // neither slice.
@@ -111,7 +114,7 @@ func NewInt8Conv(spec ConvSpec, weight, bias []float32, o Int8Options) (*Int8Con
 		return nil, err
 	}
 	if !spec.Int8Fits() {
-		return nil, fmt.Errorf("kernel: %s: convolution %+v: channels must be multiples of 4", op, spec)
+		return nil, fmt.Errorf("kernel: %s: convolution %+v: channels must be multiples of 4, and products at most %d", op, spec, math.MaxInt32/(255*127))
 	}
 	if err := check(op, buffer{"weight", len(weight), spec.weights()}, buffer{"bias", len(bias), optional(bias, spec.Out)}); err != nil {
 		return nil, err
@@ -155,6 +158,10 @@ func NewInt8Conv(spec ConvSpec, weight, bias []float32, o Int8Options) (*Int8Con
 		if bias != nil {
 			b = bias[row]
 		}
+		if b-b != 0 {
+			bad.set("kernel: %s: bias of output channel %d: %w", op, row, ErrNotFinite)
+			return
+		}
 		c.bias[row] = b/step + float32(o.Out.Zero) - float32(o.Residual.Zero)*c.residualScale
 	})
 	if err := bad.err(); err != nil {
@@ -193,7 +200,7 @@ func weightScale(w []float32) float32 {
 			most = a
 		}
 	}
-	if most == 0 {
+	if most/127 == 0 { // as all of them, rounded
 		return 1
 	}
 	return most / 127

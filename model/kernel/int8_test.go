@@ -175,6 +175,7 @@ func TestInt8Quantize(t *testing.T) {
 		for i := range x {
 			x[i] = r.Float32() * 10
 		}
+		x[3], x[hw], x[n*c*hw-2] = 3e9, 1e38, 4e20 // beyond 32 bits
 		words := make([]float32, len(x)/4)
 		q := Quant8(9, false)
 		if err := Int8Quantize(nil, words, x, n, c, hw, q); err != nil {

@@ -134,7 +134,7 @@ func int8Product(s isa, rows, vecs int) {
 		for j := range vecs {
 			for r := range 4 {
 				v := acc[i+r][j]
-				toByte(v, zero, bytes)
+				toByte(v, zero)
 				if r > 0 {
 					join(v, r, acc[i][j])
 				}
@@ -165,12 +165,12 @@ func int8Product(s isa, rows, vecs int) {
 	RET()
 }
 
-// toByte rounds each float32 of v to the next of 0 to 255; zero and bytes are those
-// bounds.
-func toByte(v, zero, bytes reg.VecVirtual) {
+// toByte rounds each float32 of v to the next of 0 to 255. What is beyond 32 bits is
+// bounded before it becomes an integer.
+func toByte(v, zero reg.VecVirtual) {
+	VMINPS_BCST(float("mostByte", 255), v, v)
 	VCVTPS2DQ(v, v)
 	VPMAXSD(zero, v, v)
-	VPMINSD(bytes, v, v)
 }
 
 // join makes the bytes of v byte r of words.
@@ -189,10 +189,9 @@ func quantize(s isa) {
 	n := Load(Param("n"), GP64())
 	SHLQ(Imm(2), plane)
 	check := Load(Param("check"), GP64())
-	inverse, bytes, zero, seen := s.vec(), s.vec(), s.vec(), s.vec()
+	inverse, zero, seen := s.vec(), s.vec(), s.vec()
 	at, _ := Param("inverse").Resolve()
 	VBROADCASTSS(at.Addr, inverse)
-	VPBROADCASTD(constant("lowByte", 255), bytes)
 	s.zero(zero)
 	VMOVUPS(Mem{Base: check}, seen)
 	Label("vector")
@@ -209,7 +208,7 @@ func quantize(s isa) {
 		VSUBPS(v, v, d) // NaN unless finite
 		VADDPS(d, seen, seen)
 		VMULPS(inverse, v, v)
-		toByte(v, zero, bytes)
+		toByte(v, zero)
 		if r == 0 {
 			VMOVDQA32(v, all)
 			continue
