@@ -1,15 +1,14 @@
 package pipelines
 
 import (
-	"errors"
 	"fmt"
 
 	"github.com/advseg/advseg/model/nn"
 	"github.com/advseg/advseg/model/train"
 )
 
-// ErrTooLarge marks work that the machine's memory does not hold.
-var ErrTooLarge = errors.New("too large for this machine")
+// ErrTooLarge marks work that the machine's memory, or any, does not hold.
+var ErrTooLarge = nn.ErrTooLarge
 
 // checkMemory refuses what the machine's memory does not hold, before any of it is
 // taken: such a process would be killed, or hold up all others for hours. lower are the

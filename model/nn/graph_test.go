@@ -221,6 +221,8 @@ func TestGraphErrors(t *testing.T) {
 		"concat of nothing":       {only(Concat()), []string{"no inputs"}},
 		"concat of other shapes":  {only(Concat(x, y)), []string{"(2, 3, 8, 7)"}},
 		"an empty input":          {only(Input(g, "empty", 2, 0)), []string{"empty", "at least 1"}},
+		"an input without end":    {only(Input(g, "vast", 1<<20, 3, 1<<20, 1<<20)), []string{"vast", "more than 2147483647 elements"}},
+		"a size without end":      {only(Resize(x, 1<<31, 1<<31)), []string{"more than 2147483647 elements"}},
 		"gradient of a tensor":    {only(Gradients(x, v)), []string{"scalar"}},
 		"gradient by a stranger":  {only(Gradients(loss, other)), []string{"not in the loss's graph"}},
 		"gradient by nothing":     {only(Gradients(loss, y)), []string{"does not depend on y"}},

@@ -182,7 +182,7 @@ func (b *base) exec(prealloc gorgonia.Value, in []gorgonia.Value) (value gorgoni
 }
 
 // ErrNotFinite is the error of a run that found NaN or infinity.
-var ErrNotFinite = errors.New("not finite")
+var ErrNotFinite = kernel.ErrNotFinite
 
 // finite checks the output if the machine was asked to.
 func (b *base) finite(out view) error {
@@ -328,6 +328,9 @@ func apply(op operation, name string, children ...*gorgonia.Node) (n *gorgonia.N
 		b.in = append(b.in, operand{c.Shape(), dt == tensor.Uint8})
 	}
 	if b.shape, err = op.infer(b.in); err != nil {
+		return nil, err
+	}
+	if err := checkSize(b.shape); err != nil {
 		return nil, err
 	}
 	b.impl, b.name, b.children = op, name, children

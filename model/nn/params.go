@@ -1,7 +1,9 @@
 package nn
 
 import (
+	"errors"
 	"fmt"
+	"math"
 	"slices"
 
 	"gorgonia.org/gorgonia"
@@ -80,6 +82,22 @@ func LabelInput(g *gorgonia.ExprGraph, name string, shape ...int) (*gorgonia.Nod
 	return leaf(g, name, tensor.Uint8, shape)
 }
 
+// ErrTooLarge marks a shape of more elements than the kernels can count.
+var ErrTooLarge = errors.New("too large for this machine")
+
+// checkSize refuses a shape of more elements than the kernels can count, so that no
+// estimate of time or memory overflows either.
+func checkSize(shape tensor.Shape) error {
+	n := 1
+	for _, d := range shape {
+		if d > 0 && n > math.MaxInt32/d {
+			return fmt.Errorf("%w: shape %v has more than %d elements", ErrTooLarge, shape, math.MaxInt32)
+		}
+		n *= d
+	}
+	return nil
+}
+
 func leaf(g *gorgonia.ExprGraph, name string, dt tensor.Dtype, shape []int) (n *gorgonia.Node, err error) {
 	defer func() {
 		if r := recover(); r != nil {
@@ -91,6 +109,9 @@ func leaf(g *gorgonia.ExprGraph, name string, dt tensor.Dtype, shape []int) (n *
 	}
 	if len(shape) == 0 || slices.Min(shape) < 1 {
 		return nil, fmt.Errorf("input %s: shape %v: every dimension must be at least 1", name, shape)
+	}
+	if err := checkSize(shape); err != nil {
+		return nil, fmt.Errorf("input %s: %w", name, err)
 	}
 	// The hash of an input comes from its name. The node gets one under which
 	// the hash is free, then its real name.
