@@ -41,10 +41,9 @@ func DefaultBenchOptions() BenchOptions {
 // Bounds that keep products of sizes within an int64; what fits into memory is
 // far below.
 const (
-	minBenchSide    = 32 // of what D's five strides of 2 leave something
-	maxBenchSide    = 1 << 15
-	maxBenchBatch   = 1 << 12
-	maxBenchThreads = 1 << 10
+	minBenchSide  = 32 // of what D's five strides of 2 leave something
+	maxBenchSide  = 1 << 15
+	maxBenchBatch = 1 << 12
 )
 
 // Validate reports settings that make no sense.
@@ -61,8 +60,8 @@ func (o *BenchOptions) Validate() error {
 	if o.Batch < 1 || o.Batch > maxBenchBatch {
 		errs = append(errs, fmt.Errorf("--batch %d: must be 1 to %d", o.Batch, maxBenchBatch))
 	}
-	if o.Threads < 0 || o.Threads > maxBenchThreads {
-		errs = append(errs, fmt.Errorf("--threads %d: must be 1 to %d, or 0 for all cores", o.Threads, maxBenchThreads))
+	if o.Threads < 0 || o.Threads > kernel.MaxThreads {
+		errs = append(errs, fmt.Errorf("--threads %d: must be 1 to %d, or 0 for all cores", o.Threads, kernel.MaxThreads))
 	}
 	if o.Runs < 1 {
 		errs = append(errs, fmt.Errorf("--runs %d: must be at least 1", o.Runs))
@@ -70,13 +69,15 @@ func (o *BenchOptions) Validate() error {
 	if o.Train && o.Layers {
 		errs = append(errs, errors.New("--layers is for inference: leave out --train"))
 	}
+	_, err := kernel.SIMD()
 	if o.Precision == infer.Int8 {
 		if o.Train {
 			errs = append(errs, errors.New("--precision int8 is for inference: leave out --train"))
 		}
-		errs = append(errs, kernel.Int8Supported())
+		if err == nil {
+			err = kernel.Int8Supported()
+		}
 	}
-	_, err := kernel.SIMD()
 	return errors.Join(append(errs, infer.CheckPrecision(o.Precision), err)...)
 }
 

@@ -61,6 +61,9 @@ func (o Options) withDefaults() (Options, error) {
 			*f.value = f.usual
 		}
 	}
+	if o.Threads > kernel.MaxThreads {
+		return o, fmt.Errorf("options: Threads is %d, must be at most %d", o.Threads, kernel.MaxThreads)
+	}
 	if err := CheckPrecision(o.Precision); err != nil {
 		return o, fmt.Errorf("options: %w", err)
 	}

@@ -39,12 +39,16 @@ type Pool struct {
 	done   sync.WaitGroup
 }
 
-// NewPool starts a pool of the given number of threads; below 1 means
-// runtime.GOMAXPROCS. Close releases its workers.
+// MaxThreads is the most that a pool has: each takes memory of its own in many kernels.
+const MaxThreads = 1 << 10
+
+// NewPool starts a pool of the given number of threads, or of MaxThreads if that is
+// less; below 1 means runtime.GOMAXPROCS. Close releases its workers.
 func NewPool(threads int) *Pool {
 	if threads < 1 {
 		threads = runtime.GOMAXPROCS(0)
 	}
+	threads = min(threads, MaxThreads)
 	p := &Pool{threads: threads, out: make(chan struct{}, 1)}
 	p.wake.L = &p.mu
 	if threads <= runtime.GOMAXPROCS(0) {
@@ -145,11 +149,14 @@ func (p *Pool) await() {
 			return
 		}
 	}
-	p.waiting.Swap(true)
-	if p.inside.Load() == 0 && p.waiting.CompareAndSwap(true, false) {
-		return
+	for {
+		p.waiting.Swap(true)
+		if p.inside.Load() == 0 && p.waiting.CompareAndSwap(true, false) {
+			return
+		}
+		// Perhaps by a worker that was late to leave an earlier loop: look again.
+		<-p.out
 	}
-	<-p.out
 }
 
 // work is the life of a worker.

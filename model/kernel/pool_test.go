@@ -106,3 +106,38 @@ func TestPoolClose(t *testing.T) {
 		t.Error("a nil pool is not the default one")
 	}
 }
+
+// A worker that is late to leave a loop may find the next one waiting, and wakes it: that
+// has to look for itself who is inside.
+func TestPoolLateWakeUp(t *testing.T) {
+	p := &Pool{threads: 3, out: make(chan struct{}, 1)}
+	leave := func() bool { // as in enter
+		if p.waiting.CompareAndSwap(true, false) {
+			p.out <- struct{}{}
+			return true
+		}
+		return false
+	}
+	p.inside.Add(1) // a worker of the loop at work
+	done := make(chan struct{})
+	go func() {
+		p.await()
+		close(done)
+	}()
+	for !leave() { // the late one
+		time.Sleep(time.Millisecond)
+	}
+	for !p.waiting.Load() {
+		select {
+		case <-done:
+			t.Fatal("the loop is over with a worker inside")
+		default:
+			time.Sleep(time.Millisecond)
+		}
+	}
+	p.inside.Add(-1)
+	if !leave() {
+		t.Error("nobody waits")
+	}
+	<-done
+}

@@ -6,6 +6,8 @@ import (
 	"math"
 	"runtime"
 	"slices"
+
+	"github.com/advseg/advseg/model/kernel"
 )
 
 // Encodings of label maps for the discriminator's real side.
@@ -231,6 +233,7 @@ func (c Config) Validate() error {
 	bad(c.ClassMix >= 0 && c.ClassMix <= 1, "classmix %v is not in 0..1", c.ClassMix)
 	bad(c.Semi.Threshold >= 0 && c.Semi.Threshold <= 1, "threshold %v is not in 0..1", c.Semi.Threshold)
 	bad(c.EvaluateEvery >= 0 && c.Patience >= 0 && c.CheckpointEvery >= 0 && c.KeepCheckpoints >= 0 && c.Prefetch >= 0 && c.Threads >= 0, "evaluate_every, patience, checkpoint_every, keep_checkpoints, prefetch, threads: none may be negative")
+	bad(c.Threads <= kernel.MaxThreads, "threads %d: want at most %d", c.Threads, kernel.MaxThreads)
 	bad(c.Accumulate >= 0, "accumulate %d is negative", c.Accumulate)
 	errs = append(errs, checkDecay(c.EMA), c.Augment.validate("augment"), c.PseudoAugment.validate("pseudo_augment"))
 	if err := errors.Join(errs...); err != nil {

@@ -229,6 +229,8 @@ func TestTrainingData(t *testing.T) {
 		{"a rate without end", quick("data/labeled/*.tar", "--lr", "Inf"), exitUsage, "learning rates +Inf"},
 		{"a start before the first", quick("data/labeled/*.tar", "--semi-start", "-5"), exitUsage, "starts -5"},
 		{"more iterations than there is time", quick("data/labeled/*.tar", "--iterations", "9000000000000000000"), exitUsage, "iterations at most"},
+		{"a batch without end", tinyTraining("x", "--batch", "200000000000000"), exitFailed, "more than 2147483647 elements"},
+		{"threads without end", tinyTraining("x", "--threads", "2000000000"), exitUsage, "threads 2000000000"},
 		{"strong for nothing", quick("data/labeled/*.tar", "--strong"), exitUsage, "--strong is for pseudo-labelled images"},
 		{"a teacher of nothing", quick("data/labeled/*.tar", "--teacher", "--ema", "0.9"), exitUsage, "are for unlabelled images"},
 		{"mixed with nothing", quick("data/labeled/*.tar", "--classmix", "1"), exitUsage, "--classmix"},
