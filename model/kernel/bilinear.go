@@ -14,6 +14,9 @@ func Bilinear(p *Pool, y, x []float32, n, c, h, w, oh, ow int) error {
 	if err := check(op, buffer{"y", len(y), ny}, buffer{"x", len(x), nx}); err != nil {
 		return err
 	}
+	if _, err := volume(h, ow); err != nil {
+		return sizeError(op+" between its two passes", err)
+	}
 	k, err := microkernels()
 	if err != nil {
 		return err

@@ -178,7 +178,8 @@ func (c *Conv) Spec() ConvSpec { return c.spec }
 // Scratch is the number of float32s that Forward needs as scratch on a pool of
 // the given number of threads, for n images of h x w.
 func (c *Conv) Scratch(n, h, w, threads int) int {
-	oh, ow, err := c.spec.OutSize(h, w)
+	z, err := c.spec.sizes("Conv.Scratch", n, h, w)
+	oh, ow, threads := z.oh, z.ow, max(threads, 1)
 	switch {
 	case err != nil:
 		return 0 // Forward will say so

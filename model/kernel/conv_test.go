@@ -242,7 +242,7 @@ func TestRoomy(t *testing.T) {
 			t.Errorf("roomy %v: by Winograd's method: %v", roomy, conv.phased())
 		}
 		results[i] = nans(c.sizes.y)
-		scratch := nans(conv.Scratch(c.n, c.h, c.w, 2))
+		scratch := nans(conv.Scratch(c.n, c.h, c.w, Default().Threads()))
 		if err := conv.Forward(Default(), results[i], c.x, nil, scratch, c.n, c.h, c.w); err != nil {
 			t.Fatal(err)
 		}

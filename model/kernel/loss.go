@@ -20,6 +20,9 @@ func CrossEntropy(p *Pool, grad, logits []float32, labels []uint8, weights []flo
 	if err != nil {
 		return 0, 0, sizeError(op, err)
 	}
+	if c > maxClasses {
+		return 0, 0, fmt.Errorf("kernel: %s: %d classes, at most %d fit a label", op, c, maxClasses)
+	}
 	if err := check(op, buffer{"grad", len(grad), optional(grad, size)}, buffer{"logits", len(logits), size}, buffer{"labels", len(labels), n * hw}, buffer{"weights", len(weights), optional(weights, c)}); err != nil {
 		return 0, 0, err
 	}

@@ -64,7 +64,6 @@ method in use. The environment variable ADVSEG_SIMD forces a lower instruction s
 func eachLine(ctx context.Context, in io.Reader, do func() error) error {
 	lines, failed := make(chan struct{}), make(chan error, 1)
 	go func() { // a read cannot be interrupted
-		defer close(lines)
 		s := bufio.NewScanner(in)
 		for s.Scan() {
 			select {
@@ -74,6 +73,7 @@ func eachLine(ctx context.Context, in io.Reader, do func() error) error {
 			}
 		}
 		failed <- s.Err()
+		close(lines) // only here: what waits for a line of a context that is over sees that
 	}()
 	for {
 		select {

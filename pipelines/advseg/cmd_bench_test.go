@@ -1,9 +1,12 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
+	"errors"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/advseg/advseg/pipelines"
 )
@@ -51,6 +54,26 @@ func TestBenchOutput(t *testing.T) {
 	}
 	if !r.Train || r.SIMD != "generic" || r.SecondsMedian <= 0 {
 		t.Errorf("%+v", r)
+	}
+}
+
+// newlines are lines without end.
+type newlines struct{}
+
+func (newlines) Read(p []byte) (int, error) { return copy(p, "\n"), nil }
+
+// What ends while a line waits to be taken ends with its context.
+func TestEachLineEnds(t *testing.T) {
+	for range 100 {
+		ctx, cancel := context.WithCancel(t.Context())
+		err := eachLine(ctx, newlines{}, func() error {
+			cancel()
+			time.Sleep(time.Millisecond) // the next line is read and its reader gives up
+			return nil
+		})
+		if !errors.Is(err, context.Canceled) {
+			t.Fatal(err)
+		}
 	}
 }
 
