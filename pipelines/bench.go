@@ -186,14 +186,9 @@ func NewBenchmark(ctx context.Context, o BenchOptions) (*Benchmark, error) {
 
 func countParameters(tensors []nn.TensorSpec) (n int64) {
 	for _, t := range tensors {
-		if t.Kind == nn.KindRunningMean || t.Kind == nn.KindRunningVar {
-			continue
+		if t.Trained(true) {
+			n += t.Size()
 		}
-		size := int64(1)
-		for _, d := range t.Shape {
-			size *= int64(d)
-		}
-		n += size
 	}
 	return n
 }

@@ -52,20 +52,13 @@ func (p *Params) Node(name string) (*gorgonia.Node, error) {
 }
 
 // Trainable lists, in the order of the layers, the tensors that an optimiser may
-// change: weights and biases of convolutions and, unless frozenBN, gamma and
-// beta of batch norm.
+// change ([TensorSpec.Trained]), those of batch norm unless frozenBN.
 func (p *Params) Trainable(frozenBN bool) gorgonia.Nodes {
 	var ns gorgonia.Nodes
 	for _, s := range p.specs {
-		switch s.Kind {
-		case KindGamma, KindBeta:
-			if frozenBN {
-				continue
-			}
-		case KindRunningMean, KindRunningVar:
-			continue
+		if s.Trained(!frozenBN) {
+			ns = append(ns, p.nodes[s.Name])
 		}
-		ns = append(ns, p.nodes[s.Name])
 	}
 	return ns
 }

@@ -31,6 +31,24 @@ type TensorSpec struct {
 	Kind  Kind
 }
 
+// Size is the number of the tensor's values.
+func (t TensorSpec) Size() int64 {
+	n := int64(1)
+	for _, d := range t.Shape {
+		n *= int64(d)
+	}
+	return n
+}
+
+// Statistic tells whether batches move the tensor, not the optimiser.
+func (t TensorSpec) Statistic() bool { return t.Kind == KindRunningMean || t.Kind == KindRunningVar }
+
+// Trained tells whether an optimiser may change the tensor: weights and biases of
+// convolutions and, with bn, gamma and beta of batch norm.
+func (t TensorSpec) Trained(bn bool) bool {
+	return !t.Statistic() && (bn || t.Kind != KindGamma && t.Kind != KindBeta)
+}
+
 // counted is the state-dict entry of PyTorch's batch norm that nothing here uses.
 const counted = "num_batches_tracked"
 

@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"strings"
 	"time"
 
 	"github.com/advseg/advseg/io/blob"
@@ -107,16 +106,11 @@ func New(c Config, init *bundle.Bundle, data Data) (*Trainer, error) {
 func (t *Trainer) params(specs []nn.TensorSpec, d weights.Dict, bn bool) []*param {
 	var ps []*param
 	for _, s := range specs {
-		switch s.Kind {
-		case nn.KindRunningMean, nn.KindRunningVar:
+		if !s.Trained(bn) {
 			continue
-		case nn.KindGamma, nn.KindBeta:
-			if !bn {
-				continue
-			}
 		}
 		p := &param{name: s.Name, shape: s.Shape, w: d[s.Name].Data, factor: 1}
-		if strings.HasPrefix(s.Name, "layer5.") {
+		if nn.IsHead(s.Name) {
 			p.factor = t.cfg.Generator.HeadFactor
 		}
 		ps = append(ps, p)
@@ -239,7 +233,7 @@ func (t *Trainer) step(ctx context.Context, next func() (*batch, error), recycle
 func (t *Trainer) statistics() weights.Dict {
 	d := weights.Dict{}
 	for _, s := range t.meta.Arch.GeneratorTensors() {
-		if s.Kind == nn.KindRunningMean || s.Kind == nn.KindRunningVar {
+		if s.Statistic() {
 			d[s.Name] = t.g[s.Name]
 		}
 	}
