@@ -83,6 +83,9 @@ func Nightly(ctx context.Context, o NightlyOptions, observe Observer) (NightlyRe
 		return NightlyReport{}, err
 	}
 	reg := registry.Open(o.Registry)
+	if o.DryRun { // changes nothing, not the lock either
+		return nightly(ctx, o, reg, observe)
+	}
 	lock, err := reg.Lock(ctx, nightLock, holder(), o.LockTTL)
 	if errors.Is(err, registry.ErrLocked) {
 		err = fmt.Errorf("%w (advseg registry unlock --registry %s)", err, o.Registry)

@@ -187,6 +187,9 @@ func (o RetrainOptions) plan(ctx context.Context, champion registry.Version) (Re
 		return RetrainReport{}, fmt.Errorf("retrain: %w", err)
 	}
 	defer s.close()
+	if _, err := o.fitted(s, meta); err != nil {
+		return RetrainReport{}, fmt.Errorf("retrain: %w", err)
+	}
 	return RetrainReport{Work: o.Work, Champion: champion, Labeled: s.labelled.Len(), Pseudo: s.pseudo.Len()}, nil
 }
 
@@ -234,12 +237,9 @@ func (o RetrainOptions) trainTo(ctx context.Context, url string, start *bundle.B
 	}
 	defer s.close()
 	report.Labeled, report.Pseudo = s.labelled.Len(), s.pseudo.Len()
-	cfg, err := o.config()
+	cfg, err := o.fitted(s, start.Meta)
 	if err != nil {
 		return err
-	}
-	if o.ClassWeights {
-		cfg.ClassWeights = s.labelled.classWeights()
 	}
 	if o.Fresh { // D goes on: with NoD, a new one's confidence would mean nothing
 		start.G = train.Init(start.Meta, o.Seed).G
@@ -258,6 +258,14 @@ func (o RetrainOptions) trainTo(ctx context.Context, url string, start *bundle.B
 		return err
 	}
 	return trained.Save(ctx, url)
+}
+
+func (o RetrainOptions) fitted(s *sets, meta bundle.Meta) (train.Config, error) {
+	cfg, err := o.config()
+	if err != nil {
+		return cfg, err
+	}
+	return s.fit(cfg, o.ClassWeights, meta.Arch)
 }
 
 // evaluation is that of a bundle on the images that decide.

@@ -21,7 +21,7 @@ type TrainOptions struct {
 	Labeled   []string `yaml:"labeled" help:"patterns of human-labelled shards"`
 	Unlabeled []string `yaml:"unlabeled" help:"patterns of unlabelled shards"`
 	Val       []string `yaml:"val" help:"patterns of human-labelled shards to choose the best weights by"`
-	Out       string   `yaml:"out" help:"where the bundle goes; checkpoints are kept below it, and a run that was killed goes on from there"`
+	Out       string   `yaml:"out" help:"where the bundle goes; checkpoints are kept below it, and a run that was killed goes on from there; for one training at a time"`
 	Init      string   `yaml:"init" help:"bundle to start from instead of random weights"`
 	Classes   string   `yaml:"classes" help:"number of classes, or file with their names (default: classes.json beside the shards)"`
 	Networks  `yaml:",inline"`
@@ -142,30 +142,42 @@ func Train(ctx context.Context, o TrainOptions, observe Observer) (TrainReport, 
 	if err := o.Validate(); err != nil {
 		return TrainReport{}, err
 	}
+	report, err := o.train(ctx, observe)
+	if err != nil {
+		return report, fmt.Errorf("train: %w", err)
+	}
+	return report, nil
+}
+
+func (o TrainOptions) train(ctx context.Context, observe Observer) (TrainReport, error) {
 	start, err := o.start(ctx)
 	if err != nil {
-		return TrainReport{}, fmt.Errorf("train: %w", err)
+		return TrainReport{}, err
 	}
-	if cfg, err := o.config(); err == nil && !cfg.NeedsUnlabelled() {
+	cfg, err := o.config()
+	if err != nil {
+		return TrainReport{}, err
+	}
+	if !cfg.NeedsUnlabelled() {
 		o.Unlabeled = nil // nor is it in the lineage
 	}
 	sets, err := loadSets(ctx, len(start.Meta.Classes), o.MaxRejects, setSpec{labelled: o.Labeled, unlabelled: o.Unlabeled, pseudo: o.pseudo, val: o.Val}, observe)
 	if err != nil {
-		return TrainReport{}, fmt.Errorf("train: %w", err)
+		return TrainReport{}, err
 	}
 	defer sets.close()
 	report := TrainReport{Labeled: sets.labelled.Len(), Unlabeled: sets.unlabelled.Len(), Val: sets.val.Len()}
-	if o.DryRun {
-		return report, nil
+	if cfg, err = sets.fit(cfg, o.ClassWeights, start.Meta.Arch); err != nil || o.DryRun {
+		return report, err
 	}
-	t, err := o.open(ctx, start, sets, observe)
+	t, err := o.open(ctx, cfg, start, sets, observe)
 	if err != nil { // nor is the record of a run that was there before touched
-		return TrainReport{}, fmt.Errorf("train: %w", err)
+		return report, err
 	}
 	defer t.Close()
 	rec, err := startRun(ctx, o.Out, manifest.KindTrain, o)
 	if err != nil {
-		return TrainReport{}, fmt.Errorf("train: %w", err)
+		return report, err
 	}
 	trained, err := t.run(ctx)
 	if err == nil {
@@ -175,27 +187,6 @@ func Train(ctx context.Context, o TrainOptions, observe Observer) (TrainReport, 
 	err = rec.end(ctx, err)
 	report.RunRecord = rec.RunRecord
 	return report, err
-}
-
-// open prepares the training of a network on the sets.
-func (o *TrainOptions) open(ctx context.Context, start *bundle.Bundle, s *sets, observe Observer) (*training, error) {
-	cfg, err := o.config()
-	if err != nil {
-		return nil, err
-	}
-	if o.ClassWeights {
-		cfg.ClassWeights = s.labelled.classWeights()
-	}
-	if len(o.Val) > 0 {
-		if err := warnShared(ctx, o.Labeled, o.Val); err != nil {
-			return nil, err
-		}
-	}
-	if o.Preset == presetPaper && o.Init == "" {
-		slog.WarnContext(ctx, "the paper's recipe is for a pretrained network (--init, advseg import-weights) and learns little from random weights: --preset scratch is for these")
-	}
-	start.Meta.Lineage.Data = slices.Concat(o.Labeled, o.Unlabeled, o.pseudo.runs)
-	return s.open(ctx, cfg, o.Out, start, observe)
 }
 
 // warnShared warns of validation images that are trained on: on what it has learnt a
@@ -220,6 +211,20 @@ func warnShared(ctx context.Context, labeled, val []string) error {
 		}
 	}
 	return nil
+}
+
+// open prepares the training of a network on the sets.
+func (o *TrainOptions) open(ctx context.Context, cfg train.Config, start *bundle.Bundle, s *sets, observe Observer) (*training, error) {
+	if len(o.Val) > 0 {
+		if err := warnShared(ctx, o.Labeled, o.Val); err != nil {
+			return nil, err
+		}
+	}
+	if o.Preset == presetPaper && o.Init == "" {
+		slog.WarnContext(ctx, "the paper's recipe is for a pretrained network (--init, advseg import-weights) and learns little from random weights: --preset scratch is for these")
+	}
+	start.Meta.Lineage.Data = slices.Concat(o.Labeled, o.Unlabeled, o.pseudo.runs)
+	return s.open(ctx, cfg, o.Out, start, observe)
 }
 
 // start is the bundle that training begins with.
@@ -359,6 +364,17 @@ func (s *sets) close() {
 	}
 }
 
+// fit is cfg with what depends on the examples, if memory holds such a training.
+func (s *sets) fit(cfg train.Config, classWeights bool, arch nn.Spec) (train.Config, error) {
+	if s.unlabelled.Len() == 0 {
+		cfg.UnlabelledBatch = 0
+	}
+	if classWeights {
+		cfg.ClassWeights = s.labelled.classWeights()
+	}
+	return cfg, checkTraining(cfg, arch)
+}
+
 // training is one that is about to start or to go on.
 type training struct {
 	*train.Trainer
@@ -371,17 +387,12 @@ func (s *sets) open(ctx context.Context, cfg train.Config, dir string, start *bu
 	data := train.Data{Labelled: s.labelled}
 	if s.unlabelled.Len() > 0 {
 		data.Unlabelled = s.unlabelled
-	} else {
-		cfg.UnlabelledBatch = 0
 	}
 	if s.pseudo.Len() > 0 {
 		data.Pseudo = s.pseudo
 	}
 	if s.val.Len() > 0 {
 		data.Val = s.val
-	}
-	if err := checkTraining(cfg, start.Meta.Arch); err != nil {
-		return nil, err
 	}
 	cfg.Dir = blob.Join(dir, "checkpoints")
 	course := newTrainLog(dir)
