@@ -14,20 +14,57 @@ import (
 	"github.com/advseg/advseg/pipelines"
 )
 
-type registryOptions struct {
+// RegistryOptions is what all these commands need. Its name is exported because
+// the YAML library sets nothing in an embedded struct whose name is not.
+type RegistryOptions struct {
 	Registry string `yaml:"registry" help:"URL of the registry"`
-	Bundle   string `yaml:"bundle" help:"publish: the bundle to copy into the registry"`
-	Promote  bool   `yaml:"promote" help:"publish: make it champion at once"`
-	Version  string `yaml:"version" help:"promote: number or digest of the version"`
-	Reason   string `yaml:"reason" help:"promote, rollback: kept in the history"`
-	HeldHere bool   `yaml:"held_here" help:"lock: fail unless a process of this host holds it, for probes of a night at work"`
 }
 
-func (o *registryOptions) Validate() error {
+func (o *RegistryOptions) Validate() error {
 	if o.Registry == "" {
 		return errors.New("--registry is needed")
 	}
 	return nil
+}
+
+type publishOptions struct {
+	RegistryOptions `yaml:",inline"`
+	Bundle          string `yaml:"bundle" help:"the bundle to copy into the registry"`
+	Promote         bool   `yaml:"promote" help:"make it champion at once"`
+	Reason          string `yaml:"reason" help:"of the promotion, kept in the history"`
+}
+
+func (o *publishOptions) Validate() error {
+	switch {
+	case o.Bundle == "":
+		return errors.New("--bundle is needed")
+	case o.Reason != "" && !o.Promote:
+		return errors.New("--reason is kept for a change of champion only: say --promote too, or leave it out")
+	}
+	return o.RegistryOptions.Validate()
+}
+
+type promoteOptions struct {
+	RegistryOptions `yaml:",inline"`
+	Version         string `yaml:"version" help:"number or digest of the version"`
+	Reason          string `yaml:"reason" help:"kept in the history"`
+}
+
+func (o *promoteOptions) Validate() error {
+	if o.Version == "" {
+		return errors.New("--version is needed: advseg registry list names them")
+	}
+	return o.RegistryOptions.Validate()
+}
+
+type rollbackOptions struct {
+	RegistryOptions `yaml:",inline"`
+	Reason          string `yaml:"reason" help:"kept in the history"`
+}
+
+type lockOptions struct {
+	RegistryOptions `yaml:",inline"`
+	HeldHere        bool `yaml:"held_here" help:"fail unless a process of this host holds it, for probes of a night at work"`
 }
 
 func (a *app) registryCommand() *cobra.Command {
@@ -45,29 +82,26 @@ func (a *app) registryCommand() *cobra.Command {
 			return usagef("name one of: list, publish, promote, rollback, history, lock, unlock")
 		},
 	}
-	add := func(use, short, example string, keep []string, run func(cmd *cobra.Command, o registryOptions, asJSON bool) error) {
-		o, asJSON := registryOptions{}, false
-		c := a.command(use, short, example, &o, func(cmd *cobra.Command) error { return run(cmd, o, asJSON) })
-		jsonFlag(c, &asJSON)
-		for _, name := range []string{"bundle", "promote", "version", "reason", "held-here"} {
-			_ = c.Flags().MarkHidden(name) // the flag exists
-		}
-		for _, name := range keep {
-			c.Flags().Lookup(name).Hidden = false
-		}
-		cmd.AddCommand(c)
-	}
-	add("list", "List the versions and name the champion", "  advseg registry list --registry models/registry", nil, a.registryList)
-	add("publish", "Copy a bundle into the registry", "  advseg registry publish --registry models/registry --bundle models/first --promote", []string{"bundle", "promote", "reason"}, a.registryPublish)
-	add("promote", "Make a version champion", "  advseg registry promote --registry models/registry --version 3 --reason 'checked by hand'", []string{"version", "reason"}, a.registryPromote)
-	add("rollback", "Make the champion before this one champion again", "  advseg registry rollback --registry models/registry --reason 'too many false cars'", []string{"reason"}, a.registryRollback)
-	add("history", "List the changes of champion and their reasons, the last one first", "  advseg registry history --registry models/registry", nil, a.registryHistory)
-	add("lock", "Tell which process holds the lock of the nights", "  advseg registry lock --registry models/registry", []string{"held-here"}, a.registryLock)
-	add("unlock", "Remove the lock of a night that is known to be dead", "  advseg registry unlock --registry models/registry", nil, a.registryUnlock)
+	cmd.AddCommand(
+		registrySub(a, "list", "List the versions and name the champion", "  advseg registry list --registry models/registry", &RegistryOptions{}, a.registryList),
+		registrySub(a, "publish", "Copy a bundle into the registry", "  advseg registry publish --registry models/registry --bundle models/first --promote", &publishOptions{}, a.registryPublish),
+		registrySub(a, "promote", "Make a version champion", "  advseg registry promote --registry models/registry --version 3 --reason 'checked by hand'", &promoteOptions{}, a.registryPromote),
+		registrySub(a, "rollback", "Make the champion before this one champion again", "  advseg registry rollback --registry models/registry --reason 'too many false cars'", &rollbackOptions{}, a.registryRollback),
+		registrySub(a, "history", "List the changes of champion and their reasons, the last one first", "  advseg registry history --registry models/registry", &RegistryOptions{}, a.registryHistory),
+		registrySub(a, "lock", "Tell which process holds the lock of the nights", "  advseg registry lock --registry models/registry", &lockOptions{}, a.registryLock),
+		registrySub(a, "unlock", "Remove the lock of a night that is known to be dead", "  advseg registry unlock --registry models/registry", &RegistryOptions{}, a.registryUnlock),
+	)
 	return cmd
 }
 
-func (a *app) registryUnlock(cmd *cobra.Command, o registryOptions, asJSON bool) error {
+func registrySub[O validator](a *app, use, short, example string, o O, run func(cmd *cobra.Command, o O, asJSON bool) error) *cobra.Command {
+	asJSON := false
+	cmd := a.command(use, short, example, o, func(cmd *cobra.Command) error { return run(cmd, o, asJSON) })
+	jsonFlag(cmd, &asJSON)
+	return cmd
+}
+
+func (a *app) registryUnlock(cmd *cobra.Command, o *RegistryOptions, asJSON bool) error {
 	broken, err := pipelines.BreakNightLock(cmd.Context(), o.Registry)
 	if err != nil {
 		return err
@@ -81,7 +115,7 @@ func (a *app) registryUnlock(cmd *cobra.Command, o registryOptions, asJSON bool)
 	})
 }
 
-func (a *app) registryLock(cmd *cobra.Command, o registryOptions, asJSON bool) error {
+func (a *app) registryLock(cmd *cobra.Command, o *lockOptions, asJSON bool) error {
 	held, err := pipelines.NightLock(cmd.Context(), o.Registry)
 	if err != nil {
 		return err
@@ -92,7 +126,7 @@ func (a *app) registryLock(cmd *cobra.Command, o registryOptions, asJSON bool) e
 	return a.report(asJSON, held, func(w io.Writer) { fmt.Fprintln(w, held) })
 }
 
-func (a *app) registryList(cmd *cobra.Command, o registryOptions, asJSON bool) error {
+func (a *app) registryList(cmd *cobra.Command, o *RegistryOptions, asJSON bool) error {
 	reg := registry.Open(o.Registry)
 	versions, err := reg.Versions(cmd.Context())
 	if err != nil {
@@ -127,10 +161,7 @@ func (a *app) registryList(cmd *cobra.Command, o registryOptions, asJSON bool) e
 	})
 }
 
-func (a *app) registryPublish(cmd *cobra.Command, o registryOptions, asJSON bool) error {
-	if o.Bundle == "" {
-		return usagef("--bundle is needed")
-	}
+func (a *app) registryPublish(cmd *cobra.Command, o *publishOptions, asJSON bool) error {
 	v, err := pipelines.Publish(cmd.Context(), o.Registry, o.Bundle, o.Promote, o.Reason)
 	if err != nil {
 		return err
@@ -140,7 +171,7 @@ func (a *app) registryPublish(cmd *cobra.Command, o registryOptions, asJSON bool
 	})
 }
 
-func (a *app) registryPromote(cmd *cobra.Command, o registryOptions, asJSON bool) error {
+func (a *app) registryPromote(cmd *cobra.Command, o *promoteOptions, asJSON bool) error {
 	reg := registry.Open(o.Registry)
 	versions, err := reg.Versions(cmd.Context())
 	if err != nil {
@@ -158,7 +189,7 @@ func (a *app) registryPromote(cmd *cobra.Command, o registryOptions, asJSON bool
 	return usagef("--version %q: the registry has no such version", o.Version)
 }
 
-func (a *app) registryRollback(cmd *cobra.Command, o registryOptions, asJSON bool) error {
+func (a *app) registryRollback(cmd *cobra.Command, o *rollbackOptions, asJSON bool) error {
 	v, err := registry.Open(o.Registry).Rollback(cmd.Context(), o.Reason)
 	if err != nil {
 		return err
@@ -166,7 +197,7 @@ func (a *app) registryRollback(cmd *cobra.Command, o registryOptions, asJSON boo
 	return a.report(asJSON, v, func(w io.Writer) { fmt.Fprintf(w, "version %d is champion again\n", v.Number) })
 }
 
-func (a *app) registryHistory(cmd *cobra.Command, o registryOptions, asJSON bool) error {
+func (a *app) registryHistory(cmd *cobra.Command, o *RegistryOptions, asJSON bool) error {
 	events, err := registry.Open(o.Registry).History(cmd.Context())
 	if err != nil {
 		return err

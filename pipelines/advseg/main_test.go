@@ -117,6 +117,12 @@ func TestUsage(t *testing.T) {
 		{"no share", append(label, "--max-rejects", "NaN"), exitUsage, "NaN is not a share"},
 		{"braces", []string{"train", "--labeled", "none/{a,b}.tar,none/c.tar", "--classes", "3", "--out", "o"}, exitFailed, "none/a.tar"},
 		{"registry command", []string{"registry", "drop"}, exitUsage, `"drop"`},
+		{"a registry command without registry", []string{"registry", "list"}, exitUsage, "--registry is needed"},
+		{"another registry command's flag", []string{"registry", "list", "--registry", "r", "--promote"}, exitUsage, "--promote"},
+		{"another registry command's key", []string{"registry", "lock", "--config", write("lock.yaml", "registry: r\nversion: 3\n")}, exitUsage, "2 |"},
+		{"publish what", []string{"registry", "publish", "--config", write("publish.yaml", "registry: r\npromote: true\n")}, exitUsage, "--bundle is needed"},
+		{"a reason for no promotion", []string{"registry", "publish", "--registry", "r", "--bundle", "b", "--reason", "why"}, exitUsage, "--promote"},
+		{"promote what", []string{"registry", "promote", "--registry", "r"}, exitUsage, "--version is needed"},
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
