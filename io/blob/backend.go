@@ -79,7 +79,8 @@ type scope struct {
 	deep    bool
 }
 
-// condition is what must hold of the object in storage for a write to happen.
+// condition is what must hold of the object in storage for a write to happen: that
+// there is none, or that it has the ETag; nothing if neither is set.
 type condition struct {
 	absent bool
 	etag   string

@@ -38,7 +38,6 @@ var conformance = []struct {
 	{"Overwrite", testOverwrite},
 	{"Conditions", testConditions},
 	{"ConditionsLarge", testConditionsLarge},
-	{"ConditionalStream", testConditionalStream},
 	{"CreateRace", testCreateRace},
 	{"ReplaceRace", testReplaceRace},
 	{"DeleteRace", testDeleteRace},
@@ -494,40 +493,6 @@ func testConditionsLarge(t *testing.T, base string) {
 	wantError(t, err, blob.ErrChanged, url)
 	if got := read(t, url); got != string(data) {
 		t.Error("the wrong version is there")
-	}
-}
-
-// testConditionalStream starts two writers before either commits.
-func testConditionalStream(t *testing.T, base string) {
-	url := blob.Join(base, "x")
-	var writers [2]*blob.Writer
-	for i := range writers {
-		w, err := blob.NewWriter(t.Context(), url, blob.IfAbsent())
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer w.Close()
-		if _, err := fmt.Fprint(w, i); err != nil {
-			t.Fatal(err)
-		}
-		writers[i] = w
-	}
-	o, err := writers[1].Commit()
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, err = writers[0].Commit()
-	wantError(t, err, blob.ErrExists, url)
-	w, err := blob.NewWriter(t.Context(), url, blob.IfMatch(o.ETag))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer w.Close()
-	if _, err := w.Commit(); err != nil {
-		t.Fatal(err)
-	}
-	if got := read(t, url); got != "" {
-		t.Errorf("read %q", got)
 	}
 }
 

@@ -380,16 +380,8 @@ func TestUploadIsGone(t *testing.T) {
 		}
 		next.ServeHTTP(w, r)
 	})
-	w, err := blob.NewWriter(t.Context(), base+"/x", blob.IfAbsent())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer w.Close()
-	if _, err := io.Copy(w, strings.NewReader(strings.Repeat("x", 17<<20))); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := w.Commit(); err == nil || errors.Is(err, blob.ErrExists) {
-		t.Errorf("commit: %v", err)
+	if _, err := blob.Create(t.Context(), base+"/x", large()); err == nil || errors.Is(err, blob.ErrExists) {
+		t.Errorf("create: %v", err)
 	}
 }
 

@@ -5,16 +5,6 @@ import (
 	"errors"
 )
 
-// WriteOption is a condition on a write.
-type WriteOption func(*condition)
-
-// IfAbsent lets a write happen only where nothing is; else Commit is ErrExists.
-func IfAbsent() WriteOption { return func(c *condition) { c.absent = true } }
-
-// IfMatch lets a write happen only over the version with this ETag; else Commit
-// is ErrChanged.
-func IfMatch(etag string) WriteOption { return func(c *condition) { c.etag = etag } }
-
 // Writer takes the bytes of one object, which is published whole by Commit or
 // not at all.
 type Writer struct {
@@ -31,18 +21,14 @@ const unknownSize = -1
 // NewWriter starts writing an object. The caller must call Close, which does
 // nothing after Commit and leaves nothing before it. Cancelling the context
 // aborts too. Folders on the way are made.
-func NewWriter(ctx context.Context, url string, opts ...WriteOption) (*Writer, error) {
-	return newWriter(ctx, url, unknownSize, opts)
+func NewWriter(ctx context.Context, url string) (*Writer, error) {
+	return newWriter(ctx, url, condition{}, unknownSize)
 }
 
-func newWriter(ctx context.Context, url string, size int64, opts []WriteOption) (*Writer, error) {
+func newWriter(ctx context.Context, url string, cond condition, size int64) (*Writer, error) {
 	b, l, err := resolve(ctx, url)
 	if err != nil {
 		return nil, fail("write", url, err)
-	}
-	var cond condition
-	for _, o := range opts {
-		o(&cond)
 	}
 	s, err := b.create(ctx, l.key, cond, size)
 	if err != nil {
@@ -95,22 +81,14 @@ func (w *Writer) Close() error {
 }
 
 // WriteFile publishes data as one object.
-func WriteFile(ctx context.Context, url string, data []byte, opts ...WriteOption) (Object, error) {
-	w, err := newWriter(ctx, url, int64(len(data)), opts)
-	if err != nil {
-		return Object{}, err
-	}
-	defer w.Close()
-	if _, err := w.Write(data); err != nil {
-		return Object{}, err
-	}
-	return w.Commit()
+func WriteFile(ctx context.Context, url string, data []byte) (Object, error) {
+	return write(ctx, url, data, condition{})
 }
 
 // Create publishes data where nothing is, and is ErrExists if something is. Of
 // several at a time exactly one succeeds.
 func Create(ctx context.Context, url string, data []byte) (Object, error) {
-	return WriteFile(ctx, url, data, IfAbsent())
+	return write(ctx, url, data, condition{absent: true})
 }
 
 // Replace publishes data over the version with the ETag, and is ErrChanged if
@@ -119,5 +97,17 @@ func Replace(ctx context.Context, url string, data []byte, etag string) (Object,
 	if etag == "" {
 		return Object{}, fail("write", url, errNoETag)
 	}
-	return WriteFile(ctx, url, data, IfMatch(etag))
+	return write(ctx, url, data, condition{etag: etag})
+}
+
+func write(ctx context.Context, url string, data []byte, cond condition) (Object, error) {
+	w, err := newWriter(ctx, url, cond, int64(len(data)))
+	if err != nil {
+		return Object{}, err
+	}
+	defer w.Close()
+	if _, err := w.Write(data); err != nil {
+		return Object{}, err
+	}
+	return w.Commit()
 }
