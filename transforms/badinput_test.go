@@ -3,6 +3,7 @@ package transforms
 import (
 	"bytes"
 	"encoding/binary"
+	"encoding/json"
 	"fmt"
 	"hash/crc32"
 	"image"
@@ -161,8 +162,9 @@ func readRejects(t testing.TB, output string) []manifest.Reject {
 		t.Fatal(err)
 	}
 	var all []manifest.Reject
-	for r, err := range manifest.ReadRejects(bytes.NewReader(data)) {
-		if err != nil {
+	for line := range bytes.Lines(data) {
+		var r manifest.Reject
+		if err := json.Unmarshal(line, &r); err != nil {
 			t.Fatal(err)
 		}
 		all = append(all, r)

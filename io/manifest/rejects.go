@@ -2,9 +2,7 @@ package manifest
 
 import (
 	"bufio"
-	"bytes"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"iter"
@@ -33,32 +31,4 @@ func WriteRejects(w io.Writer, rejects iter.Seq[Reject]) error {
 		return fmt.Errorf("write rejects: %w", err)
 	}
 	return nil
-}
-
-// ReadRejects reads what [WriteRejects] wrote. Blank lines and unknown fields
-// are passed over; an error names its line and ends the sequence.
-func ReadRejects(r io.Reader) iter.Seq2[Reject, error] {
-	return func(yield func(Reject, error) bool) {
-		in := bufio.NewReader(r)
-		for number := 1; ; number++ {
-			line, readErr := in.ReadBytes('\n')
-			if readErr != nil && !errors.Is(readErr, io.EOF) {
-				yield(Reject{}, fmt.Errorf("read rejects: line %d: %w", number, readErr))
-				return
-			}
-			if line = bytes.TrimSpace(line); len(line) > 0 {
-				var reject Reject
-				if err := json.Unmarshal(line, &reject); err != nil {
-					yield(Reject{}, fmt.Errorf("read rejects: line %d: %w", number, err))
-					return
-				}
-				if !yield(reject, nil) {
-					return
-				}
-			}
-			if readErr != nil {
-				return
-			}
-		}
-	}
 }
