@@ -124,18 +124,8 @@ type BenchReport struct {
 	Layers       []BenchLayer `json:"layers,omitempty"`
 }
 
-// Bench times inference, or training, of a network of random weights on random
-// images.
-func Bench(ctx context.Context, o BenchOptions) (BenchReport, error) {
-	b, err := NewBenchmark(ctx, o)
-	if err != nil {
-		return BenchReport{}, err
-	}
-	defer b.Close()
-	return b.Run(ctx)
-}
-
-// Benchmark is a network that is ready to be timed.
+// Benchmark is a network of random weights, its inference or its training ready to be
+// timed on random images.
 type Benchmark struct {
 	layers bool
 	runs   int

@@ -66,6 +66,20 @@ func TestBenchValidate(t *testing.T) {
 	}
 }
 
+func bench(t *testing.T, o BenchOptions) BenchReport {
+	t.Helper()
+	b, err := NewBenchmark(t.Context(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer b.Close()
+	r, err := b.Run(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
 func TestBench(t *testing.T) {
 	cases := []struct {
 		name   string
@@ -87,11 +101,7 @@ func TestBench(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			o := tinyBench()
 			c.change(&o)
-			r, err := Bench(t.Context(), o)
-			if err != nil {
-				t.Fatal(err)
-			}
-			checkBench(t, o, r)
+			checkBench(t, o, bench(t, o))
 		})
 	}
 }
@@ -132,15 +142,9 @@ func checkBench(t *testing.T, o BenchOptions, r BenchReport) {
 func TestBenchCounts(t *testing.T) {
 	o := tinyBench()
 	o.Runs = 1
-	one, err := Bench(t.Context(), o)
-	if err != nil {
-		t.Fatal(err)
-	}
+	one := bench(t, o)
 	o.Batch = 2
-	two, err := Bench(t.Context(), o)
-	if err != nil {
-		t.Fatal(err)
-	}
+	two := bench(t, o)
 	if one.FLOPs != two.FLOPs {
 		t.Errorf("%d FLOPs an image alone, %d of two", one.FLOPs, two.FLOPs)
 	}

@@ -22,11 +22,6 @@ func FilesPerChunk(n int) ShardsOption {
 	return func(o *shard.PlanOptions) { o.FilesPerChunk = n }
 }
 
-// MaxShardBytes sets the size above which uncompressed shards are cut.
-func MaxShardBytes(n int64) ShardsOption {
-	return func(o *shard.PlanOptions) { o.MaxShardBytes = n }
-}
-
 // MasksURL names the folder with the masks of image folders, for Evaluate.
 func MasksURL(url string) ShardsOption {
 	return func(o *shard.PlanOptions) { o.MasksURL = url }

@@ -44,7 +44,6 @@ var conformance = []struct {
 	{"Patterns", testPatterns},
 	{"Order", testOrder},
 	{"Expand", testExpand},
-	{"IsDir", testIsDir},
 	{"StrangeNames", testStrangeNames},
 	{"NoObjectNames", testNoObjectNames},
 }
@@ -400,7 +399,6 @@ func testCancelledContext(t *testing.T, base string) {
 		"Replace":   func() error { _, err := blob.Replace(ctx, url, nil, o.ETag); return err },
 		"Delete":    func() error { return blob.Delete(ctx, url) },
 		"Expand":    func() error { _, err := blob.Expand(ctx, base+"/*"); return err },
-		"IsDir":     func() error { _, err := blob.IsDir(ctx, base); return err },
 	} {
 		if err := f(); !errors.Is(err, context.Canceled) {
 			t.Errorf("%s: %v, want context.Canceled", name, err)
@@ -683,19 +681,6 @@ func testExpand(t *testing.T, base string) {
 	wantError(t, err, blob.ErrNotFound, blob.Join(base, "s-2.tar"))
 	if objects, err := blob.Expand(t.Context()); err != nil || len(objects) > 0 {
 		t.Errorf("Expand() = %v, %v", objects, err)
-	}
-}
-
-func testIsDir(t *testing.T, base string) {
-	write(t, blob.Join(base, "a/b[1]/c"), "x")
-	for name, want := range map[string]bool{"a": true, "a/": true, "a/b[1]": true, "a/b[1]/c": false, "a/b": false, "c": false} {
-		got, err := blob.IsDir(t.Context(), base+"/"+name)
-		if err != nil || got != want {
-			t.Errorf("IsDir(%q) = %v, %v; want %v", name, got, err, want)
-		}
-	}
-	if got, err := blob.IsDir(t.Context(), base); err != nil || !got {
-		t.Errorf("IsDir(base) = %v, %v", got, err)
 	}
 }
 

@@ -70,14 +70,6 @@ func Expand(ctx context.Context, patterns ...string) ([]Object, error) {
 	return slices.CompactFunc(all, func(a, b Object) bool { return a.URL == b.URL }), nil
 }
 
-// IsDir tells whether some object lies below url + "/".
-func IsDir(ctx context.Context, url string) (bool, error) {
-	for _, err := range List(ctx, strings.TrimRight(Quote(url), "/")+"/") {
-		return err == nil, err
-	}
-	return false, nil
-}
-
 // query is a pattern made ready: per bucket, listings that do not overlap and
 // follow each other in lexical order.
 type query struct {

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"fmt"
 	"image"
-	"image/jpeg"
 	"image/png"
 	"sync"
 )
@@ -31,21 +30,8 @@ func EncodePNG(img image.Image) ([]byte, error) {
 	return buf.Bytes(), nil
 }
 
-// EncodeJPEG writes an opaque photograph as baseline JPEG of the given quality,
-// 1..100.
-func EncodeJPEG(img *image.NRGBA, quality int) ([]byte, error) {
-	if quality < 1 || quality > 100 {
-		return nil, fmt.Errorf("encode JPEG: quality %d, want 1..100", quality)
-	}
-	var buf bytes.Buffer
-	if err := jpeg.Encode(&buf, asRGBA(img), &jpeg.Options{Quality: quality}); err != nil {
-		return nil, fmt.Errorf("encode JPEG: %w", err)
-	}
-	return buf.Bytes(), nil
-}
-
 // asRGBA relabels an opaque NRGBA image, whose bytes are the same, because the
-// standard encoders have fast paths for RGBA only.
+// standard encoder has a fast path for RGBA only.
 func asRGBA(img image.Image) image.Image {
 	if m, ok := img.(*image.NRGBA); ok && m.Opaque() {
 		return &image.RGBA{Pix: m.Pix, Stride: m.Stride, Rect: m.Rect}

@@ -94,37 +94,9 @@ func TestEncodePicturesRoundTrip(t *testing.T) {
 	}
 }
 
-func TestEncodeJPEG(t *testing.T) {
-	img := gradient(64, 48)
-	data, err := EncodeJPEG(img, 95)
-	if err != nil {
-		t.Fatal(err)
-	}
-	got, err := Decode(data, Limits{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	sum := 0
-	for i := range img.Pix {
-		d := int(img.Pix[i]) - int(got.Pix[i])
-		sum += d * d
-	}
-	if mse := float64(sum) / float64(len(img.Pix)); mse > 30 {
-		t.Errorf("mean squared error %.1f at quality 95", mse)
-	}
-	for _, quality := range []int{0, 101} {
-		if _, err := EncodeJPEG(img, quality); err == nil {
-			t.Errorf("quality %d was accepted", quality)
-		}
-	}
-}
-
 func TestEncodeEmptyIsAnError(t *testing.T) {
 	if _, err := EncodeGray(image.NewGray(image.Rect(0, 0, 0, 5))); err == nil {
 		t.Error("a mask without pixels was encoded")
-	}
-	if _, err := EncodeJPEG(image.NewNRGBA(image.Rect(0, 0, 1<<16, 1)), 90); err == nil {
-		t.Error("a JPEG wider than 65535 was encoded")
 	}
 }
 

@@ -1,8 +1,6 @@
 package pix
 
 import (
-	"errors"
-	"fmt"
 	"image"
 	"image/color"
 	"math"
@@ -31,12 +29,6 @@ func FlipH(img *image.NRGBA) *image.NRGBA { return imaging.FlipH(img) }
 
 // FlipMaskH mirrors left and right.
 func FlipMaskH(mask *image.Gray) *image.Gray { return gray(imaging.FlipH(mask)) }
-
-// FlipV mirrors top and bottom.
-func FlipV(img *image.NRGBA) *image.NRGBA { return imaging.FlipV(img) }
-
-// FlipMaskV mirrors top and bottom.
-func FlipMaskV(mask *image.Gray) *image.Gray { return gray(imaging.FlipV(mask)) }
 
 // Rotate turns img counter-clockwise by degrees around its centre, bilinear,
 // keeping its size; what has no source gets the fill colour.
@@ -109,72 +101,6 @@ func CropMask(mask *image.Gray, r image.Rectangle, fill uint8) *image.Gray {
 		copy(out.Pix[(y-r.Min.Y)*out.Stride+inside.Min.X-r.Min.X:], mask.Pix[y*mask.Stride:][inside.Min.X:inside.Max.X])
 	}
 	return out
-}
-
-// Geometry is one drawn set of geometric augmentation parameters. Steps are
-// applied in the order of the fields; the zero value changes nothing.
-type Geometry struct {
-	Width, Height int             // resize to; both 0 = keep the size
-	Degrees       float64         // rotate counter-clockwise
-	FlipH         bool            // mirror left and right
-	Crop          image.Rectangle // window of what the steps before give; empty = all. May reach outside
-	Fill          color.NRGBA     // colour where there is no image; masks get Void there
-}
-
-// Apply transforms an image and its mask together, so that they stay aligned.
-// The mask may be nil. Neither argument is changed; results may share their
-// memory.
-func (g Geometry) Apply(img *image.NRGBA, mask *image.Gray) (*image.NRGBA, *image.Gray, error) {
-	if mask != nil && mask.Rect.Size() != img.Rect.Size() {
-		return nil, nil, fmt.Errorf("image has %v pixels, its mask %v", img.Rect.Size(), mask.Rect.Size())
-	}
-	if g.Width < 0 || g.Height < 0 || (g.Width == 0) != (g.Height == 0) {
-		return nil, nil, fmt.Errorf("resize to %dx%d: both must be positive, or both 0", g.Width, g.Height)
-	}
-	if math.IsNaN(g.Degrees) || math.IsInf(g.Degrees, 0) {
-		return nil, nil, fmt.Errorf("rotate by %v degrees", g.Degrees)
-	}
-	if img.Rect.Empty() {
-		return nil, nil, errors.New("image has no pixels")
-	}
-	fill := g.Fill
-	fill.A = 255
-	type step struct {
-		on    bool
-		image func()
-		mask  func()
-	}
-	for _, s := range []step{
-		{
-			g.Width > 0 && img.Rect.Size() != image.Pt(g.Width, g.Height),
-			func() { img = Resize(img, g.Width, g.Height) },
-			func() { mask = ResizeMask(mask, g.Width, g.Height) },
-		},
-		{
-			g.Degrees != 0,
-			func() { img = Rotate(img, g.Degrees, fill) },
-			func() { mask = RotateMask(mask, g.Degrees, Void) },
-		},
-		{
-			g.FlipH,
-			func() { img = FlipH(img) },
-			func() { mask = FlipMaskH(mask) },
-		},
-		{
-			!g.Crop.Empty(),
-			func() { img = Crop(img, g.Crop, fill) },
-			func() { mask = CropMask(mask, g.Crop, Void) },
-		},
-	} {
-		if !s.on {
-			continue
-		}
-		s.image()
-		if mask != nil {
-			s.mask()
-		}
-	}
-	return img, mask, nil
 }
 
 // orient turns an image upright, given its EXIF orientation.

@@ -2,10 +2,8 @@ package pix
 
 import (
 	"bytes"
-	"fmt"
 	"image"
 	"image/color"
-	"math"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -30,7 +28,6 @@ func TestFlipsMoveImageAndMaskAlike(t *testing.T) {
 		want func(x, y int) (int, int)
 	}{
 		"FlipH": {FlipH(asImage(mask)), FlipMaskH(mask), func(x, y int) (int, int) { return 12 - x, y }},
-		"FlipV": {FlipV(asImage(mask)), FlipMaskV(mask), func(x, y int) (int, int) { return x, 7 - y }},
 	} {
 		if diff := cmp.Diff(asImage(pair.mask), pair.img); diff != "" {
 			t.Errorf("%s: mask and image differ:\n%s", name, diff)
@@ -177,49 +174,6 @@ func TestCropPadsOutside(t *testing.T) {
 	}
 }
 
-func TestGeometry(t *testing.T) {
-	img, mask := gradient(40, 30), stripes(40, 30, 5)
-	kept, keptMask := bytes.Clone(img.Pix), bytes.Clone(mask.Pix)
-
-	same, sameMask, err := Geometry{}.Apply(img, mask)
-	if err != nil || !bytes.Equal(same.Pix, img.Pix) || !bytes.Equal(sameMask.Pix, mask.Pix) {
-		t.Errorf("the zero value changes something: %v", err)
-	}
-	g := Geometry{Width: 60, Height: 45, Degrees: 10, FlipH: true, Crop: image.Rect(-5, 3, 43, 51), Fill: color.NRGBA{1, 2, 3, 0}}
-	got, gotMask, err := g.Apply(img, mask)
-	if err != nil {
-		t.Fatal(err)
-	}
-	fill := color.NRGBA{1, 2, 3, 255}
-	if diff := cmp.Diff(Crop(FlipH(Rotate(Resize(img, 60, 45), 10, fill)), g.Crop, fill), got); diff != "" {
-		t.Errorf("image (-want +got):\n%s", diff)
-	}
-	if diff := cmp.Diff(CropMask(FlipMaskH(RotateMask(ResizeMask(mask, 60, 45), 10, Void)), g.Crop, Void), gotMask); diff != "" {
-		t.Errorf("mask (-want +got):\n%s", diff)
-	}
-	if alone, none, err := g.Apply(img, nil); err != nil || none != nil || !bytes.Equal(alone.Pix, got.Pix) {
-		t.Errorf("without a mask: %v, %v", none, err)
-	}
-	if !bytes.Equal(img.Pix, kept) || !bytes.Equal(mask.Pix, keptMask) {
-		t.Error("an argument was changed")
-	}
-}
-
-func TestGeometryErrors(t *testing.T) {
-	img := gradient(4, 4)
-	for name, call := range map[string]func() error{
-		"mask of another size": func() error { _, _, err := Geometry{}.Apply(img, stripes(4, 5, 2)); return err },
-		"one side":             func() error { _, _, err := Geometry{Width: 5}.Apply(img, nil); return err },
-		"negative":             func() error { _, _, err := Geometry{Width: -1, Height: -1}.Apply(img, nil); return err },
-		"not an angle":         func() error { _, _, err := Geometry{Degrees: math.NaN()}.Apply(img, nil); return err },
-		"no pixels":            func() error { _, _, err := Geometry{Degrees: 3}.Apply(gradient(0, 3), nil); return err },
-	} {
-		if call() == nil {
-			t.Errorf("%s: no error", name)
-		}
-	}
-}
-
 func TestColourChanges(t *testing.T) {
 	img := gradient(24, 16)
 	kept := bytes.Clone(img.Pix)
@@ -230,7 +184,6 @@ func TestColourChanges(t *testing.T) {
 		"brightness": func() *image.NRGBA { return ColorJitter(img, Jitter{Brightness: 20}) },
 		"contrast":   func() *image.NRGBA { return ColorJitter(img, Jitter{Contrast: -20}) },
 		"saturation": func() *image.NRGBA { return ColorJitter(img, Jitter{Saturation: 50}) },
-		"hue":        func() *image.NRGBA { return ColorJitter(img, Jitter{Hue: 30}) },
 		"blur":       func() *image.NRGBA { return Blur(img, 1.5) },
 		"grey":       func() *image.NRGBA { return Gray(img) },
 	} {
@@ -256,29 +209,4 @@ func TestColourChanges(t *testing.T) {
 	if got := ColorJitter(img, Jitter{Brightness: 20}).Pix[0]; int(got) != int(img.Pix[0])+51 {
 		t.Errorf("20 %% brighter than %d is %d, want 51 more", img.Pix[0], got)
 	}
-}
-
-// A third of the colour circle takes red to green; grey has no hue.
-func TestHue(t *testing.T) {
-	for _, tc := range []struct{ in, want color.NRGBA }{
-		{color.NRGBA{255, 0, 0, 255}, color.NRGBA{0, 255, 0, 255}},
-		{color.NRGBA{0, 0, 255, 255}, color.NRGBA{255, 0, 0, 255}},
-		{color.NRGBA{90, 90, 90, 255}, color.NRGBA{90, 90, 90, 255}},
-	} {
-		img := image.NewNRGBA(image.Rect(0, 0, 1, 1))
-		img.SetNRGBA(0, 0, tc.in)
-		got := ColorJitter(img, Jitter{Hue: 120}).NRGBAAt(0, 0)
-		if far(got.R, tc.want.R, 1) || far(got.G, tc.want.G, 1) || far(got.B, tc.want.B, 1) {
-			t.Errorf("%v became %v, want %v", tc.in, got, tc.want)
-		}
-	}
-}
-
-func ExampleGeometry() {
-	img := image.NewNRGBA(image.Rect(0, 0, 480, 360))
-	mask := image.NewGray(img.Rect)
-	g := Geometry{Width: 720, Height: 540, FlipH: true, Crop: image.Rect(100, 50, 421, 371)}
-	crop, cropMask, err := g.Apply(img, mask)
-	fmt.Println(crop.Rect.Size(), cropMask.Rect.Size(), err)
-	// Output: (321,321) (321,321) <nil>
 }

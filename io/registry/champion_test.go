@@ -195,7 +195,7 @@ func TestDamagedChampion(t *testing.T) {
 	base := newMem()
 	r := at(base, newClock())
 	v := publish(t, r, base, "one")
-	url := blob.Join(r.URL(), "champion.json")
+	url := blob.Join(r.url, "champion.json")
 	for _, data := range []string{"", "{", `{"events": [{"number": 1, "digest": "short"}]}`} {
 		if _, err := blob.WriteFile(t.Context(), url, []byte(data)); err != nil {
 			t.Fatal(err)

@@ -265,7 +265,7 @@ func TestBadLocks(t *testing.T) {
 			t.Errorf("the ttl %v is accepted", d)
 		}
 	}
-	url := blob.Join(r.URL(), "locks/x.json")
+	url := blob.Join(r.url, "locks/x.json")
 	if _, err := blob.WriteFile(ctx, url, []byte("{")); err != nil {
 		t.Fatal(err)
 	}

@@ -32,9 +32,6 @@ func Open(url string) *Registry {
 	return &Registry{url: url, now: time.Now, age: blob.Age}
 }
 
-// URL is the folder of the registry.
-func (r *Registry) URL() string { return r.url }
-
 // No record of a registry is larger; one that is was not written by it.
 const maxRecord = 16 << 20
 

@@ -20,7 +20,7 @@ import (
 // Version is one published state of the model.
 type Version struct {
 	Number  int       `json:"number"` // from 1; later ones are larger, gaps are possible
-	Digest  string    `json:"digest"` // of the files, see Digest
+	Digest  string    `json:"digest"` // SHA-256 over names and contents of the files, in hex
 	URL     string    `json:"-"`      // the folder with the files
 	Created time.Time `json:"created"`
 	// Note is what the publisher says about the version: metrics, lineage.
@@ -58,17 +58,7 @@ func (r *Registry) versionURL(number int, digest string) string {
 	return blob.Join(r.url, "versions", fmt.Sprintf("%06d-%s", number, digest[:12]))
 }
 
-// Digest is the SHA-256 over name and content of all files below url, in hex. A
-// version.json at the top is not counted, so that a version and the bundle it
-// was made from have the same digest.
-func Digest(ctx context.Context, url string) (string, error) {
-	files, err := digestFiles(ctx, url, nil)
-	if err != nil {
-		return "", err
-	}
-	return digestOf(files), nil
-}
-
+// digestOf is the SHA-256 over name and content of the files, in hex.
 func digestOf(files []file) string {
 	h := sha256.New()
 	for _, f := range files {
@@ -315,19 +305,4 @@ func (r *Registry) Versions(ctx context.Context) ([]Version, error) {
 		}
 	}
 	return versions, nil
-}
-
-// Version returns the version with the number, or an error that is
-// blob.ErrNotFound.
-func (r *Registry) Version(ctx context.Context, number int) (Version, error) {
-	folders, err := r.folders(ctx)
-	if err != nil {
-		return Version{}, err
-	}
-	for _, f := range folders {
-		if f.number == number {
-			return r.version(ctx, f.url)
-		}
-	}
-	return Version{}, fmt.Errorf("registry: %w: no version %d in %s", blob.ErrNotFound, number, r.url)
 }

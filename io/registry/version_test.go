@@ -15,6 +15,11 @@ import (
 	"github.com/advseg/advseg/io/blob"
 )
 
+func digest(ctx context.Context, url string) (string, error) {
+	files, err := digestFiles(ctx, url, nil)
+	return digestOf(files), err
+}
+
 func TestPublish(t *testing.T) {
 	onEach(t, func(t *testing.T, base string) {
 		ctx, c := t.Context(), newClock()
@@ -23,13 +28,13 @@ func TestPublish(t *testing.T) {
 			t.Fatalf("an empty registry has %v, %v", got, err)
 		}
 		one, two := publish(t, r, base, "one"), publish(t, r, base, "two")
-		digest, err := Digest(ctx, blob.Join(base, "bundles/one"))
+		digest, err := digest(ctx, blob.Join(base, "bundles/one"))
 		if err != nil {
 			t.Fatal(err)
 		}
 		want := Version{
 			Number: 1, Digest: digest, Created: c.now(), Note: map[string]any{"name": "one"},
-			URL: blob.Join(r.URL(), "versions", "000001-"+digest[:12]),
+			URL: blob.Join(r.url, "versions", "000001-"+digest[:12]),
 		}
 		if diff := cmp.Diff(want, one); diff != "" {
 			t.Errorf("first version (-want +got):\n%s", diff)
@@ -53,12 +58,6 @@ func TestPublish(t *testing.T) {
 		}
 		if diff := cmp.Diff([]Version{one, two}, versions); diff != "" {
 			t.Errorf("Versions (-want +got):\n%s", diff)
-		}
-		if v, err := r.Version(ctx, 2); err != nil || !cmp.Equal(v, two) {
-			t.Errorf("Version(2) = %+v, %v", v, err)
-		}
-		if _, err := r.Version(ctx, 3); !errors.Is(err, blob.ErrNotFound) {
-			t.Errorf("Version(3): %v", err)
 		}
 		missing := blob.Join(base, "bundles/none")
 		if _, err := r.Publish(ctx, missing, nil); !errors.Is(err, blob.ErrNotFound) || !strings.Contains(err.Error(), missing) {
@@ -93,7 +92,7 @@ func TestDigest(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		d, err := Digest(t.Context(), blob.Join(base, name))
+		d, err := digest(t.Context(), blob.Join(base, name))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -105,7 +104,7 @@ func TestDigest(t *testing.T) {
 	if _, err := blob.WriteFile(t.Context(), base+"/climbs/../x", nil); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := Digest(t.Context(), base+"/climbs"); err == nil || !strings.Contains(err.Error(), "../x") {
+	if _, err := digest(t.Context(), base+"/climbs"); err == nil || !strings.Contains(err.Error(), "../x") {
 		t.Errorf("a file name that leaves the bundle: %v", err)
 	}
 }
@@ -189,7 +188,7 @@ func TestPublishCrash(t *testing.T) {
 				}
 				if dead != nil {
 					crashes++
-					claims, err := blob.Expand(t.Context(), r.URL()+"/claims/*")
+					claims, err := blob.Expand(t.Context(), r.url+"/claims/*")
 					if err != nil {
 						t.Fatal(err)
 					}
@@ -204,7 +203,7 @@ func TestPublishCrash(t *testing.T) {
 					t.Fatalf("step %d: published, but versions are %+v", steps, versions)
 				}
 				for _, v := range versions { // what is visible is whole
-					if d, err := Digest(t.Context(), v.URL); err != nil || d != v.Digest {
+					if d, err := digest(t.Context(), v.URL); err != nil || d != v.Digest {
 						t.Fatalf("step %d: version %d has digest %s, %v", steps, v.Number, d, err)
 					}
 				}
@@ -212,7 +211,7 @@ func TestPublishCrash(t *testing.T) {
 				if err != nil || v.Number != 2 {
 					t.Fatalf("step %d: publishing again: %+v, %v; want version 2", steps, v, err)
 				}
-				if d, err := Digest(t.Context(), v.URL); err != nil || d != v.Digest {
+				if d, err := digest(t.Context(), v.URL); err != nil || d != v.Digest {
 					t.Fatalf("step %d: version 2 has digest %s, %v", steps, d, err)
 				}
 				if dead == nil {

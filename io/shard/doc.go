@@ -13,8 +13,7 @@
 //   - The image is the member jpg, jpeg, png, image.jpg, image.jpeg or
 //     image.png. Two of them in a sample are an error: which one is the image is
 //     not guessed.
-//   - The mask is the first present of mask.png, seg.png, label.png, pseudo.png
-//     (ReadOptions.MaskExts changes that).
+//   - The mask is the first present of mask.png, seg.png, label.png, pseudo.png.
 //   - Everything but the image is in Example.Extra by extension, the mask too,
 //     so that the members of labelled output (mask.png, pseudo.png, conf.png,
 //     json) are all there.

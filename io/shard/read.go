@@ -13,9 +13,6 @@ type ReadOptions struct {
 	// MaxMemberBytes limits a member of a tar, a TFRecord record, a file; a tar's
 	// whole sample may have four times as much. Default 64 MiB.
 	MaxMemberBytes int64
-	// MaskExts are the WebDataset extensions taken as the mask, first match wins.
-	// Default mask.png, seg.png, label.png, pseudo.png.
-	MaskExts []string
 	// ImageOptional accepts examples without an image, such as those of
 	// labelled output that was written without them.
 	ImageOptional bool
@@ -23,12 +20,12 @@ type ReadOptions struct {
 
 const defaultMemberBytes = 64 << 20
 
+// maskExts are the WebDataset extensions taken as the mask, first match wins.
+var maskExts = []string{"mask.png", "seg.png", "label.png", "pseudo.png"}
+
 func (o ReadOptions) withDefaults() ReadOptions {
 	if o.MaxMemberBytes <= 0 {
 		o.MaxMemberBytes = defaultMemberBytes
-	}
-	if o.MaskExts == nil {
-		o.MaskExts = []string{"mask.png", "seg.png", "label.png", "pseudo.png"}
 	}
 	return o
 }
@@ -115,8 +112,8 @@ func assemble(key string, members []Member, opts ReadOptions) (Example, error) {
 		ex.Extra[m.Ext] = m.Data
 	}
 	mask := ""
-	if i := slices.IndexFunc(opts.MaskExts, func(ext string) bool { return ex.Extra[ext] != nil }); i >= 0 {
-		mask = opts.MaskExts[i]
+	if i := slices.IndexFunc(maskExts, func(ext string) bool { return ex.Extra[ext] != nil }); i >= 0 {
+		mask = maskExts[i]
 		ex.Mask = ex.Extra[mask]
 	}
 	return ex, check(ex, image, mask, opts)

@@ -149,15 +149,6 @@ func TestTarRoles(t *testing.T) {
 				Extra: map[string][]byte{"mask.png": []byte("m"), "pseudo.png": []byte("p")},
 			},
 		},
-		{
-			name:    "another mask wanted",
-			entries: []entry{{name: "k.jpg", data: "i"}, {name: "k.mask.png", data: "m"}, {name: "k.pseudo.png", data: "p"}},
-			opts:    ReadOptions{MaskExts: []string{"pseudo.png"}},
-			want: Example{
-				Key: "k", Image: []byte("i"), ImageExt: "jpg", Mask: []byte("p"),
-				Extra: map[string][]byte{"mask.png": []byte("m"), "pseudo.png": []byte("p")},
-			},
-		},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {

@@ -68,7 +68,7 @@ func benchmarkConv(b *testing.B, p *Pool, c convProblem) {
 	y, gx, gw := make([]float32, c.sizes.y), make([]float32, c.sizes.x), make([]float32, len(c.weight))
 	for name, f := range map[string]func() error{
 		"forward": func() error { return conv.Forward(p, y, c.x, nil, scratch, c.n, c.h, c.w) },
-		"input":   func() error { return ConvBackwardInput(p, c.spec, gx, c.gy, c.weight, c.n, c.h, c.w) },
+		"input":   func() error { return noPacks.ConvBackwardInput(p, c.spec, gx, c.gy, c.weight, c.n, c.h, c.w) },
 		"weight":  func() error { return ConvBackwardWeight(p, c.spec, gw, c.x, c.gy, c.n, c.h, c.w) },
 	} {
 		b.Run(name, func(b *testing.B) {

@@ -232,13 +232,8 @@ func (c *Conv) forward(p *Pool, z convSizes, y, x, residual, scratch []float32, 
 	}
 }
 
-// ConvForward computes y = conv(x) + bias with weights as they are: x (n, In, h,
-// w), y (n, Out, oh, ow), weight (Out, In, KH, KW), bias (Out) or nil.
-func ConvForward(p *Pool, spec ConvSpec, y, x, weight, bias []float32, n, h, w int) error {
-	return (*Packs)(nil).ConvForward(p, spec, y, x, weight, bias, n, h, w)
-}
-
-// ConvForward is the function of that name with kept packed weights.
+// ConvForward computes y = conv(x) + bias: x (n, In, h, w), y (n, Out, oh, ow),
+// weight (Out, In, KH, KW), bias (Out) or nil.
 func (c *Packs) ConvForward(p *Pool, spec ConvSpec, y, x, weight, bias []float32, n, h, w int) error {
 	const op = "ConvForward"
 	z, err := spec.sizes(op, n, h, w)

@@ -60,6 +60,9 @@ func newConvProblem(t testing.TB, spec ConvSpec, n, h, w int, seed uint64) convP
 	}
 }
 
+// noPacks packs the weights for each call.
+var noPacks *Packs
+
 // convResults are all outputs of the convolution kernels.
 type convResults struct{ y, fused, gx, gw, gb []float32 }
 
@@ -72,9 +75,9 @@ func (c *convProblem) run(t testing.TB, p *Pool, act Act) (r convResults) {
 	}
 	scratch := nans(conv.Scratch(c.n, c.h, c.w, p.Threads()))
 	for _, err := range []error{
-		ConvForward(p, c.spec, r.y, c.x, c.weight, c.bias, c.n, c.h, c.w),
+		noPacks.ConvForward(p, c.spec, r.y, c.x, c.weight, c.bias, c.n, c.h, c.w),
 		conv.Forward(p, r.fused, c.x, c.residual, scratch, c.n, c.h, c.w),
-		ConvBackwardInput(p, c.spec, r.gx, c.gy, c.weight, c.n, c.h, c.w),
+		noPacks.ConvBackwardInput(p, c.spec, r.gx, c.gy, c.weight, c.n, c.h, c.w),
 		ConvBackwardWeight(p, c.spec, r.gw, c.x, c.gy, c.n, c.h, c.w),
 		ConvBackwardBias(p, c.spec, r.gb, c.gy, c.n, c.h, c.w),
 	} {
@@ -214,7 +217,7 @@ func FuzzConv(f *testing.F) {
 	f.Fuzz(func(t *testing.T, in, out, kh, kw, stride, pad, dilation, n, h, w uint8) {
 		spec := ConvSpec{int(in % 40), int(out % 40), int(kh % 8), int(kw % 8), int(stride % 5), int(pad % 26), int(dilation % 25)}
 		if _, err := spec.sizes("fuzz", int(n%3), int(h%40), int(w%60)); err != nil {
-			if err := ConvForward(nil, spec, nil, nil, nil, nil, int(n%3), int(h%40), int(w%60)); err == nil {
+			if err := noPacks.ConvForward(nil, spec, nil, nil, nil, nil, int(n%3), int(h%40), int(w%60)); err == nil {
 				t.Error("ConvForward accepts what OutSize refuses")
 			}
 			return

@@ -3,11 +3,6 @@ package kernel
 // ConvBackwardInput computes gx (n, In, h, w), the gradient with respect to the
 // input, from gy (n, Out, oh, ow) and weight (Out, In, KH, KW). gx is
 // overwritten and must not overlap gy.
-func ConvBackwardInput(p *Pool, spec ConvSpec, gx, gy, weight []float32, n, h, w int) error {
-	return (*Packs)(nil).ConvBackwardInput(p, spec, gx, gy, weight, n, h, w)
-}
-
-// ConvBackwardInput is the function of that name with kept packed weights.
 func (c *Packs) ConvBackwardInput(p *Pool, spec ConvSpec, gx, gy, weight []float32, n, h, w int) error {
 	const op = "ConvBackwardInput"
 	z, err := spec.sizes(op, n, h, w)

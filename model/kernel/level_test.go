@@ -52,7 +52,7 @@ func reportLevel(t *testing.T) {
 	spec := ConvSpec{1, 1, 1, 1, 1, 0, 1}
 	_, simdErr := SIMD()
 	_, convErr := NewConv(spec, x, nil, ConvOptions{Act: ActNone})
-	for _, err := range []error{simdErr, convErr, ConvForward(nil, spec, x, x, x, nil, 1, 2, 2), ReLU(nil, x, x)} {
+	for _, err := range []error{simdErr, convErr, noPacks.ConvForward(nil, spec, x, x, x, nil, 1, 2, 2), ReLU(nil, x, x)} {
 		if err == nil {
 			t.Error("no error")
 		}

@@ -135,18 +135,3 @@ func Sigmoid(p *Pool, y, x []float32) error {
 	}
 	return pieces(p, len(x), func(k *simd.Kernels, at, n int) { k.Sigmoid(n, &y[at], &x[at]) })
 }
-
-// SigmoidBackward computes gx = gy y (1 - y) from the output y of Sigmoid. gx
-// may be gy.
-func SigmoidBackward(p *Pool, gx, gy, y []float32) error {
-	if err := check("SigmoidBackward", buffer{"gx", len(gx), len(y)}, buffer{"gy", len(gy), len(y)}); err != nil {
-		return err
-	}
-	blocks(p, len(y), func(from, to int) {
-		g, out := gy[from:to], gx[from:to]
-		for i, v := range y[from:to] {
-			out[i] = g[i] * v * (1 - v)
-		}
-	})
-	return nil
-}

@@ -83,11 +83,6 @@ func (c *Confusion) Merge(o *Confusion) error {
 	return nil
 }
 
-// Clone returns a copy that shares nothing.
-func (c *Confusion) Clone() *Confusion {
-	return &Confusion{Classes: c.Classes, Ignore: c.Ignore, Counts: slices.Clone(c.Counts)}
-}
-
 // Pixels is the number of pixels counted.
 func (c *Confusion) Pixels() int64 {
 	n := int64(0)
@@ -178,4 +173,12 @@ func ratio(a, b int64) float64 {
 		return math.NaN()
 	}
 	return float64(a) / float64(b)
+}
+
+// Nullable is nil for NaN, a value that is not defined: encoding/json refuses NaN.
+func Nullable(v float64) *float64 {
+	if math.IsNaN(v) {
+		return nil
+	}
+	return &v
 }

@@ -43,9 +43,13 @@ func TestGoldenEval(t *testing.T) {
 				t.Errorf("matrix (-want +got):\n%s", d)
 			}
 			near := cmp.Comparer(func(a, b float64) bool { return math.Abs(a-b) <= 1e-12 })
-			wantScores := metric.Scores{MeanIoU: c.MeanIoU, PixelAccuracy: c.PixelAccuracy, IoU: c.IoU, Pixels: c.Pixels}
-			if d := cmp.Diff(wantScores, got.Scores(), near); d != "" {
-				t.Errorf("scores (-want +got):\n%s", d)
+			var iou []*float64
+			for _, v := range got.IoU() {
+				iou = append(iou, metric.Nullable(v))
+			}
+			want := []any{c.MeanIoU, c.PixelAccuracy, c.IoU, c.Pixels}
+			if d := cmp.Diff(want, []any{metric.Nullable(got.MeanIoU()), metric.Nullable(got.PixelAccuracy()), iou, got.Pixels()}, near); d != "" {
+				t.Errorf("mean IoU, pixel accuracy, IoU, pixels (-want +got):\n%s", d)
 			}
 		})
 	}

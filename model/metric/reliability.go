@@ -18,10 +18,10 @@ var grid = func() (g [Steps + 1]float32) {
 	return
 }()
 
-// Bin is the largest k with confidence >= float32(k/Steps). So "confidence >= T",
-// compared in float32, is exactly "Bin(confidence) >= k" for every T on the
+// binOf is the largest k with confidence >= float32(k/Steps). So "confidence >= T",
+// compared in float32, is exactly "binOf(confidence) >= k" for every T on the
 // grid. The confidence must be in 0..1.
-func Bin(confidence float32) int {
+func binOf(confidence float32) int {
 	// The product may round across a threshold; the grid itself decides.
 	k := min(int(confidence*Steps), Steps)
 	for k > 0 && confidence < grid[k] {
@@ -77,7 +77,7 @@ func (r *Reliability) Add(label, prediction []uint8, confidence []float32) error
 		if !(v >= 0 && v <= 1) {
 			return fmt.Errorf("reliability: confidence %v at pixel %d is not in 0..1", v, i)
 		}
-		s := &dense[int(p)*(Steps+1)+Bin(v)]
+		s := &dense[int(p)*(Steps+1)+binOf(v)]
 		s.pixels++
 		if label == nil || label[i] == r.Ignore {
 			continue
@@ -175,9 +175,6 @@ type Level struct {
 	Labelled  int64   `json:"labelled"`
 }
 
-// KeptShare is the share of all pixels that pass; NaN without pixels.
-func (l Level) KeptShare() float64 { return ratio(l.Kept, l.Pixels) }
-
 // Coverage is the share of the labelled pixels that pass; NaN without any.
 func (l Level) Coverage() float64 { return ratio(l.Judged, l.Labelled) }
 
@@ -185,50 +182,24 @@ func (l Level) Coverage() float64 { return ratio(l.Judged, l.Labelled) }
 // when none passes.
 func (l Level) Accuracy() float64 { return ratio(l.Correct, l.Judged) }
 
-// Step returns the grid index of threshold t, the nearest one.
-func Step(t float64) (int, error) {
-	if !(t >= 0 && t <= 1) {
-		return 0, fmt.Errorf("reliability: threshold %v is not in 0..1", t)
-	}
-	return int(math.Round(t * Steps)), nil
-}
-
 // At sums over the pixels with confidence >= t, where t is moved to the
 // nearest threshold of the grid; Level.Threshold tells which.
-func (r *Reliability) At(t float64) (Level, error) {
-	total := Level{}
-	for k := range r.Bins {
-		l, err := r.AtClass(k, t)
-		if err != nil {
-			return Level{}, err
-		}
-		total.Threshold = l.Threshold
-		total.Pixels += l.Pixels
-		total.Kept += l.Kept
-		total.Judged += l.Judged
-		total.Correct += l.Correct
-		total.Labelled += l.Labelled
-	}
-	return total, nil
-}
 
-// AtClass is At for the pixels predicted as one class.
-func (r *Reliability) AtClass(class int, t float64) (Level, error) {
-	step, err := Step(t)
-	if err != nil {
-		return Level{}, err
+func (r *Reliability) At(t float64) (Level, error) {
+	if !(t >= 0 && t <= 1) {
+		return Level{}, fmt.Errorf("reliability: threshold %v is not in 0..1", t)
 	}
-	if class < 0 || class >= len(r.Bins) {
-		return Level{}, fmt.Errorf("reliability: class %d of %d", class, len(r.Bins))
-	}
+	step := int(math.Round(t * Steps))
 	l := Level{Threshold: float64(step) / Steps}
-	for _, b := range r.Bins[class] {
-		l.Pixels += b.Pixels
-		l.Labelled += b.Judged
-		if b.Bin >= step {
-			l.Kept += b.Pixels
-			l.Judged += b.Judged
-			l.Correct += b.Correct
+	for _, bins := range r.Bins {
+		for _, b := range bins {
+			l.Pixels += b.Pixels
+			l.Labelled += b.Judged
+			if b.Bin >= step {
+				l.Kept += b.Pixels
+				l.Judged += b.Judged
+				l.Correct += b.Correct
+			}
 		}
 	}
 	return l, nil

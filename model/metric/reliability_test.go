@@ -121,15 +121,8 @@ func TestReliabilityFigures(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if l.KeptShare() != 0.8 || l.Coverage() != 0.75 || l.Accuracy() != 1 {
-		t.Errorf("at 0.2: kept %v, coverage %v, accuracy %v; want 0.8, 0.75, 1", l.KeptShare(), l.Coverage(), l.Accuracy())
-	}
-	one, err := r.AtClass(1, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if one.Accuracy() != 2.0/3 {
-		t.Errorf("class 1 at 0: accuracy %v, want 2/3", one.Accuracy())
+	if l.Kept != 4 || l.Pixels != 5 || l.Coverage() != 0.75 || l.Accuracy() != 1 {
+		t.Errorf("at 0.2: kept %d of %d, coverage %v, accuracy %v; want 4 of 5, 0.75, 1", l.Kept, l.Pixels, l.Coverage(), l.Accuracy())
 	}
 	// Bars of 0..0.5 and 0.5..1: mean confidences 0.1505 and 0.7505.
 	curve := r.Curve(2)
@@ -175,9 +168,6 @@ func TestReliabilityRefuses(t *testing.T) {
 	r := metric.NewReliability(2, 255)
 	if _, err := r.At(1.2); err == nil {
 		t.Error("threshold 1.2: no error")
-	}
-	if _, err := r.AtClass(2, 0); err == nil {
-		t.Error("class 2 of 2: no error")
 	}
 	if err := r.Merge(metric.NewReliability(3, 255)); !errors.Is(err, metric.ErrMismatch) {
 		t.Errorf("merge of 2 and 3 classes: %v", err)

@@ -76,10 +76,7 @@ func flinkData(t *testing.T) (dir string, labels map[string]string, evaluation s
 	}
 	for i := range 96 {
 		img, mask := synth.Generate(1, i, synth.Config{Width: 256, Height: 192})
-		picture, err := pix.EncodeJPEG(img, 90)
-		if err != nil {
-			t.Fatal(err)
-		}
+		picture := asJPEG(t, img)
 		truth, err := pix.EncodeGray(mask)
 		if err != nil {
 			t.Fatal(err)

@@ -1,9 +1,12 @@
 package main
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"image"
+	"image/jpeg"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -21,6 +24,15 @@ import (
 	"github.com/advseg/advseg/pipelines/synth"
 )
 
+func asJPEG(t *testing.T, img image.Image) []byte {
+	t.Helper()
+	var buf bytes.Buffer
+	if err := jpeg.Encode(&buf, img, &jpeg.Options{Quality: 90}); err != nil {
+		t.Fatal(err)
+	}
+	return buf.Bytes()
+}
+
 // pictures writes n images into a folder and their masks into one beside it.
 func pictures(t *testing.T, dir string, n int) {
 	t.Helper()
@@ -31,10 +43,7 @@ func pictures(t *testing.T, dir string, n int) {
 	}
 	for i := range n {
 		img, mask := synth.Generate(1, i, synth.Config{Width: 64, Height: 48})
-		picture, err := pix.EncodeJPEG(img, 90)
-		if err != nil {
-			t.Fatal(err)
-		}
+		picture := asJPEG(t, img)
 		labels, err := pix.EncodeGray(mask)
 		if err != nil {
 			t.Fatal(err)
