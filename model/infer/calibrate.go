@@ -71,7 +71,7 @@ type observation struct {
 
 // observed are the generator's values that Int8 needs ranges of, by layer.
 func observed(b *bundle.Bundle) (map[string]*observation, error) {
-	x, logits, err := generatorGraph(b.Meta.Arch)
+	x, logits, err := generatorGraph(b.Meta.Arch, 1, nominal, nominal)
 	if err != nil {
 		return nil, err
 	}

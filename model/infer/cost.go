@@ -3,8 +3,6 @@ package infer
 import (
 	"fmt"
 
-	"gorgonia.org/gorgonia"
-
 	"github.com/advseg/advseg/model/nn"
 )
 
@@ -22,20 +20,11 @@ func Cost(arch nn.Spec, n, h, w int) (nn.Cost, error) {
 }
 
 func costOf(arch nn.Spec, n, h, w int) (nn.Cost, error) {
-	g := gorgonia.NewGraph()
-	x, err := nn.Input(g, "image", n, 3, h, w)
+	_, logits, err := generatorGraph(arch, n, h, w)
 	if err != nil {
 		return nn.Cost{}, err
 	}
-	params, err := nn.NewParams(g, arch.GeneratorTensors(), nil)
-	if err != nil {
-		return nn.Cost{}, err
-	}
-	out, err := nn.Generator(x, arch, params, nn.GeneratorOptions{})
-	if err != nil {
-		return nn.Cost{}, err
-	}
-	upsampled, err := nn.Resize(out.Logits, h, w)
+	upsampled, err := nn.Resize(logits, h, w)
 	if err != nil {
 		return nn.Cost{}, err
 	}
@@ -43,7 +32,8 @@ func costOf(arch nn.Spec, n, h, w int) (nn.Cost, error) {
 	if err != nil {
 		return nn.Cost{}, err
 	}
-	if params, err = nn.NewParams(g, arch.DiscriminatorTensors(), nil); err != nil {
+	params, err := nn.NewParams(logits.Graph(), arch.DiscriminatorTensors(), nil)
+	if err != nil {
 		return nn.Cost{}, err
 	}
 	judged, err := nn.Discriminator(maps, arch, params)

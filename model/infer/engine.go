@@ -151,17 +151,17 @@ const nominal = 64
 // compileGenerator lowers the generator's graph. It takes the weights out of d as
 // it packs them, so that they are not in memory twice.
 func compileGenerator(arch nn.Spec, d weights.Dict, ranges map[string]float32) (*program, error) {
-	x, logits, err := generatorGraph(arch)
+	x, logits, err := generatorGraph(arch, 1, nominal, nominal)
 	if err != nil {
 		return nil, err
 	}
 	return lower("generator", x, logits, d, ranges, false)
 }
 
-// generatorGraph builds the generator's graph, without values.
-func generatorGraph(arch nn.Spec) (x, logits *gorgonia.Node, err error) {
+// generatorGraph builds the generator's graph for n images of h x w, without values.
+func generatorGraph(arch nn.Spec, n, h, w int) (x, logits *gorgonia.Node, err error) {
 	g := gorgonia.NewGraph()
-	if x, err = nn.Input(g, "image", 1, 3, nominal, nominal); err != nil {
+	if x, err = nn.Input(g, "image", n, 3, h, w); err != nil {
 		return nil, nil, err
 	}
 	params, err := nn.NewParams(g, arch.GeneratorTensors(), nil)

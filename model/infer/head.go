@@ -108,6 +108,6 @@ func (p *planner) pad(x tensor, n int) tensor {
 // before reaches them.
 func (p *planner) requireFinite(network string, x tensor) {
 	p.add(network+" output", nil, []*buffer{x.buffer}, func(f *frame) error {
-		return requireFinite("", f.of(x.buffer))
+		return requireFinite(f.of(x.buffer))
 	})
 }

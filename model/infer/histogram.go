@@ -15,7 +15,7 @@ type histogram struct {
 }
 
 func (h *histogram) add(values []float32) error {
-	if err := requireFinite("", values); err != nil {
+	if err := requireFinite(values); err != nil {
 		return err
 	}
 	most := float32(0)

@@ -56,7 +56,7 @@ func (m *matching) value(n *gorgonia.Node) (int, error) {
 	var err error
 	if _, ok := n.Op().(*nn.MaxPoolOp); ok {
 		next = matched{name: n.Name(), channels: n.Shape()[1], residual: none}
-		next.x, err = m.value(inputs(n)[0])
+		next.x, err = m.value(nn.Inputs(n)[0])
 	} else {
 		next, err = m.convolution(n)
 	}
@@ -73,18 +73,18 @@ func (m *matching) convolution(n *gorgonia.Node) (matched, error) {
 	out := matched{name: n.Name(), residual: none, act: kernel.ActNone}
 	switch op := n.Op().(type) {
 	case *nn.ReLUOp:
-		out.act, n = kernel.ActReLU, inputs(n)[0]
+		out.act, n = kernel.ActReLU, nn.Inputs(n)[0]
 	case *nn.LeakyReLUOp:
 		if op.Slope != kernel.LeakySlope {
 			return out, fmt.Errorf("lower %s: leaky ReLU of slope %v, the kernels have %v", n.Name(), op.Slope, kernel.LeakySlope)
 		}
-		out.act, n = kernel.ActLeakyReLU, inputs(n)[0]
+		out.act, n = kernel.ActLeakyReLU, nn.Inputs(n)[0]
 	}
 	var err error
 	if _, ok := n.Op().(*nn.AddOp); ok {
 		// Of two convolutions the first is taken, which in a residual unit is
 		// the main path: by then the unit's input is needed no more.
-		main, other := inputs(n)[0], inputs(n)[1]
+		main, other := nn.Inputs(n)[0], nn.Inputs(n)[1]
 		if !isConvolution(main) {
 			main, other = other, main
 		}
@@ -95,13 +95,13 @@ func (m *matching) convolution(n *gorgonia.Node) (matched, error) {
 	}
 	var ok bool
 	if out.norm, ok = n.Op().(*nn.BatchNormOp); ok {
-		out.stats = inputs(n)
+		out.stats = nn.Inputs(n)
 		n = out.stats[0]
 	}
 	if out.conv, ok = n.Op().(*nn.ConvOp); !ok {
 		return out, fmt.Errorf("lower %s: %v is not part of a pattern that inference knows: act(add(bn(conv(x)), residual)) or maxpool(x)", n.Name(), n.Op())
 	}
-	operands := inputs(n)
+	operands := nn.Inputs(n)
 	if out.x, err = m.value(operands[0]); err != nil {
 		return out, err
 	}
@@ -115,17 +115,8 @@ func (m *matching) convolution(n *gorgonia.Node) (matched, error) {
 
 func isConvolution(n *gorgonia.Node) bool {
 	if _, ok := n.Op().(*nn.BatchNormOp); ok {
-		n = inputs(n)[0]
+		n = nn.Inputs(n)[0]
 	}
 	_, ok := n.Op().(*nn.ConvOp)
 	return ok
-}
-
-// inputs are the nodes that n reads, in the order of its operation.
-func inputs(n *gorgonia.Node) gorgonia.Nodes {
-	var in gorgonia.Nodes
-	for it := n.Graph().From(n.ID()); it.Next(); {
-		in = append(in, it.Node().(*gorgonia.Node))
-	}
-	return in
 }

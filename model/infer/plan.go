@@ -100,21 +100,11 @@ func (p *plan) run(ctx context.Context, f *frame) error {
 }
 
 // requireFinite reports the first value that is not finite.
-func requireFinite(_ string, x []float32) error {
-	if at := nonFinite(x); at >= 0 {
+func requireFinite(x []float32) error {
+	if at := kernel.NonFinite(x); at >= 0 {
 		return fmt.Errorf("value %d is %v: %w", at, x[at], ErrNotFinite)
 	}
 	return nil
-}
-
-// nonFinite returns the index of the first NaN or infinity, or -1.
-func nonFinite(x []float32) int {
-	for i, v := range x {
-		if v-v != 0 { // NaN for both
-			return i
-		}
-	}
-	return -1
 }
 
 // planner collects steps and the time in which their buffers are needed.

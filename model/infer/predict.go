@@ -215,7 +215,7 @@ func (e *Engine) run(ctx context.Context, p *plan, images []*image.NRGBA, out Re
 	if errors.Is(err, ErrNotFinite) && f.look == nil {
 		// Which layer began it costs a look at every value, so it is asked
 		// only now.
-		f.look = requireFinite
+		f.look = func(_ string, values []float32) error { return requireFinite(values) }
 		if first := p.run(ctx, f); first != nil {
 			err = first
 		}

@@ -384,8 +384,8 @@ func TestMachineRecovers(t *testing.T) {
 		}
 		err := m.Run(context.Background())
 		wantError(t, err, "layer c ", "value 1")
-		if !errors.Is(err, ErrNotFinite) {
-			t.Errorf("%v is not ErrNotFinite", err)
+		if !errors.Is(err, kernel.ErrNotFinite) {
+			t.Errorf("%v is not kernel.ErrNotFinite", err)
 		}
 		if _, err := m.Floats(y); err == nil {
 			t.Error("values of a failed run can be read")

@@ -189,10 +189,8 @@ func (b *base) finite(out view) error {
 	if b.machine == nil || !b.machine.CheckFinite {
 		return nil
 	}
-	for i, v := range out.f32 {
-		if v-v != 0 { // NaN for both NaN and infinity
-			return fmt.Errorf("value %d of the output is %v: %w", i, v, ErrNotFinite)
-		}
+	if at := kernel.NonFinite(out.f32); at >= 0 {
+		return fmt.Errorf("value %d of the output is %v: %w", at, out.f32[at], ErrNotFinite)
 	}
 	return nil
 }
