@@ -39,7 +39,7 @@ func Inspect(ctx context.Context, url string) (Inspection, error) {
 		in.Bundle, in.Digest = &b.Meta, b.Digest()
 		return in, nil
 	}
-	if _, stat := blob.Stat(ctx, blob.Join(url, "model.json")); stat == nil {
+	if _, stat := blob.Stat(ctx, blob.Join(url, bundle.MetaFile)); stat == nil {
 		return in, err // a bundle, but a broken one
 	}
 	run, err := ReadRun(ctx, url)

@@ -9,7 +9,6 @@ import (
 	"iter"
 	"strings"
 
-	"github.com/advseg/advseg/io/blob"
 	"github.com/advseg/advseg/model/bundle"
 	"github.com/advseg/advseg/model/infer"
 	"github.com/advseg/advseg/model/kernel"
@@ -102,18 +101,6 @@ func (o QuantizeOptions) quantize(ctx context.Context, observe Observer) (Quanti
 	}
 	r.Bundle = b.Digest()
 	return r, nil
-}
-
-// checkNotPublished keeps versions of a registry as they were published.
-func checkNotPublished(ctx context.Context, url string) error {
-	_, err := blob.Stat(ctx, blob.Join(url, "version.json"))
-	switch {
-	case err == nil:
-		return fmt.Errorf("%s is a version of a registry, which must not change: name another place with --to, and publish that", url)
-	case errors.Is(err, blob.ErrNotFound):
-		return nil
-	}
-	return err
 }
 
 // variant calibrates and measures. It leaves b as it is.
@@ -282,18 +269,4 @@ func (c *comparison) measured() *bundle.Int8Measured {
 		})
 	}
 	return m
-}
-
-// requantize gives the candidate at url a variant when the champion has one: training
-// has made the champion's worthless. The images that decide at the gate serve for
-// both, ranges and measurement. It returns the candidate's digest.
-func (o RetrainOptions) requantize(ctx context.Context, url string, champion bundle.Meta, observe Observer) (digest string, err error) {
-	meta, digest, err := bundle.ReadMeta(ctx, url)
-	if err != nil || champion.Int8 == nil || meta.Int8 != nil {
-		return digest, err
-	}
-	q := DefaultQuantizeOptions()
-	q.Bundle, q.Data, q.Val, q.Method, q.MaxRejects = url, o.Val, o.Val, champion.Int8.Method, o.MaxRejects
-	r, err := Quantize(ctx, q, observe)
-	return r.Bundle, err
 }

@@ -52,3 +52,17 @@ func (o RetrainOptions) recalibrate(ctx context.Context, url string, champion bu
 	report.Calibration = &r
 	return &manifest.Contest{Digest: r.Digest, Score: evaluated.MeanIoU, Images: evaluated.Images}, nil
 }
+
+// requantize gives the candidate at url a variant when the champion has one: training
+// has made the champion's worthless. The images that decide at the gate serve for
+// both, ranges and measurement. It returns the candidate's digest.
+func (o RetrainOptions) requantize(ctx context.Context, url string, champion bundle.Meta, observe Observer) (digest string, err error) {
+	meta, digest, err := bundle.ReadMeta(ctx, url)
+	if err != nil || champion.Int8 == nil || meta.Int8 != nil {
+		return digest, err
+	}
+	q := DefaultQuantizeOptions()
+	q.Bundle, q.Data, q.Val, q.Method, q.MaxRejects = url, o.Val, o.Val, champion.Int8.Method, o.MaxRejects
+	r, err := Quantize(ctx, q, observe)
+	return r.Bundle, err
+}

@@ -10,6 +10,7 @@ import (
 
 	"github.com/advseg/advseg/io/blob"
 	"github.com/advseg/advseg/io/manifest"
+	"github.com/advseg/advseg/io/registry"
 )
 
 // Version is this program's, for run records and the lineage of bundles. The
@@ -90,4 +91,13 @@ func ReadRun(ctx context.Context, dir string) (manifest.RunRecord, error) {
 		return manifest.RunRecord{}, err
 	}
 	return manifest.DecodeRun(data)
+}
+
+// checkNotPublished keeps versions of a registry as they were published.
+func checkNotPublished(ctx context.Context, url string) error {
+	published, err := registry.IsVersion(ctx, url)
+	if published {
+		return fmt.Errorf("%s is a version of a registry, which must not change: name another place with --to, and publish that", url)
+	}
+	return err
 }

@@ -41,6 +41,15 @@ type file struct {
 
 const recordName = "version.json"
 
+// IsVersion tells whether url is a version of a registry.
+func IsVersion(ctx context.Context, url string) (bool, error) {
+	_, err := blob.Stat(ctx, blob.Join(url, recordName))
+	if errors.Is(err, blob.ErrNotFound) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
 // claim is claims/NNNNNN.json: a number given to a content before its files are
 // copied. It makes numbers unique, and lets a publication that was cut off be
 // taken up again under its number.

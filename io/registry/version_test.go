@@ -39,6 +39,11 @@ func TestPublish(t *testing.T) {
 		if diff := cmp.Diff(want, one); diff != "" {
 			t.Errorf("first version (-want +got):\n%s", diff)
 		}
+		for url, want := range map[string]bool{one.URL: true, blob.Join(base, "bundles/one"): false} {
+			if got, err := IsVersion(ctx, url); err != nil || got != want {
+				t.Errorf("IsVersion(%s) = %v, %v; want %v", url, got, err, want)
+			}
+		}
 		if two.Number != 2 || two.Digest == one.Digest {
 			t.Errorf("second version: %+v", two)
 		}
