@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"image"
 	"time"
 
 	"github.com/advseg/advseg/io/blob"
@@ -227,4 +228,68 @@ func (d *demo) evaluate(ctx context.Context, r *DemoReport) (err error) {
 	o.Bundle = d.candidate
 	r.Retrained, err = Evaluate(ctx, o, d.observe)
 	return err
+}
+
+// demoRows is how many examples the demo's picture shows.
+const demoRows = 8
+
+// contactSheet draws images, masks, confidences, pseudo-labels and truth side
+// by side.
+func (d *demo) contactSheet(ctx context.Context, r *DemoReport) error {
+	meta, _, err := bundle.ReadMeta(ctx, d.path("models", "first"))
+	if err != nil {
+		return err
+	}
+	palette, err := meta.Palette()
+	if err != nil {
+		return err
+	}
+	labels, err := readSome(ctx, d.path("labels", "shards")+"/*.tar", demoRows)
+	if err != nil {
+		return err
+	}
+	truths, err := readSome(ctx, d.path("data", "hidden")+"/*.tar", demoRows)
+	if err != nil {
+		return err
+	}
+	var cells [][]image.Image
+	var keys []string
+	for i, truth := range truths {
+		label := labels[i]
+		if truth.Key != label.Key {
+			return fmt.Errorf("%s: its label has the key %s", truth.Key, label.Key)
+		}
+		row, err := sheetRow(truth.Image, label.Extra["mask.png"], label.Extra["conf.png"], label.Extra["pseudo.png"], palette)
+		if err != nil {
+			return fmt.Errorf("%s: %w", truth.Key, err)
+		}
+		mask, err := pix.DecodeMask(truth.Mask, pix.Limits{})
+		if err != nil {
+			return fmt.Errorf("%s: %w", truth.Key, err)
+		}
+		cells, keys = append(cells, append(row, pix.Colorize(mask, palette))), append(keys, truth.Key)
+	}
+	r.ContactSheet = d.path("contact.png")
+	return drawSheet(ctx, r.ContactSheet, fmt.Sprintf("pseudo-labels at T = %v", demoThreshold),
+		[]string{"image", "mask", "confidence", "pseudo-label", "truth"}, cells, keys)
+}
+
+// readSome returns the first n examples of the shards.
+func readSome(ctx context.Context, pattern string, n int) ([]shard.Example, error) {
+	refs, err := shard.Plan(ctx, []string{pattern}, shard.PlanOptions{})
+	if err != nil {
+		return nil, err
+	}
+	var out []shard.Example
+	for _, ref := range refs {
+		for rec, err := range shard.Read(ctx, ref, shard.ReadOptions{ImageOptional: true}) {
+			if err = errors.Join(err, rec.Err); err != nil {
+				return nil, err
+			}
+			if out = append(out, rec.Example); len(out) == n {
+				return out, nil
+			}
+		}
+	}
+	return out, nil
 }
