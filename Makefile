@@ -17,7 +17,7 @@ SIMULATED     :=
 QEMU          := $(shell command -v qemu-aarch64-static || command -v qemu-aarch64)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-integration test-race test-arm64 fuzz build cross lint lint-deploy sbom image fmt generate bench bench-peers clean
+.PHONY: help demo test test-integration test-flink test-race test-arm64 fuzz build cross lint lint-deploy sbom image fmt generate bench bench-peers clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)

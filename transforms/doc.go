@@ -13,8 +13,8 @@
 // the whole process.
 //
 // The package must not know flags, terminals or how a pipeline is put together
-// and started. It logs through Beam's log only and returns errors from its DoFns; a
-// returned error fails the job on runners without retries, so what can go wrong
+// and started. It logs nothing and returns errors from its DoFns; a returned error
+// fails the job on runners without retries, so what can go wrong
 // with one example is a reject and not an error.
 //
 // As with every Beam Go program, beam.Init must run before a pipeline is
