@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"io/fs"
-	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -196,8 +195,8 @@ func stable(files map[string]string) map[string]string {
 	return files
 }
 
-// TestKilledLabelRun kills a label job several times at random moments. What is
-// there at the end must be, byte for byte, what an undisturbed run writes.
+// TestKilledLabelRun kills a label job several times, further and further on. What
+// is there at the end must be, byte for byte, what an undisturbed run writes.
 func TestKilledLabelRun(t *testing.T) {
 	dir := t.TempDir()
 	pictures(t, filepath.Join(dir, "images"), 24)
@@ -206,28 +205,21 @@ func TestKilledLabelRun(t *testing.T) {
 	args := func(out string) []string {
 		return []string{"label", "--input", "data/unlabeled/*.tar", "--bundle", "model", "--output", out, "--quiet"}
 	}
-	start := time.Now()
 	must(t, dir, args("whole")...)
-	whole := time.Since(start)
 	want := stable(tree(t, filepath.Join(dir, "whole")))
 	if len(want) < 8*2+4 {
 		t.Fatalf("8 shards, 8 reports and four files are wanted, got %d", len(want))
 	}
-	rng := rand.New(rand.NewPCG(1, uint64(start.UnixNano())))
 	killed := 0
-	for range 6 {
-		cmd := command(t.Context(), t, dir, args("killed")...)
-		if err := cmd.Start(); err != nil {
-			t.Fatal(err)
-		}
-		time.Sleep(time.Duration(rng.Float64() * float64(whole)))
-		_ = cmd.Process.Signal(syscall.SIGKILL) // it may have ended
-		if err := cmd.Wait(); err != nil {
+	for _, n := range []int{1, 2, 3, 4, 3, 2} {
+		if killAfter(t, command(t.Context(), t, dir, args("killed")...), filepath.Join(dir, "killed"), n) {
 			killed++
 		}
 	}
+	if killed < 3 {
+		t.Errorf("killed %d times, want most of 6", killed)
+	}
 	must(t, dir, args("killed")...)
-	t.Logf("killed %d times", killed)
 	if diff := cmp.Diff(want, stable(tree(t, filepath.Join(dir, "killed")))); diff != "" {
 		t.Errorf("the killed run differs: %.2000s", diff)
 	}
@@ -240,6 +232,40 @@ func TestKilledLabelRun(t *testing.T) {
 	if diff := cmp.Diff(before, stamps(t, filepath.Join(dir, "killed"))); diff != "" {
 		t.Errorf("a second run touched files: %s", diff)
 	}
+}
+
+// killAfter runs a command and kills it when n more files are in out than before.
+// It tells whether the command was still at work.
+func killAfter(t *testing.T, cmd *exec.Cmd, out string, n int) bool {
+	t.Helper()
+	files := func() (found int) {
+		for _, pattern := range []string{"[^.]*.*", "*/[^.]*.*"} {
+			names, err := filepath.Glob(filepath.Join(out, pattern))
+			if err != nil {
+				t.Fatal(err)
+			}
+			found += len(names)
+		}
+		return found
+	}
+	want := files() + n
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- cmd.Wait() }()
+	for files() < want {
+		select {
+		case err := <-ended:
+			if err != nil {
+				t.Fatalf("it failed before it was killed: %v", err)
+			}
+			return false
+		case <-time.After(time.Millisecond):
+		}
+	}
+	_ = cmd.Process.Signal(syscall.SIGKILL) // it may have ended
+	return <-ended != nil
 }
 
 // stamps are the modification times of a run's results.
