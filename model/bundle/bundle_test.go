@@ -2,6 +2,7 @@ package bundle_test
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -309,35 +310,108 @@ func TestMissingFiles(t *testing.T) {
 	}
 }
 
-// Whatever is left by a save that stopped somewhere, no half of it loads.
+// stopping is a context that ends once it was asked n times: before each write of an
+// object, and before each commit.
+type stopping struct {
+	context.Context
+	n *int
+}
+
+func (c stopping) Err() error {
+	if *c.n--; *c.n < 0 {
+		return context.Canceled
+	}
+	return c.Context.Err()
+}
+
+// Wherever a save stops, what was there or the new bundle can be loaded, no half of
+// it, and saving again does it.
 func TestInterruptedSave(t *testing.T) {
 	older, newer := small(t), small(t)
 	newer.Meta.Lineage.Seed = 7
+	described := small(t)
+	described.Meta.Lineage.Seed = 8
 	newer.G["conv1.weight"].Data[0] = 42
-	files := []string{bundle.GeneratorFile, bundle.DiscriminatorFile, bundle.CardFile, bundle.MetaFile}
-	from := url(t) + "/newer"
-	save(t, newer, from)
-	for done := range len(files) {
-		u := fmt.Sprintf("%s/%d", url(t), done)
-		save(t, older, u)
-		// What Save does until it is killed after done files:
-		if err := blob.Delete(t.Context(), blob.Join(u, bundle.MetaFile)); err != nil {
-			t.Fatal(err)
-		}
-		for _, f := range files[:done] {
-			write(t, u, f, read(t, from, f))
-		}
-		if _, err := bundle.Load(t.Context(), u); !errors.Is(err, blob.ErrNotFound) {
-			t.Errorf("after %d files: %v, want ErrNotFound", done, err)
-		}
-		save(t, newer, u)
-		got, err := bundle.Load(t.Context(), u)
+	another := small(t)
+	another.D["conv1.bias"].Data[0] = 43
+	for name, c := range map[string]struct {
+		there, saved *bundle.Bundle
+	}{
+		"nothing there":     {nil, newer},
+		"other weights":     {older, newer},
+		"other D":           {older, another},
+		"other description": {older, described},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var stopped error
+			for n := 0; n == 0 || stopped != nil; n++ {
+				u, left := fmt.Sprintf("%s/%d", url(t), n), n
+				if c.there != nil {
+					save(t, c.there, u)
+				}
+				stopped = c.saved.Save(stopping{t.Context(), &left}, u)
+				got, err := bundle.Load(t.Context(), u)
+				switch {
+				case c.there == nil && errors.Is(err, blob.ErrNotFound) && stopped != nil:
+				case err != nil:
+					t.Fatalf("stopped after %d steps: %v", n, err)
+				case got.Digest() == c.saved.Digest():
+				case c.there == nil || got.Digest() != c.there.Digest() || stopped == nil:
+					t.Errorf("stopped after %d steps the digest is %s", n, got.Digest())
+				default:
+					if _, digest, err := bundle.ReadMeta(t.Context(), u); digest != got.Digest() {
+						t.Errorf("stopped after %d steps model.json says %s (%v), the digest is %s", n, digest, err, got.Digest())
+					}
+				}
+				if copied, err := blob.Expand(t.Context(), u+"/next.*"); err == nil && len(copied) != 0 && len(copied) != len(bundle.Files()) {
+					t.Errorf("stopped after %d steps, a half of the new bundle is left: %v", n, copied)
+				}
+				// Another save is stopped too, on what this one has left; then one is not.
+				again := n % 12
+				stoppedAgain := another.Save(stopping{t.Context(), &again}, u)
+				if _, err := bundle.Load(t.Context(), u); err != nil && !(c.there == nil && errors.Is(err, blob.ErrNotFound)) {
+					t.Fatalf("stopped after %d steps, and again (%v): %v", n, stoppedAgain, err)
+				}
+				save(t, c.saved, u)
+				if got, err := bundle.Load(t.Context(), u); err != nil || got.Digest() != c.saved.Digest() {
+					t.Fatalf("saving again after %d steps: %v", n, err)
+				}
+				if left, err := blob.Expand(t.Context(), u+"/"); err != nil || len(left) != len(bundle.Files()) {
+					t.Errorf("%v are left (%v)", left, err)
+				}
+			}
+		})
+	}
+}
+
+// Weights are large: those that are there already are not written again.
+func TestSaveLeavesWeightsThatStay(t *testing.T) {
+	etag := func(file string) string {
+		t.Helper()
+		o, err := blob.Stat(t.Context(), blob.Join(url(t), file))
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got.Digest() != newer.Digest() {
-			t.Errorf("after saving again the digest is %s, want %s", got.Digest(), newer.Digest())
-		}
+		return o.ETag
+	}
+	b := small(t)
+	save(t, b, url(t))
+	g, d, meta := etag(bundle.GeneratorFile), etag(bundle.DiscriminatorFile), etag(bundle.MetaFile)
+	b.Meta.Thresholds.Default = 0.3
+	save(t, b, url(t))
+	if etag(bundle.GeneratorFile) != g || etag(bundle.DiscriminatorFile) != d || etag(bundle.MetaFile) == meta {
+		t.Error("another threshold changed the weights, or not the description")
+	}
+	b.D["conv1.bias"].Data[0] = 7
+	save(t, b, url(t))
+	if etag(bundle.GeneratorFile) != g || etag(bundle.DiscriminatorFile) == d {
+		t.Error("another discriminator changed the generator, or not the discriminator")
+	}
+	// A file with something behind its tensors is no such file.
+	write(t, url(t), bundle.GeneratorFile, append(read(t, url(t), bundle.GeneratorFile), 0))
+	save(t, b, url(t))
+	if _, err := bundle.Load(t.Context(), url(t)); err != nil {
+		t.Error(err)
 	}
 }
 

@@ -8,10 +8,16 @@
 //	README.md                  model card with Hugging Face front matter
 //	model.json                 everything else, and the digest
 //
-// model.json is written last and removed first, so a bundle that was written
-// halfway has none and does not load. The digest in it covers model.json
-// itself and every tensor, and is verified on loading: a folder with files of
-// two different models does not load either.
+// model.json is written last, so a bundle that was written halfway has none and does
+// not load. The digest in it covers model.json itself and every tensor, and is
+// verified on loading: a folder with files of two different models does not load
+// either.
+//
+// A bundle takes the place of another in one step, the write of model.json, where
+// the weights are the same: so do calibrating and quantizing. Other weights cannot be
+// swapped in one step. They are written beside the old ones, all four files with
+// names that begin with "next.", before model.json is removed, and once more under
+// their own names after it; where there is no model.json, the next one is loaded.
 //
 // Loading is strict. An unknown schema version, an unknown field, a missing,
 // superfluous or misshapen tensor, a NaN or infinity in the weights, or a

@@ -25,6 +25,8 @@ const (
 type document struct {
 	Meta
 	Digest string `json:"digest"`
+
+	prefix string // of the names of the bundle's files: "" or next
 }
 
 // ErrOther marks a bundle that is not the one asked for.
@@ -56,10 +58,10 @@ func load(ctx context.Context, url, digest string) (*Bundle, error) {
 		return nil, fmt.Errorf("%s has digest %.12s, not %.12s: %w", MetaFile, doc.Digest, digest, ErrOther)
 	}
 	b := &Bundle{Meta: doc.Meta}
-	if b.G, err = readTensors(ctx, url, GeneratorFile, b.Meta.Arch.GeneratorTensors()); err != nil {
+	if b.G, err = readTensors(ctx, url, doc.prefix+GeneratorFile, b.Meta.Arch.GeneratorTensors()); err != nil {
 		return nil, err
 	}
-	if b.D, err = readTensors(ctx, url, DiscriminatorFile, b.Meta.Arch.DiscriminatorTensors()); err != nil {
+	if b.D, err = readTensors(ctx, url, doc.prefix+DiscriminatorFile, b.Meta.Arch.DiscriminatorTensors()); err != nil {
 		return nil, err
 	}
 	if err := b.Validate(); err != nil {
@@ -81,8 +83,16 @@ func ReadMeta(ctx context.Context, url string) (Meta, string, error) {
 	return doc.Meta, doc.Digest, nil
 }
 
+// readDocument reads model.json, or that of the bundle that Save was about to put
+// there when it was stopped.
 func readDocument(ctx context.Context, url string) (document, error) {
+	prefix := ""
 	data, _, err := blob.ReadFile(ctx, blob.Join(url, MetaFile), maxMetaBytes)
+	if errors.Is(err, blob.ErrNotFound) {
+		if copied, _, nextErr := blob.ReadFile(ctx, blob.Join(url, next+MetaFile), maxMetaBytes); !errors.Is(nextErr, blob.ErrNotFound) {
+			prefix, data, err = next, copied, nextErr
+		}
+	}
 	if err != nil {
 		if errors.Is(err, blob.ErrNotFound) {
 			return document{}, fmt.Errorf("%w: no bundle is there, or it was not written to its end", err)
@@ -91,8 +101,9 @@ func readDocument(ctx context.Context, url string) (document, error) {
 	}
 	doc, err := decodeDocument(data)
 	if err != nil {
-		return document{}, fmt.Errorf("%s: %w", MetaFile, err)
+		return document{}, fmt.Errorf("%s: %w", prefix+MetaFile, err)
 	}
+	doc.prefix = prefix
 	return doc, nil
 }
 
