@@ -147,7 +147,7 @@ func (o CalibrateOptions) checkTarget(ctx context.Context) error {
 	if o.DryRun {
 		return nil
 	}
-	return checkNotPublished(ctx, o.target())
+	return checkNotPublished(ctx, o.target(), "--to")
 }
 
 // samples runs the network.

@@ -83,7 +83,7 @@ func (o QuantizeOptions) quantize(ctx context.Context, observe Observer) (Quanti
 		}
 	}
 	to := cmp.Or(o.To, o.Bundle)
-	if err := checkNotPublished(ctx, to); err != nil {
+	if err := checkNotPublished(ctx, to, "--to"); err != nil {
 		return QuantizeReport{}, err
 	}
 	b, err := bundle.Load(ctx, o.Bundle)

@@ -93,11 +93,12 @@ func ReadRun(ctx context.Context, dir string) (manifest.RunRecord, error) {
 	return manifest.DecodeRun(data)
 }
 
-// checkNotPublished keeps versions of a registry as they were published.
-func checkNotPublished(ctx context.Context, url string) error {
+// checkNotPublished keeps versions of a registry as they were published: the flag
+// names where a bundle goes.
+func checkNotPublished(ctx context.Context, url, flag string) error {
 	published, err := registry.IsVersion(ctx, url)
 	if published {
-		return fmt.Errorf("%s is a version of a registry, which must not change: name another place with --to, and publish that", url)
+		return fmt.Errorf("%s is a version of a registry, which must not change: name another place with %s, and publish that", url, flag)
 	}
 	return err
 }

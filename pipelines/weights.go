@@ -80,6 +80,11 @@ func ImportWeights(ctx context.Context, o ImportWeightsOptions) (WeightsReport, 
 	if err := o.Validate(); err != nil {
 		return WeightsReport{}, err
 	}
+	if !o.DryRun {
+		if err := checkNotPublished(ctx, o.Out, "--out"); err != nil {
+			return WeightsReport{}, fmt.Errorf("import weights: %w", err)
+		}
+	}
 	im := weightsImport{o: o}
 	b, err := im.bundle(ctx)
 	if err == nil {

@@ -204,6 +204,29 @@ func TestImportWeightsDryRun(t *testing.T) {
 	}
 }
 
+// A version of a registry stays what was published.
+func TestImportWeightsKeepsVersions(t *testing.T) {
+	o := importWith(t, nil)
+	if _, err := ImportWeights(t.Context(), o); err != nil {
+		t.Fatal(err)
+	}
+	v, err := Publish(t.Context(), o.Out+"/registry", o.Out, true, "first")
+	if err != nil {
+		t.Fatal(err)
+	}
+	o.Out, o.Seed = v.URL, 2
+	if _, err := ImportWeights(t.Context(), o); err == nil || !strings.Contains(err.Error(), "name another place with --out") {
+		t.Errorf("a published version was overwritten: %v", err)
+	}
+	if b, err := bundle.Load(t.Context(), v.URL); err != nil || b.Digest() != BundleOf(v) {
+		t.Errorf("the version is another bundle (%v)", err)
+	}
+	o.DryRun = true
+	if _, err := ImportWeights(t.Context(), o); err != nil {
+		t.Errorf("a dry run: %v", err)
+	}
+}
+
 // put writes a fixture that was changed as safetensors.
 func put(t *testing.T, from string, change func(weights.Dict)) string {
 	t.Helper()
