@@ -1,6 +1,8 @@
 package pipelines
 
 import (
+	"slices"
+
 	"github.com/advseg/advseg/model/bundle"
 	"github.com/advseg/advseg/model/metric"
 	"github.com/advseg/advseg/model/selector"
@@ -96,10 +98,16 @@ func (r CalibrateReport) keepsMost() selector.Kind {
 }
 
 // store writes what was measured and chosen into a bundle's description. What was
-// not measured this time stays: it is of the same weights.
+// not measured this time stays: it is of the same weights. What the int8 variant kept
+// by thresholds that are replaced goes.
 func (r CalibrateReport) store(m *bundle.Meta) {
 	if r.model != nil {
 		m.Fused = r.model
+	}
+	if m.Int8 != nil && m.Int8.Measured != nil {
+		m.Int8.Measured.Chosen = slices.DeleteFunc(m.Int8.Measured.Chosen, func(c bundle.Int8Chosen) bool {
+			return slices.ContainsFunc(r.Selectors, func(s SelectorReport) bool { return s.Selector == c.Selector })
+		})
 	}
 	for _, s := range r.Selectors {
 		c := bundle.Calibration{

@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -90,7 +91,46 @@ func TestCalibrate(t *testing.T) {
 		t.Errorf("evaluate:\n%s", out)
 	}
 	fromRun(t, dir, calibrate)
+	calibratedAfterInt8(t, dir, calibrate)
 	retrained(t, dir)
+}
+
+// calibratedAfterInt8 calibrates a bundle anew whose variant keeps the promise of the
+// thresholds that it has: what others keep in integers nobody knows.
+func calibratedAfterInt8(t *testing.T, dir string, calibrate []string) {
+	t.Helper()
+	b, err := bundle.Load(t.Context(), filepath.Join(dir, "model"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	measured := &bundle.Int8Measured{Images: 24, MeanIoU: 0.5, MeanIoUFloat32: 0.5, Agreement: 0.99}
+	for _, kind := range selector.Kinds() {
+		measured.Chosen = append(measured.Chosen, bundle.Int8Chosen{Selector: kind, Precision: b.Meta.Choice(kind).Precision, Coverage: 0.5, Accuracy: 0.5})
+	}
+	b.Meta.Int8 = &bundle.Int8{Method: bundle.RangeMSE, Data: "photos", Images: 24, Ranges: map[string]float32{"conv1": 3}, Measured: measured}
+	if err := b.Save(t.Context(), filepath.Join(dir, "int8")); err != nil {
+		t.Fatal(err)
+	}
+	int8Labels := func(kind selector.Kind) error {
+		t.Helper()
+		m, _ := metaOf(t, filepath.Join(dir, "int8"))
+		rule, err := m.Rule(kind, selector.Threshold{Auto: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return m.CheckInt8(rule)
+	}
+	if err := int8Labels(selector.Softmax); err != nil {
+		t.Fatal(err)
+	}
+	calibrate = append([]string{"calibrate", "--bundle", "int8"}, calibrate[3:]...)
+	must(t, dir, append(calibrate, "--run", "labels-softmax", "--precision", "0.02", "--per-class")...)
+	if err := int8Labels(selector.Softmax); !errors.Is(err, bundle.ErrInt8) || !strings.Contains(err.Error(), "calibrated after") {
+		t.Errorf("new thresholds of the same precision: %v", err)
+	}
+	if err := int8Labels(selector.Discriminator); err != nil {
+		t.Errorf("thresholds that were not chosen anew: %v", err)
+	}
 }
 
 // retrained trains the calibrated model on; its successor has a calibration of its
