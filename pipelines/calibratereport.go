@@ -120,5 +120,6 @@ func (r CalibrateReport) store(m *bundle.Meta) {
 			m.Calibration = append(m.Calibration, c)
 		}
 	}
+	m.Lineage.Earlier = append(m.Lineage.Earlier, r.Bundle)
 	m.Selector, m.Thresholds = r.Chosen, r.choice().Thresholds
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/advseg/advseg/io/pix"
 	"github.com/advseg/advseg/io/shard"
 	"github.com/advseg/advseg/model/bundle"
+	"github.com/advseg/advseg/model/infer"
 	"github.com/advseg/advseg/model/selector"
 	"github.com/advseg/advseg/transforms"
 )
@@ -62,6 +63,9 @@ func (o CalibrateOptions) samplesOfRun(ctx context.Context, meta bundle.Meta, di
 	if _, err := printOfRun(ctx, o.Run); err != nil {
 		return nil, err
 	}
+	if err := floatRun(ctx, o.Run); err != nil {
+		return nil, err
+	}
 	truth, err := o.masks(ctx)
 	if err != nil {
 		return nil, err
@@ -100,11 +104,27 @@ func (o CalibrateOptions) samplesOfRun(ctx context.Context, meta bundle.Meta, di
 	return images, ctx.Err()
 }
 
+// floatRun refuses a run of the int8 variant: thresholds are chosen for the float32
+// network, and what they keep in integers is for quantize to measure.
+func floatRun(ctx context.Context, run string) error {
+	rec, err := ReadRun(ctx, run)
+	if errors.Is(err, blob.ErrNotFound) { // of a job whose record was kept elsewhere
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("label run %s: %w", run, err)
+	}
+	if options, ok := rec.Options.(map[string]any); ok && options["Precision"] == infer.Int8 {
+		return fmt.Errorf("label run %s computed in 8-bit integers, but thresholds are chosen for the float32 network: calibrate without --run, or label with --precision %s", run, infer.Float32)
+	}
+	return nil
+}
+
 // sameWeights tells whether a run was made by the bundle, or by what it was before
-// it was calibrated.
+// it was calibrated or quantized.
 func sameWeights(meta bundle.Meta, digest, run string) error {
-	known := []string{digest}
-	for _, c := range meta.Calibration {
+	known := append([]string{digest}, meta.Lineage.Earlier...)
+	for _, c := range meta.Calibration { // of bundles whose lineage did not tell yet
 		known = append(known, c.Bundle)
 	}
 	if !slices.Contains(known, run) {

@@ -96,6 +96,7 @@ func (o QuantizeOptions) quantize(ctx context.Context, observe Observer) (Quanti
 		return QuantizeReport{}, err
 	}
 	b.Meta.Int8, r.Int8 = variant, *variant
+	b.Meta.Lineage.Earlier = append(b.Meta.Lineage.Earlier, r.From)
 	if err := b.Save(ctx, to); err != nil {
 		return QuantizeReport{}, err
 	}

@@ -60,8 +60,11 @@ type Class struct {
 
 // Lineage says where a model comes from.
 type Lineage struct {
-	Parent      string             `json:"parent,omitempty"` // digest of the bundle training started from
-	Data        []string           `json:"data,omitempty"`   // manifests or patterns of the training data
+	Parent string `json:"parent,omitempty"` // digest of the bundle training started from
+	// Earlier are the digests that these very weights had before they were calibrated
+	// or quantized, by which label runs name them.
+	Earlier     []string           `json:"earlier,omitempty"`
+	Data        []string           `json:"data,omitempty"` // manifests or patterns of the training data
 	Seed        uint64             `json:"seed"`
 	CodeVersion string             `json:"code_version,omitempty"`
 	Metrics     map[string]float64 `json:"metrics,omitempty"`

@@ -188,6 +188,12 @@ func fromRun(t *testing.T, dir string, calibrate []string) {
 			t.Errorf("at %v: from images %+v, from the run %+v", a.Points[i].Threshold, a.Points[i], b.Points[i])
 		}
 	}
+	// A run by the bundle as it was between two calibrations is one by these weights.
+	must(t, dir, "label", "--input", "val/labeled/*.tar", "--bundle", "model", "--output", "labels-between", "--selector", "softmax", "--threshold", "auto")
+	for _, run := range []string{"labels-softmax", "labels-between", "labels-softmax", "labels-between"} {
+		must(t, dir, append(calibrate, "--run", run, "--precision", "0.02")...)
+	}
+	inIntegers(t, dir, "labels-between")
 	model(t, filepath.Join(dir, "other"))
 	other, err := bundle.Load(t.Context(), filepath.Join(dir, "other"))
 	if err != nil {
@@ -201,6 +207,7 @@ func fromRun(t *testing.T, dir string, calibrate []string) {
 		args []string
 		want string
 	}{
+		"integers":     {append(calibrate, "--run", "labels-between"), "8-bit integers"},
 		"fused run":    {append(calibrate, "--run", "labels-fused"), "calibrate without --run"},
 		"no run":       {append(calibrate, "--run", "none"), "not complete"},
 		"other bundle": {[]string{"calibrate", "--bundle", "other", "--data", "val/labeled/*.tar", "--run", "labels-softmax"}, "made by bundle"},
@@ -209,6 +216,24 @@ func fromRun(t *testing.T, dir string, calibrate []string) {
 		if r := advseg(t, dir, c.args...); r.code != exitFailed || !strings.Contains(r.stderr, c.want) {
 			t.Errorf("%s: exit code %d, standard error does not say %q:\n%s", name, r.code, c.want, r.stderr)
 		}
+	}
+}
+
+// inIntegers makes a label run look like one in 8-bit integers, which not every CPU can
+// make.
+func inIntegers(t *testing.T, dir, run string) {
+	t.Helper()
+	path := filepath.Join(dir, run, "run.json")
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const precision = `"Precision": "f32"`
+	if !strings.Contains(string(data), precision) {
+		t.Fatalf("no %s in %s", precision, data)
+	}
+	if err := os.WriteFile(path, []byte(strings.Replace(string(data), precision, `"Precision": "int8"`, 1)), 0o600); err != nil {
+		t.Fatal(err)
 	}
 }
 
