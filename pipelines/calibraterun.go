@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"image"
+	"path/filepath"
 	"slices"
+	"strings"
 
 	"github.com/advseg/advseg/io/blob"
 	"github.com/advseg/advseg/io/pix"
@@ -23,9 +25,8 @@ func (o CalibrateOptions) checkUnseen(ctx context.Context, meta bundle.Meta) (no
 	if err != nil {
 		return nil, err
 	}
-	trained := map[string]bool{}
 	for _, pattern := range meta.Lineage.Data {
-		refs, err := shard.Plan(ctx, []string{pattern}, shard.PlanOptions{})
+		trained, err := shard.Plan(ctx, []string{pattern}, shard.PlanOptions{})
 		if ctx.Err() != nil {
 			return nil, ctx.Err()
 		}
@@ -33,16 +34,39 @@ func (o CalibrateOptions) checkUnseen(ctx context.Context, meta bundle.Meta) (no
 			notes = append(notes, fmt.Sprintf("the bundle was trained on %s, which cannot be looked at from here: make sure that none of --data is among it", pattern))
 			continue
 		}
-		for _, url := range objects(refs) {
-			trained[url] = true
-		}
-	}
-	for _, url := range objects(data) {
-		if trained[url] {
+		if url := sharedObject(trained, data); url != "" {
 			return nil, fmt.Errorf("the bundle was trained on %s: on what it has learnt it is better than on other images; name data that it has not seen", url)
 		}
 	}
 	return notes, nil
+}
+
+// sharedObject is an object of b that a has too, empty when there is none.
+func sharedObject(a, b []shard.Ref) string {
+	in := map[string]bool{}
+	for _, url := range objects(a) {
+		in[fullName(url)] = true
+	}
+	for _, url := range objects(b) {
+		if in[fullName(url)] {
+			return url
+		}
+	}
+	return ""
+}
+
+// fullName is the same for all ways to write a URL: of a local file, the whole path.
+func fullName(url string) string {
+	url = blob.Join(url)
+	file, ok := strings.CutPrefix(url, "file://")
+	if !ok && strings.Contains(url, "://") {
+		return url
+	}
+	path, err := filepath.Abs(filepath.FromSlash(file))
+	if err != nil { // without a working directory
+		return url
+	}
+	return filepath.ToSlash(path)
 }
 
 func objects(refs []shard.Ref) []string {

@@ -200,15 +200,8 @@ func warnShared(ctx context.Context, labeled, val []string) error {
 	if err != nil {
 		return err
 	}
-	trained := map[string]bool{}
-	for _, url := range objects(seen) {
-		trained[url] = true
-	}
-	for _, url := range objects(held) {
-		if trained[url] {
-			slog.WarnContext(ctx, "validation data that is also trained on measures nothing: keep some apart", "object", url)
-			break
-		}
+	if url := sharedObject(seen, held); url != "" {
+		slog.WarnContext(ctx, "validation data that is also trained on measures nothing: keep some apart", "object", url)
 	}
 	return nil
 }

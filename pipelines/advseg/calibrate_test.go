@@ -290,13 +290,15 @@ func TestCalibrateRefusesData(t *testing.T) {
 		args []string
 		want string
 	}{
-		"void":       {[]string{"--bundle", "model", "--data", "photos/", "--masks", "void"}, "masks of all 12 images are void"},
-		"classes":    {[]string{"--bundle", "model", "--data", "photos/", "--masks", "classes"}, "id 99"},
-		"too few":    {[]string{"--bundle", "model", "--data", "five/", "--masks", "few"}, "5 have labelled pixels, at least 10"},
-		"trained on": {[]string{"--bundle", "trained", "--data", "five/", "--masks", "few"}, "was trained on five/p000.jpg"},
-		"published":  {[]string{"--bundle", version[0], "--data", "photos/", "--masks", "few"}, "version of a registry"},
-		"no bundle":  {[]string{"--bundle", "none", "--data", "photos/", "--masks", "few"}, "model.json"},
-		"ignored":    {[]string{"--bundle", "model", "--data", "photos/", "--masks", "classes", "--ignore", "98"}, "id 99"},
+		"void":                    {[]string{"--bundle", "model", "--data", "photos/", "--masks", "void"}, "masks of all 12 images are void"},
+		"classes":                 {[]string{"--bundle", "model", "--data", "photos/", "--masks", "classes"}, "id 99"},
+		"too few":                 {[]string{"--bundle", "model", "--data", "five/", "--masks", "few"}, "5 have labelled pixels, at least 10"},
+		"trained on":              {[]string{"--bundle", "trained", "--data", "five/", "--masks", "few"}, "was trained on five/p000.jpg"},
+		"the same, named in full": {[]string{"--bundle", "trained", "--data", filepath.Join(dir, "five") + "/", "--masks", "few"}, "was trained on " + dir},
+		"the same, as URL":        {[]string{"--bundle", "trained", "--data", "file://" + filepath.ToSlash(dir) + "/five/", "--masks", "few"}, "was trained on file://"},
+		"published":               {[]string{"--bundle", version[0], "--data", "photos/", "--masks", "few"}, "version of a registry"},
+		"no bundle":               {[]string{"--bundle", "none", "--data", "photos/", "--masks", "few"}, "model.json"},
+		"ignored":                 {[]string{"--bundle", "model", "--data", "photos/", "--masks", "classes", "--ignore", "98"}, "id 99"},
 	} {
 		if r := advseg(t, dir, append([]string{"calibrate"}, c.args...)...); r.code != exitFailed || !strings.Contains(r.stderr, c.want) {
 			t.Errorf("%s: exit code %d, standard error does not say %q:\n%s", name, r.code, c.want, r.stderr)
