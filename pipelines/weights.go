@@ -298,7 +298,7 @@ func (o *ExportWeightsOptions) Validate() error {
 	if o.Bundle == "" || o.Generator == "" {
 		return errors.New("--bundle and --generator are needed")
 	}
-	if o.Generator == o.Discriminator {
+	if o.Discriminator != "" && fullName(o.Generator) == fullName(o.Discriminator) {
 		return errors.New("--generator and --discriminator are the same file")
 	}
 	return nil

@@ -330,12 +330,26 @@ func TestWeightsOptionsValidate(t *testing.T) {
 			t.Errorf("got %v, want %q", err, want)
 		}
 	}
-	for want, o := range map[string]ExportWeightsOptions{
-		"--bundle and --generator": {Bundle: "b"},
-		"the same file":            {Bundle: "b", Generator: "x", Discriminator: "x"},
+	here, err := filepath.Abs("x")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		generator, discriminator, want string
+	}{
+		{"", "", "--bundle and --generator"},
+		{"x", "x", "the same file"},
+		{"x", "./x", "the same file"},
+		{"x", here, "the same file"},
+		{"a/../x", "file://" + filepath.ToSlash(here), "the same file"},
+		{"s3://b/x", "s3://b/x", "the same file"},
+		{"s3://b/x", "gs://b/x", ""},
+		{"x", "a/x", ""},
+		{"x", "", ""},
 	} {
-		if err := o.Validate(); err == nil || !strings.Contains(err.Error(), want) {
-			t.Errorf("got %v, want %q", err, want)
+		o := ExportWeightsOptions{Bundle: "b", Generator: c.generator, Discriminator: c.discriminator}
+		if err := o.Validate(); (c.want == "") != (err == nil) || err != nil && !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%q and %q: got %v, want %q", c.generator, c.discriminator, err, c.want)
 		}
 	}
 }
