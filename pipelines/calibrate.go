@@ -128,11 +128,10 @@ func (o CalibrateOptions) calibrate(ctx context.Context, observe Observer) (Cali
 		return report, err
 	}
 	report.store(&b.Meta)
-	report.Stored = o.target()
-	if err := b.Save(ctx, report.Stored); err != nil {
+	if err := b.Save(ctx, o.target()); err != nil {
 		return report, err
 	}
-	report.Digest = b.Digest()
+	report.Stored, report.Digest = o.target(), b.Digest()
 	return report, nil
 }
 

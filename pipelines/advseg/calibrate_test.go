@@ -318,6 +318,12 @@ func TestCalibrateRefusesData(t *testing.T) {
 	if r := advseg(t, dir, append(ofRun, "--ignore", "256")...); r.code != exitUsage || !strings.Contains(r.stderr, "--ignore 256") {
 		t.Errorf("no byte: exit code %d\n%s", r.code, r.stderr)
 	}
+	if err := os.MkdirAll(filepath.Join(dir, "no-room", "generator.safetensors"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if r := advseg(t, dir, "calibrate", "--bundle", "model", "--data", "photos/", "--masks", "few", "--precision", "0.01", "--to", "no-room"); r.code != exitFailed || strings.Contains(r.stdout, "stored in") {
+		t.Errorf("a bundle that could not be written: exit code %d\n%s%s", r.code, r.stdout, r.stderr)
+	}
 	out := must(t, dir, "calibrate", "--bundle", "trained", "--data", "photos/", "--masks", "few", "--precision", "0.01", "--to", "calibrated")
 	if !strings.Contains(out, "elsewhere/*.tar, which cannot be looked at") || !strings.Contains(out, "12 images are too few to check") {
 		t.Errorf("notes:\n%s", out)
