@@ -57,7 +57,7 @@ func (o *CalibrateOptions) Validate() error {
 	if o.Pixels < 1 {
 		errs = append(errs, fmt.Errorf("--pixels %d: must be at least 1", o.Pixels))
 	}
-	errs = append(errs, checkShare("max-rejects", o.MaxRejects))
+	errs = append(errs, checkShare("max-rejects", o.MaxRejects), checkEngine(o.MaxPixels, o.Threads))
 	if !o.Local() && o.Work == "" && o.Run == "" {
 		errs = append(errs, fmt.Errorf("--work is needed with --runner %s: the workers leave samples there", o.name()))
 	}

@@ -56,11 +56,19 @@ func (o *EvaluateOptions) Validate() error {
 		errs = append(errs, errors.New("--input and --bundle are needed"))
 	}
 	errs = append(errs, checkID(o.Ignore))
-	errs = append(errs, checkShare("max-rejects", o.MaxRejects))
+	errs = append(errs, checkShare("max-rejects", o.MaxRejects), checkEngine(o.MaxPixels, o.Threads))
 	if !o.Local() && o.Output == "" {
 		errs = append(errs, fmt.Errorf("--output is needed with --runner %s: the workers leave the result there", o.name()))
 	}
 	return errors.Join(append(errs, infer.CheckPrecision(o.Precision), o.Runner.Validate(), o.reachable(o.Input...), o.reachable(o.Masks, o.Bundle, o.Output))...)
+}
+
+// checkEngine is of the limits that a network runs with.
+func checkEngine(maxPixels, threads int) error {
+	if maxPixels < 0 || threads < 0 {
+		return fmt.Errorf("--max-pixels %d, --threads %d: must not be negative", maxPixels, threads)
+	}
+	return nil
 }
 
 // ClassScore is how well one class was found; nil stands for no pixels to count.

@@ -49,9 +49,7 @@ func (o *QuantizeOptions) Validate() error {
 		errs = append(errs, fmt.Errorf("--images %d: must be at least 1", o.Images))
 	}
 	errs = append(errs, checkShare("max-rejects", o.MaxRejects))
-	if o.MaxPixels < 0 || o.Threads < 0 {
-		errs = append(errs, fmt.Errorf("--max-pixels %d, --threads %d: must not be negative", o.MaxPixels, o.Threads))
-	}
+	errs = append(errs, checkEngine(o.MaxPixels, o.Threads))
 	return errors.Join(errs...)
 }
 

@@ -49,6 +49,8 @@ func TestCalibrate(t *testing.T) {
 		{"no data", calibrate[:3], exitUsage, "--data"},
 		{"precision", append(calibrate, "--precision", "1"), exitUsage, "--precision 1"},
 		{"selector", append(calibrate, "--selector", "oracle"), exitUsage, `"oracle"`},
+		{"threads", append(calibrate, "--threads", "-1"), exitUsage, "--threads -1"},
+		{"threads of evaluate", []string{"evaluate", "--bundle", "model", "--input", "val/labeled/*.tar", "--max-pixels", "-1"}, exitUsage, "--max-pixels -1"},
 		{"out", append(calibrate, "--out", "table.txt"), exitUsage, "table.txt"},
 		{"out of reach", append(calibrate, "--precision", "0.9999"), exitFailed, "cannot be promised"},
 	} {
