@@ -52,6 +52,30 @@ type entry struct {
 	Offsets [2]int64 `json:"data_offsets"`
 }
 
+// UnmarshalJSON knows fields by their exact names only and offsets by their number,
+// as the reference implementation does.
+func (e *entry) UnmarshalJSON(data []byte) error {
+	var fields map[string]json.RawMessage
+	if err := json.Unmarshal(data, &fields); err != nil {
+		return err
+	}
+	var offsets []int64
+	for name, to := range map[string]any{"dtype": &e.DType, "shape": &e.Shape, "data_offsets": &offsets} {
+		value, ok := fields[name]
+		if !ok {
+			return fmt.Errorf("no %s", name)
+		}
+		if err := json.Unmarshal(value, to); err != nil {
+			return fmt.Errorf("%s: %w", name, err)
+		}
+	}
+	if len(offsets) != len(e.Offsets) {
+		return fmt.Errorf("data_offsets %v are not two", offsets)
+	}
+	e.Offsets = [2]int64(offsets)
+	return nil
+}
+
 // bytesOf is the width of each type in the file.
 var bytesOf = map[string]int64{"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "U8": 1, "BOOL": 1}
 
