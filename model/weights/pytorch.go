@@ -110,6 +110,7 @@ type view struct {
 	storage
 	offset        int64
 	shape, stride []int64
+	lazy          bool // its values are not the storage's: negated, or conjugated
 }
 
 // storageClass stands for torch.FloatStorage and the like: the type of values.
@@ -172,8 +173,9 @@ func newSize(args pickle.Tuple) (any, error) {
 }
 
 // rebuildTensor has the arguments (storage, offset, size, stride, ...); whether
-// the tensor wants a gradient, and hooks, follow and are left out. Bounds are
-// checked when the tensor is read, so that errors can name it.
+// the tensor wants a gradient, and hooks, follow and are left out, then what is
+// still to be done to the values. Bounds are checked when the tensor is read, so
+// that errors can name it.
 func rebuildTensor(args pickle.Tuple) (any, error) {
 	bad := errors.New("a tensor that is not made of storage, offset, size and stride")
 	if len(args) < 4 {
@@ -186,7 +188,12 @@ func rebuildTensor(args pickle.Tuple) (any, error) {
 	if !ok || !ok2 || !ok3 || !ok4 || len(shape) != len(stride) {
 		return nil, bad
 	}
-	return view{s, offset, shape, stride}, nil
+	lazy := false
+	if len(args) > 6 {
+		d, ok := args[6].(*pickle.Dict)
+		lazy = ok && len(d.Entries) > 0
+	}
+	return view{s, offset, shape, stride, lazy}, nil
 }
 
 func rebuildParameter(args pickle.Tuple) (any, error) {
@@ -248,8 +255,9 @@ func numbersAfterKey(v any) ([]int64, bool) {
 }
 
 // stateDictKeys are the usual names of the state dict in a checkpoint, in the
-// order in which they are preferred to others.
-var stateDictKeys = []string{"state_dict", "model_state_dict", "model"}
+// order in which they are preferred to others. The empty one is the object itself: a
+// checkpoint may have tensors beside its state dict.
+var stateDictKeys = []string{"state_dict", "model_state_dict", "model", ""}
 
 // findStateDict looks for the dict of tensors: the object itself, or in it.
 func findStateDict(root any) (*pickle.Dict, error) {
@@ -273,7 +281,6 @@ func findStateDict(root any) (*pickle.Dict, error) {
 			p := strings.Join(path, ".")
 			found[p] = d
 			paths = append(paths, p)
-			return
 		}
 		if len(path) == 2 {
 			return
@@ -301,9 +308,11 @@ func findStateDict(root any) (*pickle.Dict, error) {
 	return nil, fmt.Errorf("it holds %d state dicts, %.100q among them: save the one that is meant as a file of its own", len(paths), paths[:2])
 }
 
+// holdsTensors passes over single numbers, such as the best accuracy so far: no
+// network has these alone.
 func holdsTensors(d *pickle.Dict) bool {
 	for _, e := range d.Entries {
-		if _, ok := e.Value.(view); ok {
+		if v, ok := e.Value.(view); ok && len(v.shape) > 0 {
 			return true
 		}
 	}

@@ -185,11 +185,15 @@ func TestDecodePyTorchHandMade(t *testing.T) {
 		program string
 		want    Dict
 	}{
-		"a tensor":         {tensorPickle(4, 1, i(3), i(1)), Dict{"w": at([]int{3}, 1, 2, 3)}},
-		"any stride at 1":  {tensorPickle(4, 0, i(1, 4), i(99, 1)), Dict{"w": counted(1, 4)}},
-		"empty at the end": {tensorPickle(4, 4, i(0), i(1)), Dict{"w": New(0)}},
-		"Python 2":         {two, Dict{"v": at([]int{2}, 0, 1), "w": at([]int{2}, 2, 3)}},
-		"not only tensors": {"\x80\x02}(U\x01nNU\x01w" + rebuilt(4, 0, i(4), i(1)) + "u.", Dict{"w": counted(4)}},
+		"a tensor":           {tensorPickle(4, 1, i(3), i(1)), Dict{"w": at([]int{3}, 1, 2, 3)}},
+		"any stride at 1":    {tensorPickle(4, 0, i(1, 4), i(99, 1)), Dict{"w": counted(1, 4)}},
+		"empty at the end":   {tensorPickle(4, 4, i(0), i(1)), Dict{"w": New(0)}},
+		"Python 2":           {two, Dict{"v": at([]int{2}, 0, 1), "w": at([]int{2}, 2, 3)}},
+		"a figure beside it": {"\x80\x02}(U\x04best" + rebuilt(4, 1, i(), i()) + "U\x03net}U\x01w" + rebuilt(4, 0, i(4), i(1)) + "su.", Dict{"w": counted(4)}},
+		"figures beside it":  {"\x80\x02}(U\x04loss" + rebuilt(4, 0, i(4), i(1)) + "U\x0astate_dict}U\x01w" + rebuilt(4, 0, i(4), i(1)) + "su.", Dict{"w": counted(4)}},
+		"and a dict":         {"\x80\x02}(U\x01w" + rebuilt(4, 0, i(4), i(1)) + "U\x05extra}U\x01x" + rebuilt(4, 0, i(4), i(1)) + "su.", Dict{"w": counted(4)}},
+		"no metadata":        {strings.Replace(tensorPickle(4, 0, i(4), i(1)), ")RtR", ")R}tR", 1), Dict{"w": counted(4)}},
+		"not only tensors":   {"\x80\x02}(U\x01nNU\x01w" + rebuilt(4, 0, i(4), i(1)) + "u.", Dict{"w": counted(4)}},
 	} {
 		got, err := DecodePyTorch(zipOf(t, program(c.program), fourValues))
 		if err != nil {
@@ -199,6 +203,32 @@ func TestDecodePyTorchHandMade(t *testing.T) {
 		if diff := cmp.Diff(c.want, got.Tensors, cmpopts.EquateEmpty()); diff != "" {
 			t.Errorf("%s (-want +got):\n%s", name, diff)
 		}
+	}
+}
+
+// PyTorch can be told to leave checksums out.
+func TestDecodePyTorchWithoutChecksums(t *testing.T) {
+	var b bytes.Buffer
+	w := zip.NewWriter(&b)
+	for _, m := range []member{program(tensorPickle(4, 0, []int64{4}, []int64{1})), fourValues} {
+		n := uint64(len(m.data))
+		f, err := w.CreateRaw(&zip.FileHeader{Name: "model/" + m.name, CompressedSize64: n, UncompressedSize64: n})
+		if err == nil {
+			_, err = f.Write([]byte(m.data))
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	got, err := DecodePyTorch(b.Bytes())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(Dict{"w": counted(4)}, got.Tensors); diff != "" {
+		t.Error(diff)
 	}
 }
 
@@ -279,6 +309,7 @@ func TestDecodePyTorchRefuses(t *testing.T) {
 		"byte order":        {stored(tensor, fourValues, member{name: "byteorder", data: "big"}), []string{"byte order"}},
 		"compressed":        {stored(tensor, member{fourValues.name, fourValues.data, zip.Deflate}), []string{`tensor "w"`, "compressed"}},
 		"member twice":      {stored(tensor, fourValues, fourValues), []string{"twice"}},
+		"negated":           {stored(strings.Replace(tensor, ")RtR", ")R}U\x03neg\x88stR", 1), fourValues), []string{`tensor "w"`, "resolve_neg"}},
 		"no storage":        {stored(tensor), []string{`tensor "w"`, `"data/0"`}},
 		"storage too short": {stored(tensorPickle(5, 0, i(5), i(1)), fourValues), []string{`tensor "w"`, "16 bytes", "need 20"}},
 		"beyond storage":    {stored(tensorPickle(4, 1, i(4), i(1)), fourValues), []string{`tensor "w"`, "shape [4]", "4 values"}},

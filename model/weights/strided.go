@@ -1,12 +1,18 @@
 package weights
 
-import "fmt"
+import (
+	"errors"
+	"fmt"
+)
 
 // read returns the values of the tensor in row-major order, as the file has
 // them, and its shape. The bytes are the file's own where they already lie in
 // that order. The budget is what all tensors of the file may have together, in
 // values.
 func (v view) read(storages source, budget *int64) ([]byte, []int, error) {
+	if v.lazy {
+		return nil, nil, errors.New("a view that negates or conjugates its values: save tensor.resolve_neg().resolve_conj()")
+	}
 	shape, count, err := countValues(v.shape)
 	if err != nil {
 		return nil, nil, err
