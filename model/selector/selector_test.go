@@ -382,7 +382,7 @@ func TestSample(t *testing.T) {
 
 func TestThresholdText(t *testing.T) {
 	for text, want := range map[string]Threshold{
-		"": {}, "auto": {Auto: true}, "0.2": At(0.2), "0.1, 1,2": {Values: []float64{0.1, 1, KeepNothing}},
+		"": {}, "auto": {Auto: true}, "0.2": At(0.2), "0.1, 1,none": {Values: []float64{0.1, 1, KeepNothing}},
 	} {
 		var got Threshold
 		if err := got.UnmarshalText([]byte(text)); err != nil {
@@ -400,7 +400,7 @@ func TestThresholdText(t *testing.T) {
 			t.Errorf("%s: %v %s", data, err, d)
 		}
 	}
-	for _, text := range []string{"high", "1.5", "NaN", "0.1,", "-1", "auto,1"} {
+	for _, text := range []string{"high", "1.5", "NaN", "0.1,", "-1", "auto,1", "2", "0.1,2", "none", "none,none"} {
 		var got Threshold
 		if err := got.UnmarshalText([]byte(text)); err == nil {
 			t.Errorf("%q became %+v", text, got)

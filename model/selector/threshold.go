@@ -51,7 +51,7 @@ func (t Thresholds) String() string {
 
 func text(t float64) string {
 	if t == KeepNothing {
-		return "none"
+		return none
 	}
 	return strconv.FormatFloat(t, 'g', 4, 64)
 }
@@ -77,8 +77,8 @@ func (t Thresholds) KeepNothing() bool {
 }
 
 // Threshold is what a user asks for. Its text is a number, one for each class
-// with commas between, or "auto": what calibration chose. The zero value asks for
-// nothing in particular.
+// with commas between ("none" for a class of which nothing is kept), or "auto": what
+// calibration chose. The zero value asks for nothing in particular.
 type Threshold struct {
 	Auto   bool
 	Values []float64 // one, or one for each class
@@ -100,10 +100,17 @@ func (t Threshold) Validate() error {
 			return fmt.Errorf("threshold %v is not in 0..1", v)
 		}
 	}
+	if len(t.Values) > 0 && (Thresholds{PerClass: t.Values}).KeepNothing() {
+		return fmt.Errorf("threshold %s: nothing would be kept of any class", t)
+	}
 	return nil
 }
 
-const auto = "auto"
+// The words of thresholds that are no numbers.
+const (
+	auto = "auto"
+	none = "none"
+)
 
 func (t Threshold) String() string {
 	if t.Auto {
@@ -111,7 +118,9 @@ func (t Threshold) String() string {
 	}
 	parts := make([]string, len(t.Values))
 	for i, v := range t.Values {
-		parts[i] = strconv.FormatFloat(v, 'g', -1, 64)
+		if parts[i] = none; v != KeepNothing {
+			parts[i] = strconv.FormatFloat(v, 'g', -1, 64)
+		}
 	}
 	return strings.Join(parts, ",")
 }
@@ -131,9 +140,17 @@ func (t *Threshold) UnmarshalText(text []byte) error {
 		return nil
 	}
 	for part := range strings.SplitSeq(s, ",") {
-		v, err := strconv.ParseFloat(strings.TrimSpace(part), 64)
+		part = strings.TrimSpace(part)
+		if part == none {
+			t.Values = append(t.Values, KeepNothing)
+			continue
+		}
+		v, err := strconv.ParseFloat(part, 64)
 		if err != nil {
 			return fmt.Errorf("threshold %q is neither a number nor %q", part, auto)
+		}
+		if !(v >= 0 && v <= 1) { // KeepNothing is no number of a user's
+			return fmt.Errorf("threshold %v is not in 0..1", v)
 		}
 		t.Values = append(t.Values, v)
 	}
