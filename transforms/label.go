@@ -90,7 +90,7 @@ func (o LabelOptions) digest(sel selection) (string, error) {
 		MaxImagePixels int
 		Engine         string
 		Precision      string
-	}{3, sel.Kind, sel.Thresholds, sel.Precision, o.Format, o.KeepImage, o.Palette, o.MaxPixels, o.MaxImagePixels, o.Engine, cmp.Or(o.Precision, infer.Float32)})
+	}{4, sel.Kind, sel.Thresholds, sel.Precision, o.Format, o.KeepImage, o.Palette, o.MaxPixels, o.MaxImagePixels, o.Engine, cmp.Or(o.Precision, infer.Float32)})
 	if err != nil {
 		return "", err
 	}

@@ -325,6 +325,14 @@ func TestLabelAgainWhenSomethingChanged(t *testing.T) {
 				t.Fatal(err)
 			}
 		}, 0},
+		{"output of another run", func(t *testing.T, _ string, o *LabelOptions) {
+			data, err := os.ReadFile(shardFile(t, *o))
+			if err != nil {
+				t.Fatal(err)
+			}
+			own := []byte(`"fingerprint":"`)
+			writeFile(t, shardFile(t, *o), bytes.ReplaceAll(data, own, []byte(`"fingerprin_":"`))) // of the same size
+		}, 0},
 		{"report damaged", func(t *testing.T, _ string, o *LabelOptions) {
 			m, _ := filepath.Glob(o.Output + "/reports/*.json")
 			writeFile(t, m[0], []byte(`{"name": "x", "in": 3}`))
@@ -343,6 +351,53 @@ func TestLabelAgainWhenSomethingChanged(t *testing.T) {
 			mustLabel(t, "direct", []string{in}, fresh)
 			if d := diffTrees(withoutTimings(tree(t, fresh.Output)), withoutTimings(tree(t, o.Output))); d != "" {
 				t.Errorf("not what a first run gives:\n%s", d)
+			}
+		})
+	}
+}
+
+// Names of files follow from those of the images alone, reports are one for each
+// unit of work: what a report says of files must not be believed of those that
+// another unit, or another run, has written since.
+func TestLabelFilesAgainAfterOthers(t *testing.T) {
+	in := t.TempDir()
+	for i := range 7 {
+		writeFile(t, fmt.Sprintf("%s/a/%d.png", in, i), imageBytes(9, 6, i))
+	}
+	writeFile(t, in+"/b/1.png", imageBytes(5, 5, 9))
+	a, b := []string{in + "/a/"}, []string{in + "/b/"}
+	for _, tt := range []struct {
+		name   string
+		others func(t *testing.T, o LabelOptions)
+	}{
+		{"other chunks with other options", func(t *testing.T, o LabelOptions) {
+			o.Threshold = selector.At(0.9)
+			mustLabel(t, "direct", a, o)
+		}},
+		{"another folder", func(t *testing.T, o LabelOptions) { mustLabel(t, "direct", b, o) }},
+		{"both folders in one run", func(t *testing.T, o LabelOptions) {
+			if _, _, err := label(t, "direct", slices.Concat(a, b), o, FilesPerChunk(3)); err == nil {
+				t.Fatal("two images were written to the same files")
+			}
+		}},
+		{"another folder, in a run that died", func(t *testing.T, o LabelOptions) {
+			failWrites(t, "1.pseudo.png", 0)
+			if _, _, err := label(t, "direct", b, o); err == nil {
+				t.Fatal("no write failed")
+			}
+			writesWork()
+		}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			o := LabelOptions{Output: t.TempDir(), Format: shard.FormatFiles}
+			mustLabel(t, "direct", a, o, FilesPerChunk(3))
+			want := withoutTimings(tree(t, o.Output))
+			tt.others(t, o)
+			mustLabel(t, "direct", a, o, FilesPerChunk(3))
+			got := tree(t, o.Output)
+			maps.DeleteFunc(got, func(name string, _ []byte) bool { return want[name] == nil }) // reports of the others
+			if d := diffTrees(want, got); d != "" {
+				t.Error(d)
 			}
 		})
 	}

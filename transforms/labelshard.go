@@ -73,8 +73,8 @@ func labelShard(ctx context.Context, ref shard.Ref, o LabelOptions) (ShardReport
 	if err != nil {
 		return ShardReport{}, err
 	}
-	if old != nil && old.Fingerprint == fingerprint && !o.Overwrite {
-		done, err := outputsExist(ctx, o, old)
+	if !o.Overwrite {
+		done, err := isDone(ctx, o, old, fingerprint)
 		if err != nil {
 			return ShardReport{}, err
 		}
@@ -125,6 +125,19 @@ func fingerprint(ref shard.Ref, bundleDigest string, o LabelOptions, sel selecti
 	}
 	sum := sha256.Sum256([]byte(ref.Fingerprint() + "\n" + bundleDigest + "\n" + options + "\n"))
 	return hex.EncodeToString(sum[:]), nil
+}
+
+// isDone tells whether an earlier run's report is of this work and all that it
+// stands for is there.
+func isDone(ctx context.Context, o LabelOptions, old *ReportObject, fingerprint string) (bool, error) {
+	if old == nil || old.Fingerprint != fingerprint || old.Failure != "" && !old.Corrupt { // storage may have recovered
+		return false, nil
+	}
+	err := published(ctx, o, old)
+	if errors.Is(err, blob.ErrNotFound) {
+		return false, nil
+	}
+	return err == nil, err
 }
 
 // withdraw takes back what an earlier run said about outputs that are about to
@@ -219,6 +232,7 @@ type exampleJSON struct {
 	ClassPixels    []int64 `json:"class_pixels"`  // of the mask, by class id
 	PseudoPixels   []int64 `json:"pseudo_pixels"` // of those, kept
 	Bundle         string  `json:"bundle"`
+	Fingerprint    string  `json:"fingerprint"` // of the report that has this example
 }
 
 // encode makes the outputs of one example. It runs on many goroutines.
@@ -272,7 +286,7 @@ func (l *labeller) encode(it *item) (_ any, failed error) {
 	doc, err := json.Marshal(exampleJSON{
 		Key: it.key, Source: it.object, Width: it.result.W, Height: it.result.H,
 		Selector: string(l.selection.Kind), Promised: l.selection.Precision, KeptShare: share, MeanConfidence: sel.meanConfidence,
-		ClassPixels: sel.classPixels, PseudoPixels: sel.pseudoPixels, Bundle: l.report.Bundle,
+		ClassPixels: sel.classPixels, PseudoPixels: sel.pseudoPixels, Bundle: l.report.Bundle, Fingerprint: l.report.Fingerprint,
 	})
 	add("json", doc, err)
 	return out, failed

@@ -74,9 +74,8 @@ func (o LabelOptions) OutputURL(ref shard.Ref) string {
 	return blob.Join(o.Output, shardsDir, ref.Name+".tar")
 }
 
-// CountUnlabelled counts the units of work whose labels, by this bundle and with
-// these options, are not in the output. Input that could not be read to its end
-// counts as labelled: nothing more can be made of it until it changes.
+// CountUnlabelled counts the units of work that Label, with this bundle and these
+// options, would not skip.
 func CountUnlabelled(ctx context.Context, refs []shard.Ref, o LabelOptions) (int, error) {
 	meta, digest, err := bundle.ReadMeta(ctx, o.Bundle)
 	if err != nil {
@@ -102,10 +101,7 @@ func CountUnlabelled(ctx context.Context, refs []shard.Ref, o LabelOptions) (int
 			if err != nil {
 				return err
 			}
-			done := report != nil && report.Fingerprint == want
-			if done && report.Failure == "" {
-				done, err = outputsExist(ctx, o, report)
-			}
+			done, err := isDone(ctx, o, report, want)
 			if !done {
 				missing.Add(1)
 			}

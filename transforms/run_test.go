@@ -77,6 +77,23 @@ func TestCountUnlabelled(t *testing.T) {
 	if n := count(o); n != 0 {
 		t.Errorf("after the run %d are missing", n)
 	}
+	// Storage that failed may have recovered: Label tries again.
+	url := o.Output + "/reports/a.json"
+	whole, err := ReadReport(t.Context(), url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	failed := *whole
+	failed.Failure = "connection lost"
+	if err := writeReport(t.Context(), url, &failed); err != nil {
+		t.Fatal(err)
+	}
+	if n := count(o); n != 1 {
+		t.Errorf("%d are missing, want the one that storage failed on", n)
+	}
+	if err := writeReport(t.Context(), url, whole); err != nil {
+		t.Fatal(err)
+	}
 	other := o
 	other.Threshold = selector.Threshold{Values: []float64{0.9}}
 	if n := count(other); n != 3 {

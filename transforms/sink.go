@@ -2,6 +2,7 @@ package transforms
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -126,6 +127,11 @@ func (s *filesSink) write(ctx context.Context, key string, members []shard.Membe
 	if err != nil {
 		return err
 	}
+	// While its files are replaced the example is nobody's: a crash must not leave
+	// what KEY.json of an earlier run would vouch for.
+	if err := blob.Delete(ctx, blob.Join(s.output, stem+".json")); err != nil {
+		return err
+	}
 	for _, m := range members {
 		if err := writeObject(ctx, blob.Join(s.output, stem+"."+m.Ext), m.Data); err != nil {
 			return err
@@ -156,38 +162,69 @@ func (s *filesSink) remove(context.Context) (string, int64, error) { return "", 
 
 func (s *filesSink) abort() {}
 
-// outputsExist tells whether everything that a report stands for is there.
-func outputsExist(ctx context.Context, o LabelOptions, r *ReportObject) (bool, error) {
-	if r.Failure != "" && !r.Corrupt {
-		return false, nil // storage may have recovered
-	}
-	if o.Format != shard.FormatFiles && r.Output == "" {
-		return r.Failure != "", nil // nothing could be read, nothing was written
-	}
+// published is nil if everything that a report stands for is there and was made
+// for it. Names follow from those of the images alone: another run, or another
+// unit of work, may have written to them since. It is blob.ErrNotFound if so.
+func published(ctx context.Context, o LabelOptions, r *ReportObject) error {
 	if o.Format != shard.FormatFiles {
-		obj, err := blob.Stat(ctx, blob.Join(o.Output, r.Output))
-		if errors.Is(err, blob.ErrNotFound) {
-			return false, nil
-		}
-		return err == nil && obj.Size == r.OutputBytes, err
+		return publishedShard(ctx, o, r)
 	}
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(16) // latency, not bandwidth
-	exts := []string{"mask.png", "pseudo.png", "conf.png", "json"}
+	exts := []string{"mask.png", "pseudo.png", "conf.png"}
 	if o.Palette {
 		exts = append(exts, "color.png")
 	}
 	for _, row := range r.Rows {
+		stem := blob.Join(o.Output, row.Shard)
 		for _, ext := range exts {
 			g.Go(func() error {
-				_, err := blob.Stat(ctx, blob.Join(o.Output, row.Shard+"."+ext))
+				_, err := blob.Stat(ctx, stem+"."+ext)
 				return err
 			})
 		}
+		g.Go(func() error {
+			doc, _, err := blob.ReadFile(ctx, stem+".json", 0)
+			if err != nil {
+				return err
+			}
+			return r.owns(stem+".json", doc)
+		})
 	}
-	err := g.Wait()
-	if errors.Is(err, blob.ErrNotFound) {
-		return false, nil
+	return g.Wait()
+}
+
+// publishedShard looks at the first example only: a shard is written at once.
+func publishedShard(ctx context.Context, o LabelOptions, r *ReportObject) error {
+	if r.Output == "" {
+		return nil // nothing could be read, nothing was written
 	}
-	return err == nil, err
+	url := blob.Join(o.Output, r.Output)
+	obj, err := blob.Stat(ctx, url)
+	if err != nil {
+		return err
+	}
+	if obj.Size != r.OutputBytes {
+		return fmt.Errorf("%w: %s has %d bytes, not the %d that were written", blob.ErrNotFound, url, obj.Size, r.OutputBytes)
+	}
+	if len(r.Rows) == 0 {
+		return nil
+	}
+	for rec, err := range shard.Read(ctx, shard.Ref{URL: url, Format: shard.FormatWebDataset}, shard.ReadOptions{ImageOptional: true}) {
+		if err != nil && !errors.Is(err, shard.ErrCorrupt) {
+			return err
+		}
+		return r.owns(url, rec.Example.Extra["json"])
+	}
+	return r.owns(url, nil)
+}
+
+// owns tells by KEY.json, found at url, whether an example was labelled for this
+// report.
+func (r *ReportObject) owns(url string, doc []byte) error {
+	var of exampleJSON
+	if err := json.Unmarshal(doc, &of); err != nil || of.Fingerprint != r.Fingerprint {
+		return fmt.Errorf("%w: %s holds labels of another run, or of other images", blob.ErrNotFound, url)
+	}
+	return nil
 }
