@@ -9,30 +9,33 @@ import (
 
 	"github.com/advseg/advseg/io/blob"
 	"github.com/advseg/advseg/io/shard"
+	"github.com/advseg/advseg/model/selector"
 )
 
 var errDisk = errors.New("no space left on device")
 
 // failing says which writes fail: those of objects whose URL contains part,
 // after some bytes; with none they fail on Commit. Jobs that failed may still
-// be running on other goroutines.
+// be running on other goroutines. If meanwhile is set they do not fail: it happens
+// just before they are committed.
 var failing struct {
 	sync.Mutex
-	part  string
-	after int
+	part      string
+	after     int
+	meanwhile func()
 }
 
 func init() {
 	real := openWriter
 	openWriter = func(ctx context.Context, url string) (objectWriter, error) {
 		failing.Lock()
-		part, after := failing.part, failing.after
+		part, after, meanwhile := failing.part, failing.after, failing.meanwhile
 		failing.Unlock()
 		w, err := real(ctx, url)
 		if err != nil || part == "" || !strings.Contains(url, part) {
 			return w, err
 		}
-		return &failingWriter{w, after}, nil
+		return &failingWriter{w, after, meanwhile}, nil
 	}
 }
 
@@ -49,12 +52,13 @@ func failWrites(t *testing.T, part string, after int) {
 func writesWork() {
 	failing.Lock()
 	defer failing.Unlock()
-	failing.part = ""
+	failing.part, failing.meanwhile = "", nil
 }
 
 type failingWriter struct {
 	objectWriter
-	left int
+	left      int
+	meanwhile func()
 }
 
 func (w *failingWriter) Write(p []byte) (int, error) {
@@ -68,7 +72,48 @@ func (w *failingWriter) Write(p []byte) (int, error) {
 	return w.objectWriter.Write(p)
 }
 
-func (w *failingWriter) Commit() (blob.Object, error) { return blob.Object{}, errDisk }
+func (w *failingWriter) Commit() (blob.Object, error) {
+	if w.meanwhile != nil {
+		w.meanwhile()
+		return w.objectWriter.Commit()
+	}
+	return blob.Object{}, errDisk
+}
+
+func meanwhile(t *testing.T, part string, do func()) {
+	failWrites(t, part, 0)
+	failing.Lock()
+	defer failing.Unlock()
+	failing.meanwhile = func() {
+		writesWork()
+		do()
+	}
+}
+
+// Two runs at once write to one output: the one whose report comes last must not
+// vouch for the other's labels.
+func TestTwoRunsIntoOneOutput(t *testing.T) {
+	in := t.TempDir() + "/in.tar"
+	writeFile(t, in, tarOf(t, examples(5, 0, false)))
+	for i, format := range []shard.Format{shard.FormatWebDataset, shard.FormatFiles} {
+		for _, runner := range runnersFor(i) {
+			t.Run(string(format)+"/"+runner, func(t *testing.T) {
+				o := LabelOptions{Output: t.TempDir(), Format: format}
+				other := o
+				other.Threshold = selector.At(0.9)
+				meanwhile(t, "reports/", func() { mustLabel(t, "direct", []string{in}, other) })
+				_, _, err := label(t, runner, []string{in}, o)
+				if err == nil || !strings.Contains(err.Error(), "is another run writing") {
+					t.Errorf("error %v, want one about the other run", err)
+				}
+				// Equal runs write equal bytes: neither disturbs the other.
+				o.Output = t.TempDir()
+				meanwhile(t, "reports/", func() { mustLabel(t, "direct", []string{in}, o) })
+				mustLabel(t, runner, []string{in}, o)
+			})
+		}
+	}
+}
 
 // A run that dies on a write names the object and leaves no half of it; the
 // next run ends with the bytes of a run that nothing happened to.

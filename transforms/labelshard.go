@@ -195,6 +195,11 @@ func (l *labeller) run(ctx context.Context, url string) (ShardReport, error) {
 	if err := writeReport(ctx, url, r); err != nil {
 		return ShardReport{}, err
 	}
+	// Whoever replaces it after this writes a report after ours, which the
+	// manifest finds.
+	if err := published(ctx, l.options, r); err != nil {
+		return ShardReport{}, fmt.Errorf("the output was replaced while the run was going: is another run writing to it, or another image to the same files? %w", err)
+	}
 	l.writing.since(written)
 	report := r.ShardReport
 	report.URL = url

@@ -1,6 +1,7 @@
 package transforms
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -19,6 +20,7 @@ type sink interface {
 	// place says where the outputs of a key will be, relative to the run: the
 	// shard, or the common stem of the files. An error rejects the example.
 	place(key string) (string, error)
+	// write takes the members of an example, KEY.json last.
 	write(ctx context.Context, key string, members []shard.Member) error
 	// commit publishes; it returns the name and size of what was published.
 	commit(ctx context.Context) (string, int64, error)
@@ -127,9 +129,7 @@ func (s *filesSink) write(ctx context.Context, key string, members []shard.Membe
 	if err != nil {
 		return err
 	}
-	// While its files are replaced the example is nobody's: a crash must not leave
-	// what KEY.json of an earlier run would vouch for.
-	if err := blob.Delete(ctx, blob.Join(s.output, stem+".json")); err != nil {
+	if err := withdrawExample(ctx, blob.Join(s.output, stem+".json"), members[len(members)-1].Data); err != nil {
 		return err
 	}
 	for _, m := range members {
@@ -139,6 +139,20 @@ func (s *filesSink) write(ctx context.Context, key string, members []shard.Membe
 		s.bytes += int64(len(m.Data))
 	}
 	return nil
+}
+
+// withdrawExample takes KEY.json away before other files replace those it stands
+// for: until the new one is written they are nobody's. If it says the same already,
+// the files are equal too, and perhaps those of a run that goes on beside this one.
+func withdrawExample(ctx context.Context, url string, doc []byte) error {
+	old, _, err := blob.ReadFile(ctx, url, 0)
+	switch {
+	case errors.Is(err, blob.ErrNotFound) || err == nil && bytes.Equal(old, doc):
+		return nil
+	case err != nil:
+		return err
+	}
+	return blob.Delete(ctx, url)
 }
 
 func writeObject(ctx context.Context, url string, data []byte) (failed error) {
