@@ -70,6 +70,13 @@ func Expand(ctx context.Context, patterns ...string) ([]Object, error) {
 	return slices.CompactFunc(all, func(a, b Object) bool { return a.URL == b.URL }), nil
 }
 
+// Braces writes out {a,b} and {000..127}: the patterns that one stands for, in
+// its order.
+func Braces(pattern string) ([]string, error) {
+	names, err := expandBraces(pattern)
+	return names, fail("list", pattern, err)
+}
+
 // query is a pattern made ready: per bucket, listings that do not overlap and
 // follow each other in lexical order.
 type query struct {

@@ -95,7 +95,7 @@ func plan(ctx context.Context, patterns []string, opts PlanOptions, list lister)
 	}
 	var folders []string
 	for _, pattern := range patterns {
-		folder, err := p.add(ctx, pattern)
+		folder, err := p.add(ctx, pattern, "")
 		if err != nil {
 			return nil, err
 		}
@@ -120,19 +120,35 @@ func plan(ctx context.Context, patterns []string, opts PlanOptions, list lister)
 	return finish(units), nil
 }
 
-// add takes in what one pattern matches and returns the folder it lies in.
-func (p *planner) add(ctx context.Context, pattern string) (string, error) {
+// add takes in what one pattern matches and returns the folder it lies in, which
+// is base if that is given.
+func (p *planner) add(ctx context.Context, pattern, base string) (string, error) {
 	if !strings.Contains(pattern, "://") {
 		pattern = filepath.ToSlash(pattern)
 	}
-	folder := fixedFolder(pattern)
-	n, used, err := p.collect(ctx, pattern, folder)
-	if !strings.HasSuffix(pattern, "/") && (err == nil && n == 0 || errors.Is(err, blob.ErrNotFound)) {
-		// Not an object: perhaps a folder.
-		inside := pattern + "/"
-		m, usedInside, errInside := p.collect(ctx, inside, fixedFolder(inside))
-		if m > 0 || errInside != nil {
-			n, used, err, folder = m, usedInside, errInside, fixedFolder(inside)
+	names, err := blob.Braces(pattern)
+	if err != nil {
+		return "", err
+	}
+	folder := cmp.Or(base, fixedFolder(pattern))
+	isFolder := strings.HasSuffix(pattern, "/")
+	n, used := 0, 0
+	if len(names) == 1 || !isFolder {
+		n, used, err = p.collect(ctx, pattern, folder)
+	}
+	if n == 0 && (err == nil || errors.Is(err, blob.ErrNotFound)) {
+		switch {
+		case len(names) > 1:
+			// Not all of them are objects, but each has to be something.
+			return folder, p.addEach(ctx, names, folder)
+		case !isFolder:
+			// Not an object: perhaps a folder.
+			inside := pattern + "/"
+			at := cmp.Or(base, fixedFolder(inside))
+			m, usedInside, errInside := p.collect(ctx, inside, at)
+			if m > 0 || errInside != nil {
+				n, used, err, folder = m, usedInside, errInside, at
+			}
 		}
 	}
 	switch {
@@ -145,6 +161,20 @@ func (p *planner) add(ctx context.Context, pattern string) (string, error) {
 			blob.ErrNotFound, n, pattern)
 	}
 	return folder, nil
+}
+
+// addEach takes in what names written out from braces stand for, as if their
+// pattern had matched it in folder.
+func (p *planner) addEach(ctx context.Context, names []string, folder string) error {
+	if p.seen == nil {
+		p.seen = map[string]bool{}
+	}
+	for _, name := range names {
+		if _, err := p.add(ctx, name, folder); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (p *planner) collect(ctx context.Context, pattern, folder string) (n, used int, err error) {

@@ -89,6 +89,24 @@ func TestPlan(t *testing.T) {
 			name: "two folders, one in the other", patterns: []string{"img/b/", "img/"},
 			want: []string{"img-000000 files img", "b-000000 files img/b", "b--d webdataset img/b/d.tar"},
 		},
+		{
+			name: "folders in braces", patterns: []string{"{img,in/train}/"},
+			want: []string{"plan-000000 files mem://plan", "img--b--d webdataset img/b/d.tar", "in--train--000 webdataset in/train/000.tar", "in--train--001 webdataset in/train/001.tar"},
+		},
+		{
+			name: "a shard and a folder in braces", patterns: []string{"in/{old/x.tgz,train}"},
+			want: []string{"old--x webdataset in/old/x.tgz", "train--000 webdataset in/train/000.tar", "train--001 webdataset in/train/001.tar"},
+		},
+		{
+			name: "the same twice in braces", patterns: []string{"in/{val,v*l}/"},
+			want: []string{
+				"val--000-" + digest("webdataset mem://plan/in/val/000.tar")[:12] + " webdataset in/val/000.tar",
+				"val--000-" + digest("webdataset mem://plan/in/val/000.tar.gz")[:12] + " webdataset in/val/000.tar.gz",
+			},
+		},
+		{name: "a folder in braces is missing", patterns: []string{"in/{train,vall}"}, err: "in/vall"},
+		{name: "a folder in braces is missing, with a slash", patterns: []string{"in/{train,vall}/"}, err: "in/vall/"},
+		{name: "a folder in braces has nothing of use", patterns: []string{"{img,text}/"}, err: "neither images"},
 		{name: "nothing there", patterns: []string{"in/*.tar"}, err: "in/*.tar"},
 		{name: "missing shard", patterns: []string{"in/train/002.tar"}, err: "in/train/002.tar"},
 		{name: "missing of a range", patterns: []string{"in/train/{000..003}.tar"}, err: "in/train/002.tar"},
