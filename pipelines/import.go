@@ -47,7 +47,7 @@ func (o *ImportOptions) Validate() error {
 	if o.Images == "" || o.Out == "" {
 		errs = append(errs, errors.New("--images and --out are needed"))
 	}
-	errs = append(errs, checkID(o.Ignore))
+	errs = append(errs, shard.Separate(o.Out, blob.Quote(o.Images)), checkID(o.Ignore))
 	if o.LabeledEvery < 0 {
 		errs = append(errs, fmt.Errorf("--labeled-every %d: from 1, every image", o.LabeledEvery))
 	}
@@ -131,7 +131,7 @@ func (im *importer) prepare(ctx context.Context) error {
 	if im.keep, err = im.selection(ctx); err != nil {
 		return err
 	}
-	im.refs, err = shard.Plan(ctx, []string{folder(im.o.Images)}, shard.PlanOptions{FilesPerChunk: 256, MasksURL: im.o.Masks})
+	im.refs, err = shard.Plan(ctx, []string{folder(im.o.Images)}, shard.PlanOptions{FilesPerChunk: 256, MasksURL: im.o.Masks, Output: im.o.Out})
 	if err != nil {
 		return err
 	}

@@ -1,6 +1,7 @@
 package pipelines
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -64,6 +65,10 @@ type LabelOptions struct {
 	DryRun        bool     `yaml:"dry_run" help:"show what would be read and written"`
 	LabelSettings `yaml:",inline"`
 	Runner        `yaml:",inline"`
+
+	// Within is the folder of all that the job writes if the output is but a part
+	// of it: what is below is no input.
+	Within string `yaml:"-" json:",omitempty"`
 }
 
 // DefaultLabelOptions are those of the command.
@@ -75,8 +80,16 @@ func (o *LabelOptions) Validate() error {
 	if len(o.Input) == 0 || o.Bundle == "" || o.Output == "" {
 		errs = append(errs, errors.New("--input, --bundle and --output are needed"))
 	}
-	errs = append(errs, o.LabelSettings.validate(), o.Runner.Validate(), o.reachable(o.Input...), o.reachable(o.Bundle, o.Output))
+	errs = append(errs, shard.Separate(o.writes(), o.Input...), o.LabelSettings.validate(), o.Runner.Validate(), o.reachable(o.Input...), o.reachable(o.Bundle, o.Output))
 	return errors.Join(errs...)
+}
+
+// writes is where the job writes.
+func (o *LabelOptions) writes() string { return cmp.Or(o.Within, o.Output) }
+
+// units are the units of work of the input.
+func (o *LabelOptions) units(ctx context.Context) ([]shard.Ref, error) {
+	return shard.Plan(ctx, o.Input, shard.PlanOptions{FilesPerChunk: o.FilesPerShard, Output: o.writes()})
 }
 
 // LabelPlan is what a label run would do.
@@ -112,7 +125,7 @@ func PlanLabel(ctx context.Context, o LabelOptions) (LabelPlan, error) {
 	if _, err := o.rule(meta); err != nil {
 		return LabelPlan{}, fmt.Errorf("label: %w", err)
 	}
-	refs, err := shard.Plan(ctx, o.Input, shard.PlanOptions{FilesPerChunk: o.FilesPerShard})
+	refs, err := o.units(ctx)
 	if err != nil {
 		return LabelPlan{}, err
 	}
@@ -227,7 +240,7 @@ func Label(ctx context.Context, o LabelOptions, observe Observer) (LabelReport, 
 
 func (o LabelOptions) pipeline() *beam.Pipeline {
 	p, s := beam.NewPipelineWithRoot()
-	refs := transforms.Shards(s, o.Input, transforms.FilesPerChunk(o.FilesPerShard))
+	refs := transforms.Shards(s, o.Input, transforms.FilesPerChunk(o.FilesPerShard), transforms.Output(o.writes()))
 	opts := o.options(o.Bundle, o.Output)
 	opts.Overwrite = o.Overwrite
 	transforms.WriteManifest(s, transforms.Label(s, refs, opts), o.Output)
@@ -238,7 +251,7 @@ func (o LabelOptions) pipeline() *beam.Pipeline {
 func (o LabelOptions) execute(ctx context.Context, observe Observer) (transforms.Summary, JobMetrics, error) {
 	stop := func() {}
 	if observe != nil {
-		refs, err := shard.Plan(ctx, o.Input, shard.PlanOptions{FilesPerChunk: o.FilesPerShard})
+		refs, err := o.units(ctx)
 		if err != nil {
 			return transforms.Summary{}, JobMetrics{}, err
 		}

@@ -55,7 +55,7 @@ func (o *NightlyOptions) Validate() error {
 	if o.Retrain.StableShare > 0 {
 		errs = append(errs, errors.New("retrain: stable_share is for the command retrain: a night labels each image once, so that there is no earlier run"))
 	}
-	errs = append(errs, o.Runner.Validate(), o.reachable(o.Input...), o.reachable(o.Val...), o.reachable(o.Registry, o.Output))
+	errs = append(errs, shard.Separate(o.Output, o.Input...), o.Runner.Validate(), o.reachable(o.Input...), o.reachable(o.Val...), o.reachable(o.Registry, o.Output))
 	return errors.Join(errs...)
 }
 
@@ -108,7 +108,7 @@ func nightly(ctx context.Context, o NightlyOptions, reg *registry.Registry, obse
 	if err != nil {
 		return NightlyReport{}, fmt.Errorf("nightly: %w: publish a trained bundle first (advseg registry publish --promote)", err)
 	}
-	refs, err := shard.Plan(ctx, o.Input, shard.PlanOptions{FilesPerChunk: o.Label.FilesPerShard})
+	refs, err := shard.Plan(ctx, o.Input, shard.PlanOptions{FilesPerChunk: o.Label.FilesPerShard, Output: o.Output})
 	if err != nil {
 		return NightlyReport{}, fmt.Errorf("nightly: %w", err)
 	}
@@ -234,7 +234,7 @@ func (n *night) run(ctx context.Context, rec *record) error {
 
 func (n *night) label(ctx context.Context, v registry.Version) (LabelReport, error) {
 	return Label(ctx, LabelOptions{
-		Input: n.o.Input, Bundle: v.URL, Output: n.labels(v),
+		Input: n.o.Input, Bundle: v.URL, Output: n.labels(v), Within: n.o.Output,
 		LabelSettings: n.o.Label, Runner: n.o.Runner,
 	}, n.observe)
 }

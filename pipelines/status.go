@@ -11,7 +11,6 @@ import (
 
 	"github.com/advseg/advseg/io/blob"
 	"github.com/advseg/advseg/io/manifest"
-	"github.com/advseg/advseg/io/shard"
 	"github.com/advseg/advseg/transforms"
 )
 
@@ -100,7 +99,7 @@ func (s *Status) label(ctx context.Context) error {
 	if err := s.options(&o); err != nil {
 		return err
 	}
-	refs, err := shard.Plan(ctx, o.Input, shard.PlanOptions{FilesPerChunk: o.FilesPerShard})
+	refs, err := o.units(ctx)
 	if err != nil {
 		return err
 	}

@@ -53,9 +53,6 @@ func labelShard(ctx context.Context, ref shard.Ref, o LabelOptions) (ShardReport
 	if err := shard.SafeKey(ref.Name); err != nil {
 		return ShardReport{}, fmt.Errorf("name of the shard: %w", err)
 	}
-	if _, inside := blob.Rel(ref.URL, o.Output); ref.Format == shard.FormatFiles && (inside || o.Output == ref.URL) {
-		return ShardReport{}, fmt.Errorf("the output %s lies in the input folder: the next run would take it for input; write elsewhere", o.Output)
-	}
 	l := &labeller{ref: ref, options: o}
 	var err error
 	if l.predictor, l.selection, err = openLabeller(ctx, o); err != nil {

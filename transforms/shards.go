@@ -27,6 +27,13 @@ func MasksURL(url string) ShardsOption {
 	return func(o *shard.PlanOptions) { o.MasksURL = url }
 }
 
+// Output names the folder that the job writes to: what lies below it, also of an
+// earlier run, is no input. Give it when one of the patterns searches that folder
+// too.
+func Output(url string) ShardsOption {
+	return func(o *shard.PlanOptions) { o.Output = url }
+}
+
 // Shards lists what the patterns stand for and returns the units of work as a
 // PCollection<shard.Ref>, spread over workers. Patterns are URLs with globs,
 // `**` and {000..127} braces, of folders of images, WebDataset tars and TFRecord

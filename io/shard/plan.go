@@ -24,6 +24,9 @@ type PlanOptions struct {
 	// MasksURL is the folder that holds, for images from folders, the masks: PNG
 	// files with the same path and stem. Images without one are unlabelled.
 	MasksURL string
+	// Output is where the job writes. What lies below it, inside of a folder that
+	// is searched, is an earlier run's work and no input; see Separate.
+	Output string
 }
 
 func (o PlanOptions) withDefaults() PlanOptions {
@@ -55,6 +58,28 @@ func Plan(ctx context.Context, patterns []string, opts PlanOptions) ([]Ref, erro
 	return refs, nil
 }
 
+// Separate refuses an output that is the very folder which one of the patterns
+// searches: what a run writes there could not be told from its input, and might
+// replace it.
+func Separate(output string, patterns ...string) error {
+	if output == "" {
+		return nil
+	}
+	out := absolute(output)
+	for _, pattern := range patterns {
+		names, err := blob.Braces(pattern)
+		if err != nil {
+			return err
+		}
+		for _, name := range names {
+			if out == absolute(name) || out == absolute(fixedFolder(name)) {
+				return fmt.Errorf("the output %s is the folder of the input %s: write elsewhere, if need be to a new folder in it", output, pattern)
+			}
+		}
+	}
+	return nil
+}
+
 type lister func(ctx context.Context, pattern string) iter.Seq2[blob.Object, error]
 
 // list streams what the pattern matches. Names written out from braces are all
@@ -80,6 +105,7 @@ func list(ctx context.Context, pattern string) iter.Seq2[blob.Object, error] {
 // planner collects what was found.
 type planner struct {
 	list   lister
+	output string // absolute; "" for none
 	shards []blob.Object
 	images map[string][]File // by folder
 	seen   map[string]bool   // URLs; nil if there is but one pattern, which repeats nothing
@@ -90,6 +116,12 @@ func plan(ctx context.Context, patterns []string, opts PlanOptions, list lister)
 		return nil, errors.New("no input: name a folder, a shard or a pattern")
 	}
 	p := &planner{list: list, images: map[string][]File{}}
+	if err := Separate(opts.Output, patterns...); err != nil {
+		return nil, err
+	}
+	if opts.Output != "" {
+		p.output = absolute(opts.Output)
+	}
 	if len(patterns) > 1 {
 		p.seen = map[string]bool{}
 	}
@@ -179,12 +211,16 @@ func (p *planner) addEach(ctx context.Context, names []string, folder string) er
 
 func (p *planner) collect(ctx context.Context, pattern, folder string) (n, used int, err error) {
 	wild := strings.ContainsAny(pattern, "*?[{") || strings.HasSuffix(pattern, "/")
+	own, hasOwn := blob.Rel(absolute(folder), p.output)
 	for o, err := range p.list(ctx, pattern) {
 		if err != nil {
 			return n, used, err
 		}
-		n++
 		name := below(folder, o.URL)
+		if hasOwn && strings.HasPrefix(name, own+"/") {
+			continue
+		}
+		n++
 		isImage := fileExt(name) != ""
 		if !isImage && formatOf(name) == "" || wild && hidden(name) {
 			continue

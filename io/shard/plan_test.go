@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"iter"
 	"maps"
+	"path/filepath"
 	"runtime"
 	"slices"
 	"strings"
@@ -158,6 +159,54 @@ func TestPlanOfLocalPaths(t *testing.T) {
 		}
 		if refs[0].Format == FormatFiles {
 			clean(t, readAll(refs[0], ReadOptions{}))
+		}
+	}
+}
+
+func TestPlanPassesOverTheOutput(t *testing.T) {
+	dir := t.TempDir()
+	t.Chdir(dir)
+	dir = filepath.ToSlash(dir)
+	for _, f := range []string{"in/a.tar", "in/out/shards/a.tar", "in/out/x.mask.png", "in/output/b.tar", "in/b/x.png", "in/b/out/c.tar"} {
+		put(t, f, []byte("x"))
+		put(t, "mem://planoutput/"+f, []byte("x"))
+	}
+	const mem = "mem://planoutput/"
+	for _, tt := range []struct{ pattern, output, want, err string }{
+		{pattern: "in/", output: "in/out", want: "in-000000 a b--out--c output--b"},
+		{pattern: "in", output: "./in//out/", want: "in-000000 a b--out--c output--b"},
+		{pattern: "./in/", output: dir + "/in/out", want: "in-000000 a b--out--c output--b"},
+		{pattern: dir + "/in", output: "in/out", want: "in-000000 a b--out--c output--b"},
+		{pattern: "file://" + dir + "/in/", output: "in/out", want: "in-000000 a b--out--c output--b"},
+		{pattern: mem + "in/", output: mem + "in/out/", want: "in-000000 a b--out--c output--b"},
+		{pattern: "in/**/*.tar", output: "in/out", want: "a b--out--c output--b"},
+		{pattern: "in/b/", output: ".", want: "b-000000 out--c"}, // a folder in the output is input
+		{pattern: "in/", output: "in", err: "is the folder of the input"},
+		{pattern: "in", output: dir + "/in/", err: "is the folder of the input"},
+		{pattern: "./in/", output: "file://" + dir + "/in", err: "is the folder of the input"},
+		{pattern: "in/*.tar", output: "in/", err: "is the folder of the input"},
+		{pattern: "in/a.tar", output: "in", err: "is the folder of the input"},
+		{pattern: "in/{b,output}/", output: "in/b", err: "is the folder of the input"},
+		{pattern: mem + "in/**", output: mem + "in/", err: "is the folder of the input"},
+	} {
+		refs, err := Plan(t.Context(), []string{tt.pattern}, PlanOptions{Output: tt.output})
+		if tt.err != "" {
+			if err == nil || !strings.Contains(err.Error(), tt.err) {
+				t.Errorf("%s with output %s: error %v, want %q", tt.pattern, tt.output, err, tt.err)
+			}
+			continue
+		}
+		var got []string
+		for _, r := range refs {
+			got = append(got, r.Name)
+			for _, f := range r.Files {
+				if strings.Contains(f.Name, "mask") {
+					t.Errorf("%s with output %s: %s is input", tt.pattern, tt.output, f.Name)
+				}
+			}
+		}
+		if names := strings.Join(got, " "); err != nil || names != tt.want {
+			t.Errorf("%s with output %s: %s, %v; want %s", tt.pattern, tt.output, names, err, tt.want)
 		}
 	}
 }

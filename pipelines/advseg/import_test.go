@@ -15,11 +15,13 @@ import (
 	"github.com/advseg/advseg/pipelines/synth"
 )
 
+// What an import wrote is no input of the next, also where it lies in the folder of
+// the images.
 func TestImportAgain(t *testing.T) {
 	dir := t.TempDir()
 	pictures(t, filepath.Join(dir, "photos"), 12)
 	importEvery := func(n string) {
-		must(t, dir, "import", "--images", "photos", "--masks", "photos-masks", "--labeled-every", n, "--shard-size", "2", "--out", "data")
+		must(t, dir, "import", "--images", "photos", "--masks", "photos-masks", "--labeled-every", n, "--shard-size", "2", "--out", "photos/data")
 	}
 	importEvery("2")
 	importEvery("6")
@@ -27,7 +29,7 @@ func TestImportAgain(t *testing.T) {
 		folder string
 		shards int
 	}{{"labeled", 1}, {"unlabeled", 5}} {
-		if shards, err := filepath.Glob(filepath.Join(dir, "data", c.folder, "*.tar")); err != nil || len(shards) != c.shards {
+		if shards, err := filepath.Glob(filepath.Join(dir, "photos", "data", c.folder, "*.tar")); err != nil || len(shards) != c.shards {
 			t.Errorf("%s: %d shards are there, want %d: those of the first import are read as well", c.folder, len(shards), c.shards)
 		}
 	}
@@ -49,6 +51,7 @@ func TestImportThatNobodyMeant(t *testing.T) {
 		{"ids outside", []string{"--classes", "2"}, exitFailed, "4 of 4 images were rejected, more than --max-rejects 0.01 allows; see rejects.jsonl in data; the first: p000: the mask has id"},
 		{"all the same", []string{"--classes", "2", "--max-rejects", "1"}, exitDone, ""},
 		{"no such key", []string{"--labeled-list", "list"}, exitFailed, `"p001.jpg" in list is the key of no image`},
+		{"into the images", []string{"--out", "photos/"}, exitUsage, "the output photos/ is the folder of the input"},
 		{"every -1", []string{"--labeled-every", "-1"}, exitUsage, "--labeled-every -1"},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -103,6 +103,7 @@ func TestUsage(t *testing.T) {
 		{"missing settings", []string{"label"}, exitUsage, "--input, --bundle and --output"},
 		{"stray argument", append(label, "more"), exitUsage, `"more"`},
 		{"log level", append(label, "--log-level", "loud"), exitUsage, `"loud"`},
+		{"output is input", append(label, "--output", "./in/"), exitUsage, "the output ./in/ is the folder of the input in:"},
 		{"missing bundle", label, exitFailed, "model.json"},
 		{"no such file", []string{"nightly", "--config", filepath.Join(dir, "none.yaml")}, exitUsage, "none.yaml"},
 		{"unknown key", []string{"nightly", "--config", write("key.yaml", "registry: r\nretrain:\n  min_gian: 1\n")}, exitUsage, "3 |"},

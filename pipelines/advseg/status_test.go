@@ -95,10 +95,11 @@ func TestStatusOfNight(t *testing.T) {
 	must(t, dir, "import", "--images", "photos", "--masks", "photos-masks", "--classes", fmt.Sprint(len(synth.Classes())), "--labeled-every", "2", "--out", "data")
 	must(t, dir, "registry", "publish", "--registry", "registry", "--bundle", "first", "--promote")
 	config := `registry: registry
-input: ["data/unlabeled/*.tar"]
+input: ["data/unlabeled/**/*.tar"]
 labeled: ["data/labeled/*.tar"]
 val: ["data/labeled/*.tar"]
-output: out
+output: data/unlabeled/out
+label: {keep_images: true}
 retrain: {preset: scratch, iterations: 4, crop: "48", batch: 2, checkpoint_every: 2, min_gain: 1}
 `
 	if err := os.WriteFile(filepath.Join(dir, "nightly.yaml"), []byte(config), 0o600); err != nil {
@@ -107,7 +108,7 @@ retrain: {preset: scratch, iterations: 4, crop: "48", batch: 2, checkpoint_every
 	if r := advseg(t, dir, "nightly", "--config", "nightly.yaml"); r.code != exitGateRefused {
 		t.Fatalf("exit code %d:\n%s", r.code, r.stderr)
 	}
-	nights, err := filepath.Glob(filepath.Join(dir, "out", "nights", "*"))
+	nights, err := filepath.Glob(filepath.Join(dir, "data", "unlabeled", "out", "nights", "*"))
 	if err != nil || len(nights) != 1 {
 		t.Fatal(nights, err)
 	}
@@ -115,8 +116,14 @@ retrain: {preset: scratch, iterations: 4, crop: "48", batch: 2, checkpoint_every
 	if s.State != manifest.StateRefused || len(s.Parts) != 2 || s.Parts[0].Done != 1 || s.Parts[1].Done != 4 || s.Parts[1].Total != 4 {
 		t.Errorf("refused: %+v", s)
 	}
+	// The labels of other models lie in the input too, and are none of it.
+	labels := filepath.Dir(s.Parts[0].URL)
+	if err := os.CopyFS(filepath.Join(dir, labels, "other"), os.DirFS(filepath.Join(dir, "data", "labeled"))); err != nil {
+		t.Fatal(err)
+	}
+	rewind(t, filepath.Join(dir, s.Parts[0].URL), time.Minute)
 	rewind(t, nights[0], time.Minute)
-	if s := status(t, dir, nights[0]); !s.Lost || !strings.Contains(s.Note, "lock") {
+	if s := status(t, dir, nights[0]); !s.Lost || !strings.Contains(s.Note, "lock") || s.Parts[0].Total != 1 {
 		t.Errorf("killed: %+v", s)
 	}
 }
