@@ -302,6 +302,27 @@ func TestReservedNames(t *testing.T) {
 	}
 }
 
+// Images whose own names, or their folders', are those of another one's labels.
+func TestImagesNamedLikeLabels(t *testing.T) {
+	in := t.TempDir()
+	for _, name := range []string{"x", "x.mask", "x.json/1", "sub/x.conf.png/deep/1", "sub.json5/1"} {
+		writeFile(t, in+"/"+name+".png", imageBytes(5, 5, len(name)))
+	}
+	writeFile(t, in+"/y.mask.jpg", jpegBytes(t))
+	for _, tt := range []struct {
+		keep     bool
+		rejected int64
+	}{{false, 2}, {true, 3}} {
+		o := LabelOptions{Output: t.TempDir(), Format: shard.FormatFiles, KeepImage: tt.keep}
+		sum := mustLabel(t, "direct", []string{in}, o)
+		if sum.RejectedBy[StageEncode] != tt.rejected || sum.In != 6 || sum.Labelled != 6-tt.rejected {
+			t.Errorf("images kept: %v: summary %+v, want %d rejects", tt.keep, sum, tt.rejected)
+		}
+		x := img("x", imageBytes(5, 5, 1))
+		checkOutputs(t, x, func(ext string) []byte { return tree(t, o.Output)["x."+ext] })
+	}
+}
+
 func TestNoInput(t *testing.T) {
 	in := t.TempDir()
 	for _, pattern := range []string{in + "/none-*.tar", in + "/nowhere/", "mem://no-such-bucket/*.tar"} {

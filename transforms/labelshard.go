@@ -88,7 +88,7 @@ func labelShard(ctx context.Context, ref shard.Ref, o LabelOptions) (ShardReport
 	}
 	l.report.Ref = ref
 	l.report.ShardReport = ShardReport{
-		Name: ref.Name, Source: ref.URL, Fingerprint: fingerprint,
+		Name: ref.Name, Source: ref.URL, Folder: ref.Format == shard.FormatFiles, Fingerprint: fingerprint,
 		Bundle: l.predictor.Digest(), Selector: string(l.selection.Kind),
 	}
 	return l.run(ctx, url)

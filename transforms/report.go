@@ -21,10 +21,11 @@ func init() {
 // ShardReport is what Label says about one shard. It stays small whatever the
 // shard holds; the rows of its examples are in the report object at URL.
 type ShardReport struct {
-	Name        string `json:"name"`        // of the unit of work, unique in a run
-	Source      string `json:"source"`      // URL of the input
-	Fingerprint string `json:"fingerprint"` // of input, bundle and options: equal means equal output
-	Bundle      string `json:"bundle"`      // digest
+	Name        string `json:"name"`             // of the unit of work, unique in a run
+	Source      string `json:"source"`           // URL of the input
+	Folder      bool   `json:"folder,omitempty"` // the input is images of a folder, not a shard
+	Fingerprint string `json:"fingerprint"`      // of input, bundle and options: equal means equal output
+	Bundle      string `json:"bundle"`           // digest
 	Selector    string `json:"selector"`
 	// Output is the shard that was written, relative to the run; empty for
 	// outputs as files, and when the input could not be opened.

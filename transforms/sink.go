@@ -118,16 +118,35 @@ func (s *filesSink) place(key string) (string, error) {
 	case summaryFile, timingsFile, runFile:
 		return "", fmt.Errorf("%s.json is the run's own: rename the image, or write shards", stem)
 	}
+	for dir := path.Dir(key); dir != "."; dir = path.Dir(dir) {
+		if labelOf(path.Base(dir)) != "" {
+			return "", fmt.Errorf("the folder %s has the name of a label: rename it, or write shards", dir)
+		}
+	}
 	if strings.HasPrefix(stem, reportsDir+"/") {
 		return "", fmt.Errorf("%s/ is the run's own folder: rename the input's, or write shards", reportsDir)
 	}
 	return stem, nil
 }
 
+// labelOf tells the image (its stem) of which a name would be a label, "" if none.
+func labelOf(name string) string {
+	for _, ext := range []string{".mask.png", ".pseudo.png", ".conf.png", ".color.png", ".json"} {
+		if stem, ok := strings.CutSuffix(name, ext); ok {
+			return stem
+		}
+	}
+	return ""
+}
+
 func (s *filesSink) write(ctx context.Context, key string, members []shard.Member) error {
 	stem, err := s.place(key)
 	if err != nil {
 		return err
+	}
+	// The image may be somebody's mask, by name: of another image, or of a run.
+	if name := stem + "." + members[0].Ext; members[0].Ext == "png" && labelOf(name) != "" {
+		return fmt.Errorf("%w: the image %s would be taken for a label of %s: rename it, leave images out, or write shards", shard.ErrDuplicate, name, labelOf(name))
 	}
 	if err := withdrawExample(ctx, blob.Join(s.output, stem+".json"), members[len(members)-1].Data); err != nil {
 		return err

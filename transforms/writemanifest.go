@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"hash/maphash"
 	"iter"
+	"path"
 	"reflect"
 	"slices"
 
@@ -51,10 +52,11 @@ func WriteManifest(s beam.Scope, reports beam.PCollection, url string) beam.PCol
 // reportRef is what the manifest needs of a report to find and name it.
 type reportRef struct {
 	Name, URL, Fingerprint, Source string
+	Folder                         bool // Source is one of images
 }
 
 func toReportRef(r ShardReport) reportRef {
-	return reportRef{Name: r.Name, URL: r.URL, Fingerprint: r.Fingerprint, Source: r.Source}
+	return reportRef{Name: r.Name, URL: r.URL, Fingerprint: r.Fingerprint, Source: r.Source, Folder: r.Folder}
 }
 
 type manifestFn struct {
@@ -206,16 +208,17 @@ func writeTables(ctx context.Context, url string, sum Summary, refs []reportRef)
 	return nil
 }
 
-// places finds two images that wrote the same files. That takes several input
-// folders with equal paths below them and outputs as files; only then it has to
-// remember all names.
+// places finds two images that wrote the same files. Images of shards have a
+// folder for each shard; but images of folders may have the same paths below
+// another folder, or lie in one with a shard's name. Only then, and if outputs are
+// files, it has to remember all names.
 type places map[uint64]string
 
 var placeSeed = maphash.MakeSeed()
 
 func newPlaces(refs []reportRef) places {
 	for _, ref := range refs {
-		if ref.Source != refs[0].Source {
+		if ref.Source != refs[0].Source && (ref.Folder || refs[0].Folder) {
 			return places{}
 		}
 	}
@@ -223,12 +226,12 @@ func newPlaces(refs []reportRef) places {
 }
 
 func (p places) take(r *ReportObject, row manifest.Row) error {
-	if p == nil || r.Output != "" || row.Source == r.Source {
+	if p == nil || r.Output != "" {
 		return nil
 	}
 	h := maphash.String(placeSeed, row.Shard)
 	if source, ok := p[h]; ok && source != r.Source {
-		return fmt.Errorf("%s of %s and of %s were both written to %s: label the folders into outputs of their own, or write shards", row.Key, source, r.Source, row.Shard)
+		return fmt.Errorf("%s of %s and of %s were both written to %s: label them into outputs of their own, or write shards", path.Base(row.Shard), source, r.Source, row.Shard)
 	}
 	p[h] = r.Source
 	return nil

@@ -178,6 +178,15 @@ func TestFoldersThatCollide(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), "both written to 1") {
 		t.Errorf("error %v, want one that names the file", err)
 	}
+	// A folder beside the shard that was made of it.
+	writeFile(t, in+"/x.tar", tarOf(t, []example{img("1", imageBytes(5, 5, 2))}))
+	writeFile(t, in+"/y.tar", tarOf(t, []example{img("1", imageBytes(5, 5, 3))}))
+	for pattern, want := range map[string]string{in: "1 of " + in + " and of " + in + "/x.tar were both written to x/1", in + "/*.tar": ""} {
+		_, _, err = label(t, "direct", []string{pattern}, LabelOptions{Output: t.TempDir(), Format: shard.FormatFiles})
+		if err == nil && want != "" || err != nil && (want == "" || !strings.Contains(err.Error(), want)) {
+			t.Errorf("%s: error %v, want %q", pattern, err, want)
+		}
+	}
 	if sum := mustLabel(t, "direct", folders, LabelOptions{Output: t.TempDir()}); sum.Labelled != 2 {
 		t.Errorf("as shards: summary %+v", sum)
 	}
