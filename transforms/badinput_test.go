@@ -323,6 +323,27 @@ func TestImagesNamedLikeLabels(t *testing.T) {
 	}
 }
 
+// Links to nothing, such as Emacs' locks, cost at most what they are.
+func TestLinksToNothing(t *testing.T) {
+	in := t.TempDir()
+	writeFile(t, in+"/a.png", imageBytes(5, 5, 0))
+	for _, name := range []string{".#notes.txt", ".#a.png", "notes.txt", "b.png", "c.tar"} {
+		if err := os.Symlink("user@host.123", in+"/"+name); err != nil {
+			t.Skip("this system has no links: ", err)
+		}
+	}
+	o := LabelOptions{Output: t.TempDir()}
+	sum := mustLabel(t, "direct", []string{in}, o)
+	if sum.Labelled != 1 || sum.RejectedBy[StageRead] != 2 || sum.Rejected != 2 {
+		t.Errorf("summary %+v", sum)
+	}
+	for _, r := range readRejects(t, o.Output) {
+		if (r.Object != in+"/b.png" && r.Object != in+"/c.tar") || !strings.Contains(r.Reason, "not found") {
+			t.Errorf("reject %+v", r)
+		}
+	}
+}
+
 func TestNoInput(t *testing.T) {
 	in := t.TempDir()
 	for _, pattern := range []string{in + "/none-*.tar", in + "/nowhere/", "mem://no-such-bucket/*.tar"} {

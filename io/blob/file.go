@@ -185,7 +185,7 @@ func (w *walk) file(key string) bool {
 		if _, linkErr := os.Lstat(filepath.FromSlash(key)); linkErr != nil {
 			return true // deleted meanwhile
 		}
-		err = fmt.Errorf("%s is a link to nothing: %w", key, ErrNotFound)
+		return w.yield(Object{URL: key}, nil)
 	}
 	if err != nil {
 		w.yield(Object{}, fileError(err, "search permission on the folder"))

@@ -278,8 +278,16 @@ func TestForeignFiles(t *testing.T) {
 	if got := listed(t, base+"/data/*.png"); len(got) > 0 {
 		t.Errorf("listed %q", got)
 	}
-	if _, err := Expand(t.Context(), base+"/data/*.jpg"); !errors.Is(err, ErrNotFound) || !strings.Contains(err.Error(), "dangling.jpg") {
-		t.Errorf("a link to nothing that matches: %v, want an error naming it", err)
+	for o, err := range List(t.Context(), base+"/data/*.jpg") {
+		if diff := cmp.Diff(Object{URL: base + "/data/dangling.jpg"}, o); diff != "" || err != nil {
+			t.Errorf("a link to nothing: %v (-want +got)\n%s", err, diff)
+		}
+		if _, err := Open(t.Context(), o.URL); !errors.Is(err, ErrNotFound) || !strings.Contains(err.Error(), "dangling.jpg") {
+			t.Errorf("opening a link to nothing: %v, want an error naming it", err)
+		}
+	}
+	if _, err := Expand(t.Context(), base+"/data/{dangling,none}.jpg"); !errors.Is(err, ErrNotFound) {
+		t.Errorf("a link to nothing, by its name: %v", err)
 	}
 }
 

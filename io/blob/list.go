@@ -14,7 +14,8 @@ import (
 
 // List yields the objects that match the pattern in lexical order of their
 // URLs, as storage delivers them. No match is an empty sequence. The sequence
-// ends after an error.
+// ends after an error. A link to nothing is listed, without size and ETag, for
+// the caller may not want it: opening it is ErrNotFound.
 func List(ctx context.Context, pattern string) iter.Seq2[Object, error] {
 	return func(yield func(Object, error) bool) {
 		q, err := compile(pattern)
