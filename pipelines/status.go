@@ -95,6 +95,16 @@ func (s *Status) judge(done, step float64) {
 
 func (s *Status) label(ctx context.Context) error {
 	s.Unit = "shards"
+	if s.State == manifest.StateDone {
+		// Its input and its bundle may be gone.
+		sum, err := transforms.ReadSummary(ctx, s.URL)
+		if err == nil {
+			s.Total, s.Done = sum.Shards, sum.Shards
+		}
+		if !errors.Is(err, blob.ErrNotFound) {
+			return err
+		}
+	}
 	var o LabelOptions
 	if err := s.options(&o); err != nil {
 		return err

@@ -56,6 +56,20 @@ func TestStatusOfLabelRun(t *testing.T) {
 	if s := status(t, dir, "run"); s.State != manifest.StateDone || s.Done != 4 || s.Total != 4 || s.Lost || !s.LastSign.Equal(s.Finished) {
 		t.Errorf("complete: %+v", s)
 	}
+	// What it was made of and with may be gone, or be called otherwise from here.
+	for _, gone := range []string{"data", "model"} {
+		if err := os.Rename(filepath.Join(dir, gone), filepath.Join(dir, gone+"-gone")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if s := status(t, t.TempDir(), run); s.State != manifest.StateDone || s.Done != 4 || s.Total != 4 {
+		t.Errorf("complete, without its input: %+v", s)
+	}
+	for _, back := range []string{"data", "model"} {
+		if err := os.Rename(filepath.Join(dir, back+"-gone"), filepath.Join(dir, back)); err != nil {
+			t.Fatal(err)
+		}
+	}
 	rewind(t, run, time.Minute) // _SUCCESS is younger
 	if s := status(t, dir, "run"); s.State != manifest.StateDone || !strings.Contains(s.Note, "nobody waited") {
 		t.Errorf("not waited for: %+v", s)
