@@ -65,12 +65,15 @@ func inspectData(ctx context.Context, url string) (*DataInspection, error) {
 	d := &DataInspection{Shards: len(refs)}
 	for _, ref := range refs {
 		d.Bytes += ref.Size
-		for rec, err := range shard.Read(ctx, ref, shard.ReadOptions{}) {
+		for rec, err := range shard.Read(ctx, ref, shard.ReadOptions{ImageOptional: true}) { // labels may have none
 			if ctx.Err() != nil {
 				return nil, ctx.Err()
 			}
 			if err == nil {
 				err = rec.Err
+			}
+			if err == nil && rec.Example.Image == nil && rec.Example.Mask == nil {
+				err = fmt.Errorf("example %q: %w, and no mask", rec.Example.Key, shard.ErrNoImage)
 			}
 			if err != nil {
 				d.Rejects = append(d.Rejects, manifest.Reject{Key: rec.Example.Key, Object: ref.URL, Stage: "read", Reason: err.Error()})

@@ -17,6 +17,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/advseg/advseg/io/pix"
+	"github.com/advseg/advseg/io/shard"
 	"github.com/advseg/advseg/model/bundle"
 	"github.com/advseg/advseg/model/nn"
 	"github.com/advseg/advseg/model/train"
@@ -131,8 +132,22 @@ func TestWholeLoop(t *testing.T) {
 	if sheet, err := pix.Decode(picture, pix.Limits{}); err != nil || sheet.Rect.Dy() < 3*162 || sheet.Rect.Dy() > 4*162 {
 		t.Errorf("a sheet of 3 images: %v, %v", sheet.Rect, err)
 	}
-	// Masks without images: none of the 16 can be used, ten of them are named.
-	if out := must(t, dir, "inspect", "labels-*/shards/*.tar"); !strings.Contains(out, "16 cannot be used") || !strings.Contains(out, "and 6 more") || strings.Count(out, "\n") != 12 {
+	// Labels are written without images, unless told otherwise.
+	if out := must(t, dir, "inspect", "labels-*/shards/*.tar"); !strings.Contains(out, "16 examples, 16 of them labelled, 0 cannot be used") {
+		t.Errorf("inspect labels:\n%s", out)
+	}
+	// Of what cannot be used ten are named.
+	var texts bytes.Buffer
+	w := shard.NewTarWriter(&texts, "")
+	for i := range 16 {
+		if err := w.WriteExample(fmt.Sprint(i), []shard.Member{{Ext: "txt", Data: []byte("no image")}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := errors.Join(w.Close(), os.WriteFile(filepath.Join(dir, "texts.tar"), texts.Bytes(), 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	if out := must(t, dir, "inspect", "texts.tar"); !strings.Contains(out, "16 cannot be used") || !strings.Contains(out, "and 6 more") || strings.Count(out, "\n") != 12 {
 		t.Errorf("inspect what cannot be used:\n%s", out)
 	}
 	if r := advseg(t, dir, "inspect", "data/unlabeled/*.tar", "--sheet", "worst.png"); r.code != exitFailed || !strings.Contains(r.stderr, "not complete") {
