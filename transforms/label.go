@@ -104,8 +104,8 @@ func (o LabelOptions) digest(sel selection) (string, error) {
 //
 // A shard whose output is already there, made from the same input by the same
 // bundle with the same options, is skipped and its report emitted again. Output
-// names depend on input names only, and equal inputs give equal bytes. An
-// example that can't be used is a reject in the report; an output that can't be
+// names depend on input names only, and equal inputs give equal bytes on CPUs with
+// the same instruction set. An example that can't be used is a reject in the report; an output that can't be
 // written, a bundle that can't be loaded or options that make no sense fail the
 // job.
 func Label(s beam.Scope, refs beam.PCollection, o LabelOptions) beam.PCollection {
