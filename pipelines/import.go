@@ -26,7 +26,7 @@ type ImportOptions struct {
 	Images       string  `yaml:"images" help:"folder of JPEG and PNG images (with subfolders)"`
 	Masks        string  `yaml:"masks" help:"folder of masks: PNG with class ids, same names as the images"`
 	Out          string  `yaml:"out" help:"where labeled/, unlabeled/ and classes.json go"`
-	ColorMasks   bool    `yaml:"color_masks" help:"masks show classes by the colours that the file of --classes gives them; other colours mean that nothing is known"`
+	ColorMasks   bool    `yaml:"color_masks" help:"masks show classes by the colours that the file of --classes gives them; other colours, and pixels that are not opaque, mean that nothing is known"`
 	Ignore       int     `yaml:"ignore" help:"class id in the masks that means nothing is known; it becomes 255"`
 	LabeledEvery int     `yaml:"labeled_every" help:"keep the mask of every Nth image of the sorted list, the others become unlabelled"`
 	LabeledList  string  `yaml:"labeled_list" help:"file with the keys of the images that keep their masks, one a line"`

@@ -95,12 +95,19 @@ func DecodeMask(data []byte, lim Limits) (*image.Gray, error) {
 
 // DecodeColorMask reads a PNG mask that shows classes by colours: a pixel's id is
 // the index of its colour in the palette, and [Void] for all others, which are
-// counted. A mask without any pixel of the palette is an error wrapping [ErrMask].
+// counted. So is a pixel that is not opaque: laid over whatever ground, its
+// colour would be another one, perhaps that of another class. EXIF orientation is
+// applied as in [Decode]. A mask without any pixel of the palette is an error
+// wrapping [ErrMask].
 func DecodeColorMask(data []byte, palette color.Palette, lim Limits) (mask *image.Gray, others int, err error) {
-	if bytes.HasPrefix(data, []byte(jpegMagic)) {
+	head, err := readHeader(data, lim)
+	if err != nil {
+		return nil, 0, err
+	}
+	if !head.png {
 		return nil, 0, fmt.Errorf("%w: a JPEG does not keep colours exactly; save masks as PNG", ErrMask)
 	}
-	img, err := Decode(data, lim)
+	src, err := decodePNG(data, head)
 	if err != nil {
 		return nil, 0, err
 	}
@@ -109,21 +116,43 @@ func DecodeColorMask(data []byte, palette color.Palette, lim Limits) (mask *imag
 		c := color.NRGBAModel.Convert(c).(color.NRGBA)
 		ids[[3]uint8{c.R, c.G, c.B}] = uint8(id)
 	}
+	holes := translucent(src)
+	img := opaque(src)
 	w, h := img.Rect.Dx(), img.Rect.Dy()
 	mask = image.NewGray(image.Rect(0, 0, w, h))
 	for i := range mask.Pix {
 		at := i/w*img.Stride + i%w*4
 		id, ok := ids[[3]uint8(img.Pix[at:])]
-		if !ok {
+		if !ok || holes != nil && holes[i] {
 			id = Void
 			others++
 		}
 		mask.Pix[i] = id
 	}
 	if others == w*h {
-		return nil, 0, fmt.Errorf("%w: no pixel has the colour of a class; the first is #%02x%02x%02x", ErrMask, img.Pix[0], img.Pix[1], img.Pix[2])
+		first := fmt.Sprintf("#%02x%02x%02x", img.Pix[0], img.Pix[1], img.Pix[2])
+		if holes != nil && holes[0] {
+			first = "not opaque"
+		}
+		return nil, 0, fmt.Errorf("%w: no pixel has the colour of a class; the first is %s", ErrMask, first)
 	}
-	return mask, others, nil
+	return orientMask(mask, head.orientation), others, nil
+}
+
+// translucent tells, row by row, which pixels are not opaque; nil if all are.
+func translucent(img image.Image) []bool {
+	if o, ok := img.(interface{ Opaque() bool }); ok && o.Opaque() {
+		return nil
+	}
+	b := img.Bounds()
+	holes := make([]bool, 0, b.Dx()*b.Dy())
+	for y := b.Min.Y; y < b.Max.Y; y++ {
+		for x := b.Min.X; x < b.Max.X; x++ {
+			_, _, _, a := img.At(x, y).RGBA()
+			holes = append(holes, a != 0xffff)
+		}
+	}
+	return holes
 }
 
 // header is what is known of an image before any pixel is decoded.

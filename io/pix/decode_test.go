@@ -395,6 +395,12 @@ func TestDecodeColorMask(t *testing.T) {
 		{name: "other colours", data: rawPNG(3, 1, 8, 2, [][]byte{{1, 2, 3, 1, 2, 4, 129, 64, 0}}), want: []uint8{2, Void, Void}, others: 2},
 		{name: "two rows", data: rawPNG(1, 2, 8, 2, [][]byte{{128, 64, 0}, {1, 2, 3}}), want: []uint8{1, 2}},
 		{name: "opaque", data: rawPNG(1, 1, 8, 6, [][]byte{{1, 2, 3, 255}}), want: []uint8{2}},
+		// Over black, 255 128 0 at half is class 1, and what is transparent class 0.
+		{name: "not opaque", data: rawPNG(3, 1, 8, 6, [][]byte{{1, 2, 3, 255, 255, 128, 0, 128, 0, 255, 0, 0}}), want: []uint8{2, Void, Void}, others: 2},
+		{name: "16 bits, not quite opaque", data: rawPNG(2, 1, 16, 6, [][]byte{{1, 1, 2, 2, 3, 3, 255, 255, 1, 1, 2, 2, 3, 3, 255, 254}}), want: []uint8{2, Void}, others: 1},
+		{name: "palette with a transparent colour", data: rawPNG(2, 1, 8, pngPalette, [][]byte{{0, 1}}, chunk("PLTE", []byte{0, 0, 0, 1, 2, 3}), chunk("tRNS", []byte{0})), want: []uint8{Void, 2}, others: 1},
+		{name: "turned", data: rawPNG(2, 1, 8, 6, [][]byte{{1, 2, 3, 255, 0, 0, 0, 9}}, chunk("eXIf", exifTIFF(binary.BigEndian, 3))), want: []uint8{Void, 2}, others: 1},
+		{name: "all transparent", data: rawPNG(1, 1, 8, 6, [][]byte{{0, 0, 0, 0}}), is: ErrMask, words: "the first is not opaque"},
 		{name: "16 bits", data: rawPNG(1, 1, 16, 2, [][]byte{{1, 1, 2, 2, 3, 3}}), want: []uint8{2}},
 		{name: "grey", data: rawPNG(2, 1, 8, 0, [][]byte{{0, 7}}), want: []uint8{0, Void}, others: 1},
 		{name: "of no class", data: rawPNG(1, 1, 8, 2, [][]byte{{7, 8, 9}}), is: ErrMask, words: "#070809"},

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"image"
 	"image/color"
+	"image/png"
 	"slices"
 	"testing"
 )
@@ -63,9 +64,11 @@ func FuzzDecodeMask(f *testing.F) {
 	})
 }
 
-// FuzzDecodeColorMask finds every pixel's class by its colour in the image.
+// FuzzDecodeColorMask finds every pixel's class by its colour in the image, as far
+// as there are pixels that are not opaque.
 func FuzzDecodeColorMask(f *testing.F) {
 	palette := DefaultPalette(21)
+	f.Add(rawPNG(3, 1, 8, 6, [][]byte{{128, 0, 0, 255, 128, 0, 0, 128, 0, 0, 0, 0}}))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		lim := Limits{MaxPixels: 1 << 14, MaxBytes: 1 << 16}
 		mask, others, err := DecodeColorMask(data, palette, lim)
@@ -76,10 +79,24 @@ func FuzzDecodeColorMask(f *testing.F) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		src, err := png.Decode(bytes.NewReader(data))
+		if err != nil {
+			t.Fatal(err)
+		}
+		holes := 0
+		for i := range mask.Pix {
+			if _, _, _, a := src.At(i%src.Bounds().Dx(), i/src.Bounds().Dx()).RGBA(); a != 0xffff {
+				holes++
+			}
+		}
 		void := 0
 		for i, id := range mask.Pix {
 			p := img.NRGBAAt(i%mask.Rect.Dx(), i/mask.Rect.Dx())
 			class := slices.Index(palette, color.Color(color.RGBA{p.R, p.G, p.B, 255}))
+			if class >= 0 && id == Void {
+				holes--
+				class = -1
+			}
 			if class < 0 {
 				class = Void
 				void++
@@ -87,6 +104,9 @@ func FuzzDecodeColorMask(f *testing.F) {
 			if int(id) != class {
 				t.Fatalf("pixel %d of colour %v has class %d, want %d", i, p, id, class)
 			}
+		}
+		if holes < 0 {
+			t.Fatal("opaque pixels have lost their class")
 		}
 		if void != others || mask.Rect != img.Rect {
 			t.Fatalf("%d others counted, %d found; %v of %v", others, void, mask.Rect, img.Rect)
