@@ -17,6 +17,9 @@ var (
 	tarName      = regexp.MustCompile(`(?i)\.(tar|tar\.gz|tgz|tar\.zst)$`)
 	tfrecordName = regexp.MustCompile(`(?i)\.tfrecords?([-_.]?\d+([-_]of[-_]\d+)?)?(\.gz|\.zst)?$`)
 	tfrecordExt  = regexp.MustCompile(`(?i)(\.tfrecords?|\.gz$|\.zst$)`)
+
+	literalStart = regexp.MustCompile(`^([^*?\[{]|\[[^!^/]\])*`)
+	oneCharacter = regexp.MustCompile(`\[([^!^/])\]`)
 )
 
 // formatOf tells a shard by its name; "" is not a shard.
@@ -39,13 +42,12 @@ func shardStem(base string) string {
 }
 
 // fixedFolder is the folder that everything a pattern matches lies below: what
-// comes before the last slash in front of the first wildcard. "." is the
-// current folder.
+// comes before the last slash in front of the first wildcard. A class of one
+// character, as blob.Quote writes it, is that character. "." is the current
+// folder.
 func fixedFolder(pattern string) string {
-	if i := strings.IndexAny(pattern, "*?[{"); i >= 0 {
-		pattern = pattern[:i]
-	}
-	folder := pattern[:strings.LastIndexByte(pattern, '/')+1]
+	literal := oneCharacter.ReplaceAllString(literalStart.FindString(pattern), "$1")
+	folder := literal[:strings.LastIndexByte(literal, '/')+1]
 	switch {
 	case folder == "":
 		return "."

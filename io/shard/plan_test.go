@@ -371,6 +371,7 @@ func TestFixedFolder(t *testing.T) {
 	want := map[string]string{
 		"a.tar": ".", "*.tar": ".", "in/*.tar": "in", "in/": "in", "in/a{b/c,d}/*.tar": "in", "/x/y*": "/x", "/*": "/",
 		"gs://b/*.tar": "gs://b", "gs://b/in/x.tar": "gs://b/in", "file:///x/*": "file:///x", "file:///*": "file:///",
+		"a[[]1]/[{]b[}]/*.tar": "a[1]/{b}", "c[,]d/": "c,d", "a[]]/[*]/[?]/x[0-9]/": "a]/*/?", "a[!x]/b/": ".", "a[[bc]/d/": ".",
 	}
 	for pattern := range maps.Keys(want) {
 		got[pattern] = fixedFolder(pattern)
