@@ -206,11 +206,14 @@ func setValue(v reflect.Value, s string) error {
 	return nil
 }
 
-// splitList cuts at commas, but not at those of a pattern's braces.
+// splitList cuts at commas, but not at those of a pattern's braces and classes:
+// [,] is how a folder's name has one.
 func splitList(s string) (parts []string) {
 	depth, start := 0, 0
-	for i := range len(s) {
+	for i := 0; i < len(s); i++ {
 		switch {
+		case s[i] == '[':
+			i += max(len(class.FindString(s[i:]))-1, 0)
 		case s[i] == '{':
 			depth++
 		case s[i] == '}':
@@ -221,6 +224,9 @@ func splitList(s string) (parts []string) {
 	}
 	return append(parts, s[start:])
 }
+
+// class is a pattern's [...]; a bracket that comes first in it is a member.
+var class = regexp.MustCompile(`^\[[!^]?\]?[^]]*\]`)
 
 // decodeFile reads a strict YAML file into opts: unknown and repeated keys are
 // errors that show their line. ${NAME} is replaced from the environment.
