@@ -217,7 +217,6 @@ func (o CalibrateOptions) masks(ctx context.Context) (masksByKey, error) {
 		return m, err
 	}
 	for _, ref := range refs {
-		objectOf := ref.Objects()
 		for rec, err := range shard.Read(ctx, ref, shard.ReadOptions{}) {
 			if err != nil {
 				return m, fmt.Errorf("%s: %w", ref.URL, err)
@@ -229,7 +228,7 @@ func (o CalibrateOptions) masks(ctx context.Context) (masksByKey, error) {
 			_, known := m.byKey[key]
 			m.twice[key] = known
 			m.byKey[key] = mask
-			m.exact[[2]string{objectOf(key), key}] = mask
+			m.exact[[2]string{rec.Object, key}] = mask
 		}
 	}
 	if len(m.byKey) == 0 {

@@ -24,6 +24,9 @@ func readFiles(ctx context.Context, ref Ref, opts ReadOptions, emit func(Record)
 		if err != nil {
 			rec = reject(ex.Key, err)
 		}
+		if rec.Example.Key != "" {
+			rec.Object = blob.Join(ref.URL, f.Name)
+		}
 		if err := emit(rec); err != nil {
 			return err
 		}

@@ -49,7 +49,7 @@ func TestFolder(t *testing.T) {
 			if diff := cmp.Diff(want, out.Good); diff != "" {
 				t.Errorf("(-want +got)\n%s", diff)
 			}
-			if len(out.Bad) != 1 || out.Bad[0].Example.Key != "c" || !errors.Is(out.Bad[0].Err, ErrDuplicate) || !strings.Contains(out.Bad[0].Err.Error(), "c.jpg") {
+			if len(out.Bad) != 1 || out.Bad[0].Example.Key != "c" || !errors.Is(out.Bad[0].Err, ErrDuplicate) || !strings.Contains(out.Bad[0].Err.Error(), "c.jpg") || out.Bad[0].Object != blob.Join(root, "images", "c.jpg") {
 				t.Errorf("rejects %v, want c.jpg as duplicate", out.Bad)
 			}
 			wantNames := []string{"images-000000", "images-000001", "images-000002", "images-000003", "images-000004"}
@@ -100,8 +100,10 @@ func TestFolderRejects(t *testing.T) {
 	unsafe := 0
 	for _, bad := range out.Bad {
 		switch key := bad.Example.Key; {
-		case key == "" && errors.Is(bad.Err, ErrUnsafeKey):
+		case key == "" && errors.Is(bad.Err, ErrUnsafeKey) && bad.Object == root:
 			unsafe++
+		case bad.Object != root+"/"+key+".jpg":
+			t.Errorf("reject %q: of the object %s", key, bad.Object)
 		case want[key] == nil || !errors.Is(bad.Err, want[key]) || !strings.Contains(bad.Err.Error(), key+"."):
 			t.Errorf("reject %q: %v, want %v", key, bad.Err, want[key])
 		default:

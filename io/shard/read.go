@@ -1,6 +1,7 @@
 package shard
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -38,6 +39,7 @@ func (o ReadOptions) withDefaults() ReadOptions {
 func Read(ctx context.Context, ref Ref, opts ReadOptions) iter.Seq2[Record, error] {
 	return func(yield func(Record, error) bool) {
 		emit := func(rec Record) error {
+			rec.Object = cmp.Or(rec.Object, ref.URL)
 			if !yield(rec, nil) {
 				return errStopped
 			}

@@ -48,6 +48,7 @@ type Example struct {
 // used, and Example holds its Key as far as it is known and safe.
 type Record struct {
 	Example Example
+	Object  string // URL of what it came from: the shard, the image's file, the folder of a file with an unsafe name
 	Err     error
 }
 
