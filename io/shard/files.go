@@ -2,9 +2,11 @@ package shard
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"path"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/advseg/advseg/io/blob"
 )
@@ -45,6 +47,10 @@ func readFile(ctx context.Context, ref Ref, f File, opts ReadOptions) (Example, 
 	}
 	var err error
 	if ex.Image, err = fetch(ctx, blob.Join(ref.URL, f.Name), f.ETag, opts.MaxMemberBytes); err != nil {
+		if errors.Is(err, blob.ErrNotFound) && strings.ContainsRune(f.Name, utf8.RuneError) {
+			// On its way to another machine, as JSON, such a name has become one of no file.
+			err = fmt.Errorf("%w %q: it is not UTF-8: rename the file", ErrUnsafeKey, f.Name)
+		}
 		return ex, err
 	}
 	if f.Mask != "" {

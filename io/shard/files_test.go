@@ -64,7 +64,7 @@ func TestFolder(t *testing.T) {
 func TestFolderRejects(t *testing.T) {
 	ctx := t.Context()
 	const root = "mem://badfiles/in"
-	for _, f := range []string{"a.jpg", "changed.jpg", "empty.jpg", "emptymask.jpg", "gone.jpg", "large.jpg", "nomask.jpg", "z.jpg", `back\slash.jpg`, "a/../../x.jpg", "a//b.jpg"} {
+	for _, f := range []string{"a.jpg", "changed.jpg", "empty.jpg", "emptymask.jpg", "gone.jpg", "large.jpg", "nomask.jpg", "z.jpg", `back\slash.jpg`, "a/../../x.jpg", "a//b.jpg", "caf\xe9.jpg"} {
 		put(t, root+"/"+f, []byte(f))
 	}
 	put(t, root+"/empty.jpg", nil)
@@ -80,6 +80,7 @@ func TestFolderRejects(t *testing.T) {
 	if len(refs) != 1 {
 		t.Fatalf("%d refs, want 1", len(refs))
 	}
+	refs[0] = asJSON(t, refs[0])
 	put(t, root+"/changed.jpg", []byte("other"))
 	for _, url := range []string{root + "/gone.jpg", "mem://badfiles/masks/nomask.png"} {
 		if err := blob.Delete(ctx, url); err != nil {
@@ -94,7 +95,7 @@ func TestFolderRejects(t *testing.T) {
 		t.Errorf("good examples (-want +got)\n%s", diff)
 	}
 	want := map[string]error{
-		"changed": blob.ErrChanged, "empty": ErrCorrupt, "emptymask": ErrCorrupt, "gone": blob.ErrNotFound,
+		"caf\ufffd": ErrUnsafeKey, "changed": blob.ErrChanged, "empty": ErrCorrupt, "emptymask": ErrCorrupt, "gone": blob.ErrNotFound,
 		"large": ErrTooLarge, "nomask": blob.ErrNotFound,
 	}
 	unsafe := 0

@@ -193,17 +193,22 @@ func TestRefIsPlainData(t *testing.T) {
 		URL: "gs://b/in", Format: FormatFiles, Name: "in-000001", Size: 7, ETag: "e", Offset: 3, Length: 4,
 		Files: []File{{Name: "a/b.jpg", Size: 7, ETag: "f", Mask: "a/b.png", MaskETag: "g", Duplicate: true}}, MasksURL: "gs://b/masks",
 	}
-	data, err := json.Marshal(ref)
+	if diff := cmp.Diff(ref, asJSON(t, ref)); diff != "" {
+		t.Errorf("(-sent +received)\n%s", diff)
+	}
+}
+
+// asJSON is how a ref comes to another machine.
+func asJSON(t *testing.T, sent Ref) (received Ref) {
+	t.Helper()
+	data, err := json.Marshal(sent)
 	if err != nil {
 		t.Fatal(err)
 	}
-	var got Ref
-	if err := json.Unmarshal(data, &got); err != nil {
+	if err := json.Unmarshal(data, &received); err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff(ref, got); diff != "" {
-		t.Errorf("(-sent +received)\n%s", diff)
-	}
+	return received
 }
 
 func TestFingerprint(t *testing.T) {
