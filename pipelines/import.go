@@ -3,7 +3,6 @@ package pipelines
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"image"
@@ -81,7 +80,7 @@ type ImportReport struct {
 
 // Import copies images, byte for byte, and masks, as 8-bit grey PNG with 255 as
 // ignore id, into WebDataset shards. Images that cannot be decoded and masks
-// that do not fit become rejects (rejects.jsonl).
+// that do not fit become rejects ([manifest.RejectsFile]).
 func Import(ctx context.Context, o ImportOptions, observe Observer) (ImportReport, error) {
 	if err := o.Validate(); err != nil {
 		return ImportReport{}, err
@@ -179,7 +178,7 @@ func (im *importer) run(ctx context.Context, observe Observer) error {
 				return err
 			}
 			im.report.In++
-			if err := im.add(ctx, ref, rec); err != nil {
+			if err := im.add(ctx, rec); err != nil {
 				return err
 			}
 			tell(false)
@@ -190,7 +189,7 @@ func (im *importer) run(ctx context.Context, observe Observer) error {
 }
 
 // add puts one example into its shard, or among the rejects.
-func (im *importer) add(ctx context.Context, ref shard.Ref, rec shard.Record) error {
+func (im *importer) add(ctx context.Context, rec shard.Record) error {
 	example := rec.Example
 	if _, ok := im.listed[example.Key]; ok {
 		im.listed[example.Key] = true
@@ -202,7 +201,7 @@ func (im *importer) add(ctx context.Context, ref shard.Ref, rec shard.Record) er
 		members, err = im.members(example)
 	}
 	if err != nil {
-		im.rejects = append(im.rejects, manifest.Reject{Key: example.Key, Object: ref.URL, Stage: stage, Reason: err.Error()})
+		im.rejects = append(im.rejects, manifest.Reject{Key: example.Key, Object: rec.Object, Stage: stage, Reason: err.Error()})
 		im.report.Rejected++
 		return nil
 	}
@@ -310,14 +309,10 @@ func (im *importer) finish(ctx context.Context) error {
 		}
 	}
 	var rejects bytes.Buffer
-	for _, r := range im.rejects {
-		line, err := json.Marshal(r)
-		if err != nil {
-			return err
-		}
-		rejects.Write(append(line, '\n'))
+	if err := manifest.WriteRejects(&rejects, slices.Values(im.rejects)); err != nil {
+		return err
 	}
-	_, err := blob.WriteFile(ctx, blob.Join(im.o.Out, "rejects.jsonl"), rejects.Bytes())
+	_, err := blob.WriteFile(ctx, blob.Join(im.o.Out, manifest.RejectsFile), rejects.Bytes())
 	return err
 }
 
@@ -330,8 +325,8 @@ func (im *importer) judge() error {
 	}
 	if share := float64(im.report.Rejected) / float64(max(im.report.In, 1)); share > im.o.MaxRejects {
 		first := im.rejects[0]
-		return fmt.Errorf("%d of %d images were rejected, more than --max-rejects %v allows; see rejects.jsonl in %s; the first: %s: %s",
-			im.report.Rejected, im.report.In, im.o.MaxRejects, im.o.Out, first.Key, first.Reason)
+		return fmt.Errorf("%d of %d images were rejected, more than --max-rejects %v allows; see %s in %s; the first: %s: %s",
+			im.report.Rejected, im.report.In, im.o.MaxRejects, manifest.RejectsFile, im.o.Out, first.Key, first.Reason)
 	}
 	return nil
 }

@@ -8,6 +8,9 @@ import (
 	"iter"
 )
 
+// RejectsFile is how the file with the rejects of a job is called.
+const RejectsFile = "rejects.jsonl"
+
 // Reject is an example, or a whole object, that could not be used.
 type Reject struct {
 	Key    string `json:"key"`    // the example's key; empty when the object as a whole is meant

@@ -6,6 +6,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/advseg/advseg/io/manifest"
 	"github.com/advseg/advseg/pipelines"
 )
 
@@ -33,7 +34,7 @@ func (a *app) importCommand() *cobra.Command {
 					fmt.Fprintf(w, "%s %s\n", verb, s)
 				}
 				if r.Rejected > 0 && !o.DryRun {
-					fmt.Fprintf(w, "the rejects are in rejects.jsonl in %s\n", o.Out)
+					fmt.Fprintf(w, "the rejects are in %s in %s\n", manifest.RejectsFile, o.Out)
 				}
 			})
 		})

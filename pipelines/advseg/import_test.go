@@ -11,6 +11,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/advseg/advseg/io/manifest"
 	"github.com/advseg/advseg/io/pix"
 	"github.com/advseg/advseg/pipelines/synth"
 )
@@ -59,6 +60,30 @@ func TestImportThatNobodyMeant(t *testing.T) {
 				t.Errorf("exit code %d, want %d; standard error does not say %q:\n%s", r.code, c.code, c.stderr, r.stderr)
 			}
 		})
+	}
+}
+
+// The rejects of an import are written as those of a label run.
+func TestImportRejects(t *testing.T) {
+	dir := t.TempDir()
+	pictures(t, filepath.Join(dir, "photos"), 4)
+	writeTo(t, filepath.Join(dir, "photos", "a<b>.jpg"), []byte("no image"))
+	writeTo(t, filepath.Join(dir, "photos", "p001.png"), []byte("a second p001"))
+	out := must(t, dir, "import", "--images", "photos", "--masks", "photos-masks", "--max-rejects", "1", "--out", "data")
+	if !strings.Contains(out, "6 images: 4 labelled, 0 unlabelled, 2 rejected") {
+		t.Error(out)
+	}
+	data, err := os.ReadFile(filepath.Join(dir, "data", manifest.RejectsFile))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, want := range []string{
+		`{"key":"a<b>","object":"photos/a<b>.jpg","stage":"decode","reason":"neither JPEG nor PNG`,
+		`{"key":"p001","object":"photos/p001.png","stage":"read","reason":"example \"p001\": duplicate`,
+	} {
+		if lines := strings.Split(string(data), "\n"); len(lines) != 3 || !strings.HasPrefix(lines[i], want) {
+			t.Errorf("reject %d is not %s:\n%s", i, want, data)
+		}
 	}
 }
 
