@@ -130,7 +130,7 @@ func (im *importer) prepare(ctx context.Context) error {
 	if im.keep, err = im.selection(ctx); err != nil {
 		return err
 	}
-	im.refs, err = shard.Plan(ctx, []string{folder(im.o.Images)}, shard.PlanOptions{FilesPerChunk: 256, MasksURL: im.o.Masks, Output: im.o.Out})
+	im.refs, err = shard.Plan(ctx, []string{folder(blob.Quote(im.o.Images))}, shard.PlanOptions{FilesPerChunk: 256, MasksURL: im.o.Masks, Output: im.o.Out})
 	if err != nil {
 		return err
 	}

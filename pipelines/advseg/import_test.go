@@ -63,6 +63,19 @@ func TestImportThatNobodyMeant(t *testing.T) {
 	}
 }
 
+// --images and --masks are names of folders, whatever is in them.
+func TestImportOfAFolderNamedLikeAPattern(t *testing.T) {
+	dir := t.TempDir()
+	pictures(t, filepath.Join(dir, "x1"), 1)
+	for _, name := range []string{"x[1]", "{x1,y}", "x*"} {
+		pictures(t, filepath.Join(dir, name), 3)
+		out := must(t, dir, "import", "--images", name, "--masks", name+"-masks/", "--out", "data", "--dry-run")
+		if !strings.Contains(out, "3 images: 3 labelled") {
+			t.Errorf("%s:\n%s", name, out)
+		}
+	}
+}
+
 // The rejects of an import are written as those of a label run.
 func TestImportRejects(t *testing.T) {
 	dir := t.TempDir()
