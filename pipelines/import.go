@@ -104,12 +104,11 @@ type importer struct {
 	classes []bundle.Class // nil: counted from the masks
 	palette color.Palette  // of colour masks
 	keep    func(key string, index int) bool
-	listed  map[string]bool // the keys of --labeled-list, and whether there is such an image
+	listed  map[string]bool // the keys of --labeled-list, and whether there is such an image, with a mask
 	refs    []shard.Ref
 	out     map[bool]*shardSet // by: labelled
 	rejects []manifest.Reject
 	maxID   int
-	masks   int
 	report  ImportReport
 
 	pixels, otherColors int // of colour masks
@@ -143,7 +142,8 @@ func (im *importer) prepare(ctx context.Context) error {
 // folder marks a URL as a folder, for listing.
 func folder(url string) string { return strings.TrimSuffix(url, "/") + "/" }
 
-// selection decides which masks are kept.
+// selection decides which masks are kept, by the image's key and its place in the
+// list of all.
 func (im *importer) selection(ctx context.Context) (func(string, int) bool, error) {
 	switch {
 	case im.o.LabeledEvery > 0:
@@ -159,7 +159,10 @@ func (im *importer) selection(ctx context.Context) (func(string, int) bool, erro
 				im.listed[key] = false
 			}
 		}
-		return func(key string, _ int) bool { return im.listed[key] }, nil
+		return func(key string, _ int) bool {
+			_, ok := im.listed[key]
+			return ok
+		}, nil
 	}
 	return func(string, int) bool { return true }, nil
 }
@@ -191,7 +194,7 @@ func (im *importer) run(ctx context.Context, observe Observer) error {
 // add puts one example into its shard, or among the rejects.
 func (im *importer) add(ctx context.Context, rec shard.Record) error {
 	example := rec.Example
-	if _, ok := im.listed[example.Key]; ok {
+	if _, ok := im.listed[example.Key]; ok && (example.Mask != nil || rec.Err != nil) { // what is bad is told as a reject
 		im.listed[example.Key] = true
 	}
 	members, err := []shard.Member(nil), rec.Err
@@ -221,12 +224,7 @@ func (im *importer) members(e shard.Example) ([]shard.Member, error) {
 		return nil, err
 	}
 	members := []shard.Member{{Ext: e.ImageExt, Data: e.Image}}
-	if e.Mask == nil {
-		return members, nil
-	}
-	index := im.masks
-	im.masks++
-	if !im.keep(e.Key, index) {
+	if e.Mask == nil || !im.keep(e.Key, im.report.In-1) {
 		return members, nil
 	}
 	mask, err := im.mask(e.Mask)
@@ -320,7 +318,7 @@ func (im *importer) finish(ctx context.Context) error {
 func (im *importer) judge() error {
 	for _, key := range slices.Sorted(maps.Keys(im.listed)) {
 		if !im.listed[key] {
-			return fmt.Errorf("%q in %s is the key of no image: a key is the path below %s without the extension", key, im.o.LabeledList, im.o.Images)
+			return fmt.Errorf("%q in %s is the key of no image with a mask: a key is the path below %s without the extension, and masks are PNG files", key, im.o.LabeledList, im.o.Images)
 		}
 	}
 	if share := float64(im.report.Rejected) / float64(max(im.report.In, 1)); share > im.o.MaxRejects {

@@ -13,6 +13,7 @@ import (
 
 	"github.com/advseg/advseg/io/manifest"
 	"github.com/advseg/advseg/io/pix"
+	"github.com/advseg/advseg/io/shard"
 	"github.com/advseg/advseg/pipelines/synth"
 )
 
@@ -39,7 +40,12 @@ func TestImportAgain(t *testing.T) {
 func TestImportThatNobodyMeant(t *testing.T) {
 	dir := t.TempDir()
 	pictures(t, filepath.Join(dir, "photos"), 4)
-	if err := os.WriteFile(filepath.Join(dir, "list"), []byte("p000\np001.jpg\n"), 0o600); err != nil {
+	writeTo(t, filepath.Join(dir, "list"), []byte("p000\np001.jpg\n"))
+	writeTo(t, filepath.Join(dir, "jpeg"), []byte("p000\np002\n"))
+	if err := os.CopyFS(filepath.Join(dir, "jpegs"), os.DirFS(filepath.Join(dir, "photos-masks"))); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Rename(filepath.Join(dir, "jpegs", "p002.png"), filepath.Join(dir, "jpegs", "p002.jpg")); err != nil {
 		t.Fatal(err)
 	}
 	args := []string{"import", "--images", "photos", "--masks", "photos-masks", "--out", "data"}
@@ -53,6 +59,7 @@ func TestImportThatNobodyMeant(t *testing.T) {
 		{"all the same", []string{"--classes", "2", "--max-rejects", "1"}, exitDone, ""},
 		{"no such key", []string{"--labeled-list", "list"}, exitFailed, `"p001.jpg" in list is the key of no image`},
 		{"into the images", []string{"--out", "photos/"}, exitUsage, "the output photos/ is the folder of the input"},
+		{"no PNG mask", []string{"--labeled-list", "jpeg", "--masks", "jpegs"}, exitFailed, `"p002" in jpeg is the key of no image with a mask`},
 		{"every -1", []string{"--labeled-every", "-1"}, exitUsage, "--labeled-every -1"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -60,6 +67,36 @@ func TestImportThatNobodyMeant(t *testing.T) {
 				t.Errorf("exit code %d, want %d; standard error does not say %q:\n%s", r.code, c.code, c.stderr, r.stderr)
 			}
 		})
+	}
+}
+
+// TestLabeledEvery counts files, so that one that is bad, or has no mask, does not
+// move the split of those behind it.
+func TestLabeledEvery(t *testing.T) {
+	dir := t.TempDir()
+	pictures(t, filepath.Join(dir, "photos"), 9)
+	labelled := func() (keys []string) {
+		must(t, dir, "import", "--images", "photos", "--masks", "photos-masks", "--labeled-every", "4", "--max-rejects", "1", "--out", "data")
+		ref := shard.Ref{URL: filepath.Join(dir, "data", "labeled", "shard-000000.tar"), Format: shard.FormatWebDataset}
+		for rec, err := range shard.Read(t.Context(), ref, shard.ReadOptions{}) {
+			if err != nil || rec.Err != nil {
+				t.Fatal(err, rec.Err)
+			}
+			keys = append(keys, rec.Example.Key)
+		}
+		return keys
+	}
+	want := []string{"p000", "p004", "p008"}
+	if diff := cmp.Diff(want, labelled()); diff != "" {
+		t.Errorf("(-want +got)\n%s", diff)
+	}
+	writeTo(t, filepath.Join(dir, "photos", "p001.jpg"), []byte("no image"))
+	writeTo(t, filepath.Join(dir, "photos", "p002.jpg"), nil)
+	if err := os.Remove(filepath.Join(dir, "photos-masks", "p005.png")); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(want, labelled()); diff != "" {
+		t.Errorf("with two bad images, and one without a mask (-want +got)\n%s", diff)
 	}
 }
 
