@@ -133,7 +133,7 @@ func datasetClasses(ctx context.Context, patterns []string) ([]bundle.Class, err
 			}
 		}
 	}
-	return nil, fmt.Errorf("%w: there is no %s beside the folder of %s; name them with --classes", errUnknownClasses, classesFile, strings.Join(patterns, ", "))
+	return nil, fmt.Errorf("%w: there is no %s beside the folder of %s (an import that failed leaves none); name them with --classes", errUnknownClasses, classesFile, strings.Join(patterns, ", "))
 }
 
 func encodeClasses(classes []bundle.Class) ([]byte, error) {

@@ -7,8 +7,9 @@ import (
 	"fmt"
 	"image"
 	"image/color"
+	"io"
 	"maps"
-	"path"
+	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -24,7 +25,7 @@ import (
 type ImportOptions struct {
 	Images       string  `yaml:"images" help:"folder of JPEG and PNG images (with subfolders)"`
 	Masks        string  `yaml:"masks" help:"folder of masks: PNG with class ids, same names as the images"`
-	Out          string  `yaml:"out" help:"where labeled/, unlabeled/ and classes.json go"`
+	Out          string  `yaml:"out" help:"where labeled/, unlabeled/ and classes.json go; those of an earlier import are replaced"`
 	ColorMasks   bool    `yaml:"color_masks" help:"masks show classes by the colours that the file of --classes gives them; other colours, and pixels that are not opaque, mean that nothing is known"`
 	Ignore       int     `yaml:"ignore" help:"class id in the masks that means nothing is known; it becomes 255"`
 	LabeledEvery int     `yaml:"labeled_every" help:"keep the mask of every Nth image of the sorted list, the others become unlabelled"`
@@ -79,21 +80,25 @@ type ImportReport struct {
 }
 
 // Import copies images, byte for byte, and masks, as 8-bit grey PNG with 255 as
-// ignore id, into WebDataset shards. Images that cannot be decoded and masks
-// that do not fit become rejects ([manifest.RejectsFile]).
+// ignore id, into WebDataset shards. Images that cannot be decoded, masks that do
+// not fit, and keys that a shard cannot have or that were there before become
+// rejects ([manifest.RejectsFile]). What an earlier import left in the same place
+// is removed before anything is written, and classes.json comes last: an import
+// that fails leaves none.
 func Import(ctx context.Context, o ImportOptions, observe Observer) (ImportReport, error) {
 	if err := o.Validate(); err != nil {
 		return ImportReport{}, err
 	}
-	im := importer{o: o, out: map[bool]*shardSet{}}
-	if err := im.prepare(ctx); err != nil {
-		return ImportReport{}, fmt.Errorf("import: %w", err)
+	im := importer{o: o, keys: map[string]bool{}, out: map[bool]*shardSet{}}
+	defer im.abort()
+	err := im.prepare(ctx)
+	if err == nil {
+		err = im.begin(ctx)
 	}
-	if err := im.run(ctx, observe); err != nil {
-		im.abort()
-		return ImportReport{}, fmt.Errorf("import: %w", err)
+	if err == nil {
+		err = im.run(ctx, observe)
 	}
-	if err := im.judge(); err != nil {
+	if err != nil {
 		return im.report, fmt.Errorf("import: %w", err)
 	}
 	return im.report, nil
@@ -106,6 +111,7 @@ type importer struct {
 	keep    func(key string, index int) bool
 	listed  map[string]bool // the keys of --labeled-list, and whether there is such an image, with a mask
 	refs    []shard.Ref
+	keys    map[string]bool    // that were written
 	out     map[bool]*shardSet // by: labelled
 	rejects []manifest.Reject
 	maxID   int
@@ -167,6 +173,45 @@ func (im *importer) selection(ctx context.Context) (func(string, int) bool, erro
 	return func(string, int) bool { return true }, nil
 }
 
+// begin removes what an earlier import left in the same place: the shards of two
+// imports, or a part of one, are not a set. The classes go first.
+func (im *importer) begin(ctx context.Context) error {
+	same := func(url string) string { // local paths may be written in several ways
+		if abs, err := filepath.Abs(strings.TrimPrefix(url, "file://")); err == nil {
+			return abs
+		}
+		return url
+	}
+	input := map[string]bool{}
+	for _, ref := range im.refs {
+		input[same(ref.URL)] = true
+	}
+	var earlier []string
+	for _, pattern := range []string{
+		blob.Quote(blob.Join(im.o.Out, classesFile)), blob.Quote(blob.Join(im.o.Out, manifest.RejectsFile)),
+		blob.Quote(im.out[true].base) + "/shard-*.tar", blob.Quote(im.out[false].base) + "/shard-*.tar",
+	} {
+		for obj, err := range blob.List(ctx, pattern) {
+			if err != nil {
+				return err
+			}
+			if input[same(obj.URL)] {
+				return fmt.Errorf("%s is to be read and would be replaced: name another --out", obj.URL)
+			}
+			earlier = append(earlier, obj.URL)
+		}
+	}
+	if im.o.DryRun {
+		return nil
+	}
+	for _, url := range earlier {
+		if err := blob.Delete(ctx, url); err != nil {
+			return fmt.Errorf("remove an earlier import: %w", err)
+		}
+	}
+	return nil
+}
+
 func (im *importer) run(ctx context.Context, observe Observer) error {
 	start, total := time.Now(), 0
 	for _, ref := range im.refs {
@@ -197,24 +242,35 @@ func (im *importer) add(ctx context.Context, rec shard.Record) error {
 	if _, ok := im.listed[example.Key]; ok && (example.Mask != nil || rec.Err != nil) { // what is bad is told as a reject
 		im.listed[example.Key] = true
 	}
-	members, err := []shard.Member(nil), rec.Err
-	stage := "read"
+	var members []shard.Member
+	stage, err := "read", rec.Err
+	if err == nil && im.keys[example.Key] {
+		err = fmt.Errorf("%w: another example has this key", shard.ErrDuplicate)
+	}
 	if err == nil {
 		stage = "decode"
 		members, err = im.members(example)
+	}
+	labelled := len(members) > 1
+	if err == nil {
+		stage = "write"
+		err = im.out[labelled].add(ctx, example.Key, members)
+		if err != nil && !errors.Is(err, shard.ErrUnsafeKey) { // of which nothing was written
+			return err
+		}
 	}
 	if err != nil {
 		im.rejects = append(im.rejects, manifest.Reject{Key: example.Key, Object: rec.Object, Stage: stage, Reason: err.Error()})
 		im.report.Rejected++
 		return nil
 	}
-	labelled := len(members) > 1
+	im.keys[example.Key] = true
 	if labelled {
 		im.report.Labeled++
 	} else {
 		im.report.Unlabeled++
 	}
-	return im.out[labelled].add(ctx, example.Key, members)
+	return nil
 }
 
 // members checks an example and returns what of it is written.
@@ -281,10 +337,12 @@ func (im *importer) remap(mask *image.Gray) error {
 	return nil
 }
 
+// finish publishes the last shards, the rejects and, of an import that is to be
+// used, the classes.
 func (im *importer) finish(ctx context.Context) error {
 	for _, labelled := range []bool{true, false} {
 		set := im.out[labelled]
-		if err := set.finish(ctx); err != nil {
+		if err := set.close(); err != nil {
 			return err
 		}
 		im.report.Shards = append(im.report.Shards, set.written...)
@@ -295,22 +353,23 @@ func (im *importer) finish(ctx context.Context) error {
 	im.report.Classes = len(im.classes)
 	im.report.OtherColors = float64(im.otherColors) / float64(max(im.pixels, 1))
 	if im.o.DryRun {
-		return nil
-	}
-	if im.classes != nil {
-		data, err := encodeClasses(im.classes)
-		if err != nil {
-			return err
-		}
-		if _, err := blob.WriteFile(ctx, blob.Join(im.o.Out, classesFile), data); err != nil {
-			return err
-		}
+		return im.judge()
 	}
 	var rejects bytes.Buffer
 	if err := manifest.WriteRejects(&rejects, slices.Values(im.rejects)); err != nil {
 		return err
 	}
-	_, err := blob.WriteFile(ctx, blob.Join(im.o.Out, manifest.RejectsFile), rejects.Bytes())
+	if _, err := blob.WriteFile(ctx, blob.Join(im.o.Out, manifest.RejectsFile), rejects.Bytes()); err != nil {
+		return err
+	}
+	if err := im.judge(); err != nil || im.classes == nil {
+		return err
+	}
+	data, err := encodeClasses(im.classes)
+	if err != nil {
+		return err
+	}
+	_, err = blob.WriteFile(ctx, blob.Join(im.o.Out, classesFile), data)
 	return err
 }
 
@@ -339,23 +398,24 @@ func (im *importer) abort() {
 type shardSet struct {
 	base    string
 	size    int
-	dry     bool
-	written []string
-	count   int
-	object  *blob.Writer
-	tar     *shard.TarWriter
+	dry     bool     // do all but write
+	written []string // the shards that are complete
+
+	// The shard that is being written, if any.
+	tar    *shard.TarWriter
+	object *blob.Writer // nil if dry
+	count  int
 }
 
+// add writes one example. After [shard.ErrUnsafeKey], that of another key may follow.
 func (s *shardSet) add(ctx context.Context, key string, members []shard.Member) error {
-	if s.count == 0 {
+	if s.tar == nil {
 		if err := s.open(ctx); err != nil {
 			return err
 		}
 	}
-	if !s.dry {
-		if err := s.tar.WriteExample(key, members); err != nil {
-			return fmt.Errorf("write %s: %w", s.written[len(s.written)-1], err)
-		}
+	if err := s.tar.WriteExample(key, members); err != nil {
+		return fmt.Errorf("write %s: %w", s.url(), err)
 	}
 	if s.count++; s.count == s.size {
 		return s.close()
@@ -363,58 +423,46 @@ func (s *shardSet) add(ctx context.Context, key string, members []shard.Member) 
 	return nil
 }
 
-func (s *shardSet) open(ctx context.Context) (err error) {
-	url := blob.Join(s.base, fmt.Sprintf("shard-%06d.tar", len(s.written)))
-	s.written = append(s.written, url)
-	if s.dry {
-		return nil
+// url is where the shard that is being written goes.
+func (s *shardSet) url() string {
+	return blob.Join(s.base, fmt.Sprintf("shard-%06d.tar", len(s.written)))
+}
+
+func (s *shardSet) open(ctx context.Context) error {
+	to := io.Discard
+	if !s.dry {
+		object, err := blob.NewWriter(ctx, s.url())
+		if err != nil {
+			return err
+		}
+		s.object, to = object, object
 	}
-	if s.object, err = blob.NewWriter(ctx, url); err != nil {
-		return err
-	}
-	s.tar = shard.NewTarWriter(s.object, "")
+	s.tar = shard.NewTarWriter(to, "")
 	return nil
 }
 
-// close publishes the shard that is being written, if any.
+// close publishes the shard that is being written, unless nothing is in it.
 func (s *shardSet) close() error {
+	defer s.abort()
 	if s.count == 0 {
 		return nil
 	}
-	s.count = 0
-	if s.dry {
-		return nil
-	}
 	if err := s.tar.Close(); err != nil {
-		return errors.Join(err, s.object.Close())
-	}
-	_, err := s.object.Commit()
-	return errors.Join(err, s.object.Close())
-}
-
-// finish publishes the last shard, and removes those of an earlier import, of more
-// shards, to the same place: they would be read as well.
-func (s *shardSet) finish(ctx context.Context) error {
-	if err := s.close(); err != nil || s.dry {
 		return err
 	}
-	own := map[string]bool{}
-	for _, url := range s.written {
-		own[path.Base(url)] = true // URLs of one object may be written in several ways
-	}
-	for obj, err := range blob.List(ctx, blob.Quote(s.base)+"/shard-*.tar") {
-		if err == nil && !own[path.Base(obj.URL)] {
-			err = blob.Delete(ctx, obj.URL)
-		}
-		if err != nil && !errors.Is(err, blob.ErrNotFound) {
-			return fmt.Errorf("remove shards of an earlier import: %w", err)
+	if !s.dry {
+		if _, err := s.object.Commit(); err != nil {
+			return err
 		}
 	}
+	s.written = append(s.written, s.url())
 	return nil
 }
 
+// abort gives up the shard that is being written, if any.
 func (s *shardSet) abort() {
 	if s.object != nil {
 		_ = s.object.Close() // nothing was published: there is nothing to report
 	}
+	s.tar, s.object, s.count = nil, nil, 0
 }

@@ -1,11 +1,16 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"image"
 	"image/draw"
+	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
+	"runtime"
+	"slices"
 	"strings"
 	"testing"
 
@@ -34,6 +39,63 @@ func TestImportAgain(t *testing.T) {
 		if shards, err := filepath.Glob(filepath.Join(dir, "photos", "data", c.folder, "*.tar")); err != nil || len(shards) != c.shards {
 			t.Errorf("%s: %d shards are there, want %d: those of the first import are read as well", c.folder, len(shards), c.shards)
 		}
+	}
+}
+
+// A failed import leaves nothing of an earlier one, which would be read as well, and no
+// classes, without which what it leaves is not trained on by mistake.
+func TestImportThatFails(t *testing.T) {
+	dir := t.TempDir()
+	pictures(t, filepath.Join(dir, "photos"), 6)
+	pictures(t, filepath.Join(dir, "broken"), 3)
+	writeTo(t, filepath.Join(dir, "broken", "z.tar"), []byte(strings.Repeat("not a tar", 1000)))
+	pictures(t, filepath.Join(dir, "bad"), 4)
+	writeTo(t, filepath.Join(dir, "bad", "p000.jpg"), []byte("no image"))
+	args := func(images, size string) []string {
+		return []string{"import", "--images", images, "--masks", images + "-masks", "--shard-size", size, "--out", "data"}
+	}
+	for images, left := range map[string][]string{
+		"broken": {"labeled/shard-000000.tar"},
+		"bad":    {"labeled/shard-000000.tar", "labeled/shard-000001.tar", manifest.RejectsFile},
+	} {
+		t.Run(images, func(t *testing.T) {
+			must(t, dir, args("photos", "1")...)
+			before := tree(t, filepath.Join(dir, "data"))
+			if r := advseg(t, dir, append(args(images, "2"), "--dry-run")...); r.code != exitFailed || !cmp.Equal(before, tree(t, filepath.Join(dir, "data"))) {
+				t.Errorf("dry run: exit code %d, and another tree", r.code)
+			}
+			if r := advseg(t, dir, args(images, "2")...); r.code != exitFailed {
+				t.Errorf("exit code %d", r.code)
+			}
+			files := slices.Sorted(maps.Keys(tree(t, filepath.Join(dir, "data"))))
+			for i, name := range files {
+				files[i] = filepath.ToSlash(name)
+			}
+			if diff := cmp.Diff(left, files); diff != "" {
+				t.Errorf("(-want +left)\n%s", diff)
+			}
+			if r := advseg(t, dir, "train", "--labeled", "data/labeled/*.tar", "--out", "m", "--dry-run"); r.code != exitFailed || !strings.Contains(r.stderr, "an import that failed leaves none") {
+				t.Errorf("train: exit code %d\n%s", r.code, r.stderr)
+			}
+		})
+	}
+}
+
+// What is in --out is not taken away while it is to be read.
+func TestImportOfItsOwnOutput(t *testing.T) {
+	dir := t.TempDir()
+	pictures(t, filepath.Join(dir, "photos"), 2)
+	args := []string{"import", "--images", "photos", "--masks", "photos-masks", "--out", "photos/data"}
+	must(t, dir, args...)
+	before := tree(t, dir)
+	for _, images := range []string{"photos", dir + "/photos", "file://" + dir + "/photos/data"} {
+		args[2] = images
+		if r := advseg(t, dir, append(args, "--masks", "")...); r.code != exitFailed || !strings.Contains(r.stderr, "is to be read and would be replaced") {
+			t.Errorf("%s: exit code %d\n%s", images, r.code, r.stderr)
+		}
+	}
+	if !cmp.Equal(before, tree(t, dir)) {
+		t.Error("something was changed")
 	}
 }
 
@@ -133,6 +195,49 @@ func TestImportRejects(t *testing.T) {
 	} {
 		if lines := strings.Split(string(data), "\n"); len(lines) != 3 || !strings.HasPrefix(lines[i], want) {
 			t.Errorf("reject %d is not %s:\n%s", i, want, data)
+		}
+	}
+}
+
+// One name that a shard cannot have, and a key that was there before, cost themselves
+// and nothing else, however large the shards are.
+func TestImportOfBadNames(t *testing.T) {
+	dir := t.TempDir()
+	pictures(t, filepath.Join(dir, "photos"), 3)
+	must(t, dir, "import", "--images", "photos", "--masks", "photos-masks", "--out", "first")
+	shard, err := os.ReadFile(filepath.Join(dir, "first", "labeled", "shard-000000.tar"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	writeTo(t, filepath.Join(dir, "photos", "a.tar"), shard)
+	photo, err := os.ReadFile(filepath.Join(dir, "photos", "p000.jpg"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	bad := []string{"__z__/a.jpg", "__meta__/a.jpg"}
+	if runtime.GOOS == "linux" { // others have no such names
+		bad = append(bad, "caf\xe9.jpg")
+	}
+	for _, name := range bad {
+		writeTo(t, filepath.Join(dir, "photos", name), photo)
+	}
+	for _, args := range [][]string{{"--shard-size", "1"}, {"--shard-size", "64"}, {"--shard-size", "64", "--dry-run"}} {
+		out := must(t, dir, append([]string{"import", "--images", "photos", "--masks", "photos-masks", "--max-rejects", "1", "--out", "data"}, args...)...)
+		want := fmt.Sprintf("%d images: 3 labelled, 0 unlabelled, %d rejected", 6+len(bad), 3+len(bad))
+		if !strings.Contains(out, want) || strings.Contains(out, "unlabeled/") {
+			t.Errorf("%q is not %s", out, want)
+		}
+	}
+	if _, err := os.Stat(filepath.Join(dir, "data", "unlabeled", "shard-000000.tar")); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("a shard of rejects: %v", err)
+	}
+	data, err := os.ReadFile(filepath.Join(dir, "data", manifest.RejectsFile))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for words, n := range map[string]int{"duplicate: another example has this key": 3, "readers skip __names__": 2, "it is not UTF-8": len(bad) - 2} {
+		if strings.Count(string(data), words) != n {
+			t.Errorf("%d rejects for %q are wanted:\n%s", n, words, data)
 		}
 	}
 }
