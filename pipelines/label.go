@@ -276,8 +276,8 @@ func (o LabelOptions) execute(ctx context.Context, observe Observer) (transforms
 // judge fails a run that rejected too much; books that do not add up have failed it before.
 func (o LabelOptions) judge(s transforms.Summary) error {
 	if s.RejectShare() > o.MaxRejects {
-		return fmt.Errorf("label: %d of %d examples were rejected, %d of %d shards could not be read to their ends, more than --max-rejects %v allows; see rejects.jsonl in %s",
-			s.Rejected, s.In, s.FailedShards, s.Shards, o.MaxRejects, o.Output)
+		return fmt.Errorf("label: %d of %d examples were rejected, %d of %d shards could not be read to their ends, more than --max-rejects %v allows; see %s in %s",
+			s.Rejected, s.In, s.FailedShards, s.Shards, o.MaxRejects, manifest.RejectsFile, o.Output)
 	}
 	return nil
 }

@@ -150,6 +150,9 @@ func Train(ctx context.Context, o TrainOptions, observe Observer) (TrainReport, 
 }
 
 func (o TrainOptions) train(ctx context.Context, observe Observer) (TrainReport, error) {
+	if err := checkNotPublished(ctx, o.Out, "--out"); err != nil {
+		return TrainReport{}, err
+	}
 	start, err := o.start(ctx)
 	if err != nil {
 		return TrainReport{}, err
@@ -216,7 +219,11 @@ func (o *TrainOptions) open(ctx context.Context, cfg train.Config, start *bundle
 	if o.Preset == presetPaper && o.Init == "" {
 		slog.WarnContext(ctx, "the paper's recipe is for a pretrained network (--init, advseg import-weights) and learns little from random weights: --preset scratch is for these")
 	}
-	start.Meta.Lineage.Data = slices.Concat(o.Labeled, o.Unlabeled, o.pseudo.runs)
+	for _, data := range slices.Concat(o.Labeled, o.Unlabeled, o.pseudo.runs) {
+		if seen := &start.Meta.Lineage.Data; !slices.Contains(*seen, data) {
+			*seen = append(*seen, data)
+		}
+	}
 	return s.open(ctx, cfg, o.Out, start, observe)
 }
 
@@ -233,7 +240,8 @@ func (o *TrainOptions) start(ctx context.Context) (*bundle.Bundle, error) {
 		if err := o.sameClasses(ctx, b.Meta.Classes); err != nil {
 			return nil, err
 		}
-		b.Meta.Lineage = bundle.Lineage{Parent: b.Digest(), Seed: o.Seed, CodeVersion: Version}
+		// What it was trained on before it has learnt too.
+		b.Meta.Lineage = bundle.Lineage{Parent: b.Digest(), Data: slices.Clone(b.Meta.Lineage.Data), Seed: o.Seed, CodeVersion: Version}
 		return b, nil
 	}
 	var classes []bundle.Class

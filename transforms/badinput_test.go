@@ -157,7 +157,7 @@ func TestBadExamples(t *testing.T) {
 
 func readRejects(t testing.TB, output string) []manifest.Reject {
 	t.Helper()
-	data, err := os.ReadFile(output + "/" + rejectsFile)
+	data, err := os.ReadFile(output + "/" + manifest.RejectsFile)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/advseg/advseg/io/blob"
+	"github.com/advseg/advseg/io/manifest"
 	"github.com/advseg/advseg/io/shard"
 	"github.com/advseg/advseg/model/selector"
 )
@@ -132,8 +133,8 @@ func TestDiskFull(t *testing.T) {
 		{"first bytes of a shard", "", "shards/", 1, []string{"shards/", SuccessFile}},
 		{"publishing a shard", "", "shards/", 0, []string{"shards/", SuccessFile}},
 		{"a report", "", "reports/", 1, []string{"reports/", SuccessFile}},
-		{"the manifest", "", manifestFile, 1, []string{manifestFile, rejectsFile, SuccessFile}},
-		{"the rejects", "", rejectsFile, 0, []string{rejectsFile, SuccessFile}},
+		{"the manifest", "", manifestFile, 1, []string{manifestFile, manifest.RejectsFile, SuccessFile}},
+		{"the rejects", "", manifest.RejectsFile, 0, []string{manifest.RejectsFile, SuccessFile}},
 		{"the summary", "", summaryFile, 1, []string{summaryFile, SuccessFile}},
 		{"the end", "", SuccessFile, 1, []string{SuccessFile}},
 		{"a file", shard.FormatFiles, "img007.conf.png", 1, []string{"img007.conf.png", "reports/", SuccessFile}},

@@ -25,7 +25,6 @@ const (
 	reportsDir   = "reports"
 	reportsFile  = "reports.txt"
 	manifestFile = "manifest.parquet"
-	rejectsFile  = "rejects.jsonl"
 	summaryFile  = "summary.json"
 	runFile      = "run.json" // written by pipelines, not here
 	timingsFile  = "timings.json"

@@ -109,8 +109,6 @@ type stream struct {
 
 	reading, decoding, encoding stopwatch
 	held                        atomic.Int64 // pixels paid for
-
-	objectOf func(key string) string
 }
 
 type window struct {
@@ -133,7 +131,6 @@ func (s *stream) run(ctx context.Context) error {
 	}
 	defer shardSlots.Release(1)
 	s.started = time.Now()
-	s.objectOf = s.ref.Objects()
 	g, ctx := errgroup.WithContext(ctx)
 	defer func() { pixelBudget.Release(s.held.Load()) }()
 	toPredict := make(chan *window)
@@ -218,7 +215,7 @@ func headerPixels(it *item, lim pix.Limits) int64 {
 func (s *stream) newItem(rec shard.Record) *item {
 	e := rec.Example
 	it := &item{
-		key: e.Key, object: s.objectOf(e.Key),
+		key: e.Key, object: rec.Object,
 		image: e.Image, mask: e.Mask, imageExt: e.ImageExt,
 		decoded: make(chan struct{}), finished: make(chan struct{}),
 	}

@@ -133,7 +133,7 @@ func complete(ctx context.Context, url string, success []byte, sum Summary) (boo
 	if sum.SkippedShards != sum.Shards {
 		return false, nil
 	}
-	for _, name := range []string{SuccessFile, manifestFile, rejectsFile, reportsFile, summaryFile} {
+	for _, name := range []string{SuccessFile, manifestFile, manifest.RejectsFile, reportsFile, summaryFile} {
 		var err error
 		if name == SuccessFile {
 			var data []byte
@@ -155,7 +155,7 @@ func complete(ctx context.Context, url string, success []byte, sum Summary) (boo
 
 // writeTables writes the rows and the rejects in one pass over the reports.
 func writeTables(ctx context.Context, url string, sum Summary, refs []reportRef) (failed error) {
-	rowsURL, rejectsURL := blob.Join(url, manifestFile), blob.Join(url, rejectsFile)
+	rowsURL, rejectsURL := blob.Join(url, manifestFile), blob.Join(url, manifest.RejectsFile)
 	rows, err := openWriter(ctx, rowsURL)
 	if err != nil {
 		return fmt.Errorf("create %s: %w", rowsURL, err)

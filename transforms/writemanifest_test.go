@@ -104,7 +104,7 @@ func TestManifestOfNothing(t *testing.T) {
 		if rows := readRows(t, out); len(rows) != 0 {
 			t.Errorf("rows %v", rows)
 		}
-		if files := tree(t, out); files[SuccessFile] == nil || len(files[rejectsFile]) != 0 {
+		if files := tree(t, out); files[SuccessFile] == nil || len(files[manifest.RejectsFile]) != 0 {
 			t.Errorf("files %v", files)
 		}
 	}

@@ -1,18 +1,14 @@
 package shard
 
 import (
-	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"path"
 	"strings"
 	"unicode"
 	"unicode/utf8"
-
-	"github.com/advseg/advseg/io/blob"
 )
 
 // Format tells how the examples of a Ref are stored.
@@ -75,19 +71,6 @@ type File struct {
 	Mask      string `json:"mask,omitempty"` // path below Ref.MasksURL
 	MaskETag  string `json:"mask_etag,omitempty"`
 	Duplicate bool   `json:"duplicate,omitempty"` // an earlier file has the same key
-}
-
-// Objects returns the function that tells which object an example came from, as a
-// URL: the shard, or the image's file.
-func (r Ref) Objects() func(key string) string {
-	files := map[string]string{}
-	for _, f := range r.Files {
-		key := strings.TrimSuffix(f.Name, path.Ext(f.Name))
-		if _, ok := files[key]; !ok {
-			files[key] = blob.Join(r.URL, f.Name)
-		}
-	}
-	return func(key string) string { return cmp.Or(files[key], r.URL) }
 }
 
 // Fingerprint is the hex SHA-256 of what the input is: name, version and range,

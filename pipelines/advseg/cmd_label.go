@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/advseg/advseg/io/manifest"
 	"github.com/advseg/advseg/pipelines"
 	"github.com/advseg/advseg/transforms"
 )
@@ -81,7 +82,7 @@ func printLabelReport(w io.Writer, output string, r pipelines.LabelReport) {
 	}
 	fmt.Fprintf(w, "\nkept %.1f %% of the pixels\n", 100*r.Metrics["kept_share"])
 	if c.Rejected > 0 {
-		fmt.Fprintf(w, "the rejects are in rejects.jsonl\n")
+		fmt.Fprintf(w, "the rejects are in %s\n", manifest.RejectsFile)
 	}
 	printJobMetrics(w, r.BeamMetrics)
 	fmt.Fprintf(w, "results in %s\n", output)
