@@ -5,9 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"image"
-	"path/filepath"
 	"slices"
-	"strings"
 
 	"github.com/advseg/advseg/io/blob"
 	"github.com/advseg/advseg/io/pix"
@@ -45,28 +43,14 @@ func (o CalibrateOptions) checkUnseen(ctx context.Context, meta bundle.Meta) (no
 func sharedObject(a, b []shard.Ref) string {
 	in := map[string]bool{}
 	for _, url := range objects(a) {
-		in[fullName(url)] = true
+		in[blob.Absolute(url)] = true
 	}
 	for _, url := range objects(b) {
-		if in[fullName(url)] {
+		if in[blob.Absolute(url)] {
 			return url
 		}
 	}
 	return ""
-}
-
-// fullName is the same for all ways to write a URL: of a local file, the whole path.
-func fullName(url string) string {
-	url = blob.Join(url)
-	file, ok := strings.CutPrefix(url, "file://")
-	if !ok && strings.Contains(url, "://") {
-		return url
-	}
-	path, err := filepath.Abs(filepath.FromSlash(file))
-	if err != nil { // without a working directory
-		return url
-	}
-	return filepath.ToSlash(path)
 }
 
 func objects(refs []shard.Ref) []string {

@@ -9,7 +9,6 @@ import (
 	"image/color"
 	"io"
 	"maps"
-	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -47,7 +46,7 @@ func (o *ImportOptions) Validate() error {
 	if o.Images == "" || o.Out == "" {
 		errs = append(errs, errors.New("--images and --out are needed"))
 	}
-	errs = append(errs, shard.Separate(o.Out, blob.Quote(o.Images)), checkID(o.Ignore))
+	errs = append(errs, shard.Separate(o.Out, folder(blob.Quote(o.Images))), checkID(o.Ignore))
 	if o.LabeledEvery < 0 {
 		errs = append(errs, fmt.Errorf("--labeled-every %d: from 1, every image", o.LabeledEvery))
 	}
@@ -176,15 +175,9 @@ func (im *importer) selection(ctx context.Context) (func(string, int) bool, erro
 // begin removes what an earlier import left in the same place: the shards of two
 // imports, or a part of one, are not a set. The classes go first.
 func (im *importer) begin(ctx context.Context) error {
-	same := func(url string) string { // local paths may be written in several ways
-		if abs, err := filepath.Abs(strings.TrimPrefix(url, "file://")); err == nil {
-			return abs
-		}
-		return url
-	}
 	input := map[string]bool{}
 	for _, ref := range im.refs {
-		input[same(ref.URL)] = true
+		input[blob.Absolute(ref.URL)] = true
 	}
 	var earlier []string
 	for _, pattern := range []string{
@@ -195,7 +188,7 @@ func (im *importer) begin(ctx context.Context) error {
 			if err != nil {
 				return err
 			}
-			if input[same(obj.URL)] {
+			if input[blob.Absolute(obj.URL)] {
 				return fmt.Errorf("%s is to be read and would be replaced: name another --out", obj.URL)
 			}
 			earlier = append(earlier, obj.URL)

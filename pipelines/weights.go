@@ -298,7 +298,7 @@ func (o *ExportWeightsOptions) Validate() error {
 	if o.Bundle == "" || o.Generator == "" {
 		return errors.New("--bundle and --generator are needed")
 	}
-	if o.Discriminator != "" && fullName(o.Generator) == fullName(o.Discriminator) {
+	if o.Discriminator != "" && blob.Absolute(o.Generator) == blob.Absolute(o.Discriminator) {
 		return errors.New("--generator and --discriminator are the same file")
 	}
 	return nil

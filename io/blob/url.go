@@ -93,6 +93,19 @@ func Join(url string, elem ...string) string {
 	return root + strings.TrimSuffix(base, "/") + tail
 }
 
+// Absolute makes URLs of one place equal, as far as their texts tell: a local file's
+// is its whole path. Links are not followed.
+func Absolute(url string) string {
+	url = strings.TrimPrefix(url, "file://")
+	if !strings.Contains(url, "://") {
+		// Without a current folder, relative paths are equal or unknown.
+		if abs, err := filepath.Abs(url); err == nil {
+			url = abs
+		}
+	}
+	return Join(url)
+}
+
 // Rel returns the clean slash path of url below base, and false if url is not
 // below base: another scheme or bucket, base itself, or a name that would climb
 // out again when used as a path (a/../../b), which object stores allow. A path

@@ -2,6 +2,7 @@ package blob
 
 import (
 	"errors"
+	"os"
 	"path"
 	"strings"
 	"testing"
@@ -147,6 +148,26 @@ func TestBadURLs(t *testing.T) {
 		}
 		if strings.Contains(want, "unknown") && !errors.Is(err, ErrScheme) {
 			t.Errorf("%q: error %v is not ErrScheme", url, err)
+		}
+	}
+}
+
+func TestAbsolute(t *testing.T) {
+	t.Chdir(t.TempDir())
+	dir, err := os.Getwd()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for url, want := range map[string]string{
+		"a/b":                 dir + "/a/b",
+		"./a/../b/":           dir + "/b",
+		"file://" + dir + "/": dir,
+		dir:                   dir,
+		"gs://b//x/../y":      "gs://b//x/../y",
+		"gs://b/x/":           "gs://b/x",
+	} {
+		if got := Absolute(url); got != want {
+			t.Errorf("Absolute(%q) = %q, want %q", url, got, want)
 		}
 	}
 }

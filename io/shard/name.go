@@ -9,8 +9,6 @@ import (
 	"strings"
 	"unicode"
 	"unicode/utf8"
-
-	"github.com/advseg/advseg/io/blob"
 )
 
 var (
@@ -57,18 +55,6 @@ func fixedFolder(pattern string) string {
 		return strings.TrimRight(folder, "/")
 	}
 	return path.Clean(folder)
-}
-
-// absolute makes URLs of one place equal, as far as their texts tell.
-func absolute(url string) string {
-	url = strings.TrimPrefix(url, "file://")
-	if !strings.Contains(url, "://") {
-		// Without a current folder, relative paths are equal or unknown.
-		if abs, err := filepath.Abs(url); err == nil {
-			url = abs
-		}
-	}
-	return blob.Join(url)
 }
 
 // elements splits a URL at its slashes: gs://b/x/y is gs: b x y.

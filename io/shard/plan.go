@@ -65,14 +65,14 @@ func Separate(output string, patterns ...string) error {
 	if output == "" {
 		return nil
 	}
-	out := absolute(output)
+	out := blob.Absolute(output)
 	for _, pattern := range patterns {
 		names, err := blob.Braces(pattern)
 		if err != nil {
 			return err
 		}
 		for _, name := range names {
-			if out == absolute(name) || out == absolute(fixedFolder(name)) {
+			if out == blob.Absolute(name) || out == blob.Absolute(fixedFolder(name)) {
 				return fmt.Errorf("the output %s is the folder of the input %s: write elsewhere, if need be to a new folder in it", output, pattern)
 			}
 		}
@@ -120,7 +120,7 @@ func plan(ctx context.Context, patterns []string, opts PlanOptions, list lister)
 		return nil, err
 	}
 	if opts.Output != "" {
-		p.output = absolute(opts.Output)
+		p.output = blob.Absolute(opts.Output)
 	}
 	if len(patterns) > 1 {
 		p.seen = map[string]bool{}
@@ -211,7 +211,7 @@ func (p *planner) addEach(ctx context.Context, names []string, folder string) er
 
 func (p *planner) collect(ctx context.Context, pattern, folder string) (n, used int, err error) {
 	wild := strings.ContainsAny(pattern, "*?[{") || strings.HasSuffix(pattern, "/")
-	own, hasOwn := blob.Rel(absolute(folder), p.output)
+	own, hasOwn := blob.Rel(blob.Absolute(folder), p.output)
 	for o, err := range p.list(ctx, pattern) {
 		if err != nil {
 			return n, used, err

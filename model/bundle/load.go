@@ -141,7 +141,7 @@ func decodeDocument(data []byte) (document, error) {
 func readTensors(ctx context.Context, url, file string, specs []nn.TensorSpec) (weights.Dict, error) {
 	limit := int64(headerBytes)
 	for _, s := range specs {
-		limit += headerBytesPerTensor + 4*values(s.Shape)
+		limit += headerBytesPerTensor + 4*s.Size()
 	}
 	data, _, err := blob.ReadFile(ctx, blob.Join(url, file), limit)
 	if err != nil {
@@ -158,12 +158,4 @@ func readTensors(ctx context.Context, url, file string, specs []nn.TensorSpec) (
 		return nil, fmt.Errorf("%s: tensor %q holds integers, not weights: leave it out", file, name)
 	}
 	return f.Tensors, nil
-}
-
-func values(shape []int) int64 {
-	n := int64(1)
-	for _, d := range shape {
-		n *= int64(d)
-	}
-	return n
 }

@@ -81,21 +81,30 @@ func TestImportThatFails(t *testing.T) {
 	}
 }
 
-// What is in --out is not taken away while it is to be read.
+// What an import has written is no input of the next one, or it is not taken away.
 func TestImportOfItsOwnOutput(t *testing.T) {
 	dir := t.TempDir()
 	pictures(t, filepath.Join(dir, "photos"), 2)
 	args := []string{"import", "--images", "photos", "--masks", "photos-masks", "--out", "photos/data"}
 	must(t, dir, args...)
 	before := tree(t, dir)
-	for _, images := range []string{"photos", dir + "/photos", "file://" + dir + "/photos/data"} {
-		args[2] = images
-		if r := advseg(t, dir, append(args, "--masks", "")...); r.code != exitFailed || !strings.Contains(r.stderr, "is to be read and would be replaced") {
-			t.Errorf("%s: exit code %d\n%s", images, r.code, r.stderr)
+	for _, c := range []struct {
+		images string
+		code   int
+		stderr string
+	}{
+		{"photos", exitDone, "2/2 images"},
+		{dir + "/photos", exitDone, "2/2 images"},
+		{"file://" + dir + "/photos/data", exitUsage, "is the folder of the input"},
+		{dir + "/photos/data/labeled", exitFailed, "is to be read and would be replaced"},
+	} {
+		args[2] = c.images
+		if r := advseg(t, dir, args...); r.code != c.code || !strings.Contains(r.stderr, c.stderr) {
+			t.Errorf("%s: exit code %d\n%s", c.images, r.code, r.stderr)
 		}
 	}
-	if !cmp.Equal(before, tree(t, dir)) {
-		t.Error("something was changed")
+	if diff := cmp.Diff(before, tree(t, dir)); diff != "" {
+		t.Error(diff)
 	}
 }
 
