@@ -369,7 +369,7 @@ func TestInterruptedSave(t *testing.T) {
 				// Another save is stopped too, on what this one has left; then one is not.
 				again := n % 12
 				stoppedAgain := another.Save(stopping{t.Context(), &again}, u)
-				if _, err := bundle.Load(t.Context(), u); err != nil && !(c.there == nil && errors.Is(err, blob.ErrNotFound)) {
+				if _, err := bundle.Load(t.Context(), u); err != nil && (c.there != nil || !errors.Is(err, blob.ErrNotFound)) {
 					t.Fatalf("stopped after %d steps, and again (%v): %v", n, stoppedAgain, err)
 				}
 				save(t, c.saved, u)
