@@ -190,7 +190,9 @@ func uncut(given map[string]any, r TrainRecipe) error {
 	}
 	for _, name := range slices.Sorted(maps.Keys(given)) {
 		f, fraction := given[name].(float64)
-		if _, same := kept[name].(float64); fraction && f != math.Trunc(f) && !same {
+		_, whole := kept[name].(uint64)
+		_, negative := kept[name].(int64)
+		if fraction && f != math.Trunc(f) && (whole || negative) {
 			return fmt.Errorf("%s: %v is not a whole number", name, f)
 		}
 	}

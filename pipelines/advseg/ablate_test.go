@@ -40,6 +40,20 @@ arms:
     recipe: {no_discriminator: true}
 `
 
+// The grid of scripts/ablation is one that ablate takes.
+func TestAblationScript(t *testing.T) {
+	for name, value := range map[string]string{"DATA": "none", "VAL": "none", "OUT": "out", "MINOR_SEEDS": "1"} {
+		t.Setenv(name, value)
+	}
+	file, err := filepath.Abs("../../scripts/ablation/grid.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r := advseg(t, t.TempDir(), "ablate", "--config", file); r.code != exitFailed || !strings.Contains(r.stderr, "nothing matches none/labeled/*.tar") {
+		t.Errorf("exit code %d:\n%s", r.code, r.stderr)
+	}
+}
+
 // TestAblate trains a grid in pieces.
 func TestAblate(t *testing.T) {
 	dir := t.TempDir()
