@@ -145,8 +145,9 @@ func (t *Trainer) evaluate(ctx context.Context) error {
 	return nil
 }
 
-// loadBest brings the best model back. When none is there, the run was stopped
-// while a better one was being written, which will be found again.
+// loadBest brings the best model back. When none is there, the run was stopped while
+// the first one was being written, which will be found again; so will be one that is
+// newer than the checkpoint.
 func (t *Trainer) loadBest(ctx context.Context, dir string) error {
 	t.best = nil
 	if t.at.BestIteration < 0 {
