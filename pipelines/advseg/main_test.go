@@ -116,7 +116,7 @@ func TestUsage(t *testing.T) {
 		{"a fraction in a list", []string{"ablate", "--config", write("seeds.yaml", "seeds: [1, 2.5]\n")}, exitUsage, "seeds[1]: 2.5 is not a whole number"},
 		{"no share", append(label, "--max-rejects", "NaN"), exitUsage, "NaN is not a share"},
 		{"braces", []string{"train", "--labeled", "none/{a,b}.tar,none/c.tar", "--classes", "3", "--out", "o"}, exitFailed, "none/a.tar"},
-		{"a comma in a folder's name", []string{"train", "--labeled", "no[,]ne/{a,b}.tar,none/c.tar", "--classes", "3", "--out", "o"}, exitFailed, "no,ne/a.tar"},
+		{"a comma in a folder's name", []string{"train", "--labeled", "no[,]ne/{a,b}.tar,none/c.tar", "--classes", "3", "--out", "o"}, exitFailed, "no[,]ne/a.tar"},
 		{"registry command", []string{"registry", "drop"}, exitUsage, `"drop"`},
 		{"a registry command without registry", []string{"registry", "list"}, exitUsage, "--registry is needed"},
 		{"another registry command's flag", []string{"registry", "list", "--registry", "r", "--promote"}, exitUsage, "--promote"},
