@@ -47,7 +47,7 @@ func (s RetrainSettings) config() (train.Config, error) {
 	if err != nil {
 		return c, err
 	}
-	return c, s.apply(&c)
+	return s.applied(c)
 }
 
 // RetrainOptions says what the champion is retrained on.

@@ -87,10 +87,10 @@ func (s PseudoSettings) validate() error {
 	return errors.Join(errs...)
 }
 
-// apply says them to the trainer.
-func (s PseudoSettings) apply(c *train.Config) error {
+// applied is c with them.
+func (s PseudoSettings) applied(c train.Config) (train.Config, error) {
 	c.PseudoShare, c.CutMix, c.ClassMix = s.Share, s.CutMix, s.ClassMix
-	return c.Validate()
+	return c, c.Validate()
 }
 
 // DefaultTrainOptions are those of the command.
@@ -125,7 +125,7 @@ func (o *TrainOptions) config() (train.Config, error) {
 	}
 	c.Patience = o.Patience
 	set(&c.EvaluateEvery, o.EvaluateEvery)
-	return c, o.pseudo.apply(&c)
+	return o.pseudo.applied(c)
 }
 
 // TrainReport is what came of a training.
