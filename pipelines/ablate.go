@@ -266,9 +266,13 @@ func (o AblateOptions) runs(ctx context.Context, observe Observer) (runs []Ablat
 			if i >= len(o.seeds(a)) {
 				continue
 			}
-			run, err := o.done(context.WithoutCancel(ctx), a, seed, data)
-			if failed == nil && errors.Is(err, blob.ErrNotFound) {
-				run, err = o.run(ctx, a, seed, data, observe)
+			settings, err := o.settings(context.WithoutCancel(ctx), a, seed, data)
+			var run AblateRun
+			if err == nil {
+				run, err = doneRun(context.WithoutCancel(ctx), o.dir(a.Name, seed), settings)
+				if failed == nil && errors.Is(err, blob.ErrNotFound) {
+					run, err = o.run(ctx, a, seed, settings, observe)
+				}
 			}
 			switch {
 			case err == nil:
@@ -332,13 +336,8 @@ func (o AblateOptions) settings(ctx context.Context, a Arm, seed uint64, data []
 	}{o.Networks, r, a.Pseudo, data, weights})
 }
 
-// done reads what came of a training, and refuses a folder in which another one is.
-func (o AblateOptions) done(ctx context.Context, a Arm, seed uint64, data []string) (AblateRun, error) {
-	settings, err := o.settings(ctx, a, seed, data)
-	if err != nil {
-		return AblateRun{}, err
-	}
-	dir := o.dir(a.Name, seed)
+// doneRun reads what came of a training, and refuses a folder in which another one is.
+func doneRun(ctx context.Context, dir, settings string) (AblateRun, error) {
 	of, _, err := blob.ReadFile(ctx, blob.Join(dir, ablateSettings), 1<<10)
 	if err != nil {
 		return AblateRun{}, err
@@ -350,16 +349,13 @@ func (o AblateOptions) done(ctx context.Context, a Arm, seed uint64, data []stri
 }
 
 // run does one training.
-func (o AblateOptions) run(ctx context.Context, a Arm, seed uint64, data []string, observe Observer) (AblateRun, error) {
+func (o AblateOptions) run(ctx context.Context, a Arm, seed uint64, settings string, observe Observer) (AblateRun, error) {
 	dir := o.dir(a.Name, seed)
 	run := AblateRun{Arm: a.Name, Seed: seed}
-	settings, err := o.settings(ctx, a, seed, data)
-	if err == nil {
-		_, err = blob.WriteFile(ctx, blob.Join(dir, ablateSettings), []byte(settings))
-	}
-	if err != nil {
+	if _, err := blob.WriteFile(ctx, blob.Join(dir, ablateSettings), []byte(settings)); err != nil {
 		return run, err
 	}
+	var err error
 	t := o.training(dir)
 	if t.TrainRecipe, err = o.recipe(a); err != nil {
 		return run, err
