@@ -43,9 +43,9 @@ func BatchNormTrain(p *Pool, y, mean, variance, x, gamma, beta []float32, eps fl
 	return nil
 }
 
-// BatchNormApply computes y = act((x - mean) / sqrt(variance + eps) * gamma +
-// beta) for x and y (n, c, hw), which may be the same slice.
-func BatchNormApply(p *Pool, y, x, mean, variance, gamma, beta []float32, eps float32, act Act, n, c, hw int) error {
+// BatchNormApply computes y = (x - mean) / sqrt(variance + eps) * gamma + beta for
+// x and y (n, c, hw), which may be the same slice.
+func BatchNormApply(p *Pool, y, x, mean, variance, gamma, beta []float32, eps float32, n, c, hw int) error {
 	const op = "BatchNormApply"
 	size, err := volume(n, c, hw)
 	if err != nil {
@@ -59,19 +59,9 @@ func BatchNormApply(p *Pool, y, x, mean, variance, gamma, beta []float32, eps fl
 	if err != nil {
 		return err
 	}
-	if err := act.validate(op); err != nil {
-		return err
-	}
-	affine := k.Affine
-	if act == ActReLU {
-		affine = k.AffineReLU
-	}
 	p.Run(n*c, func(i int) {
 		ch := i % c
-		affine(hw, &y[i*hw], &x[i*hw], mean[ch], float32(float64(gamma[ch])*inverseDeviation(variance[ch], eps)), beta[ch])
-		if act == ActLeakyReLU {
-			k.Leaky(hw, &y[i*hw], &y[i*hw], LeakySlope)
-		}
+		k.Affine(hw, &y[i*hw], &x[i*hw], mean[ch], float32(float64(gamma[ch])*inverseDeviation(variance[ch], eps)), beta[ch])
 	})
 	return nil
 }

@@ -59,7 +59,7 @@ var calls = []struct {
 		return BatchNormTrain(nil, a.f["y"], a.f["mean"], a.f["variance"], a.f["x"], a.f["gamma"], a.f["beta"], 1e-5, 2, 3, 20)
 	}},
 	{"BatchNormApply", map[string]int{"y": 120, "x": 120, "mean": 3, "variance": 3, "gamma": 3, "beta": 3}, 0, 0, func(a args) error {
-		return BatchNormApply(nil, a.f["y"], a.f["x"], a.f["mean"], a.f["variance"], a.f["gamma"], a.f["beta"], 1e-5, ActReLU, 2, 3, 20)
+		return BatchNormApply(nil, a.f["y"], a.f["x"], a.f["mean"], a.f["variance"], a.f["gamma"], a.f["beta"], 1e-5, 2, 3, 20)
 	}},
 	{"BatchNormBackwardReduce", map[string]int{"ggamma": 3, "gbeta": 3, "x": 120, "gy": 120, "mean": 3, "variance": 3}, 0, 0, func(a args) error {
 		return BatchNormBackwardReduce(nil, a.f["ggamma"], a.f["gbeta"], a.f["x"], a.f["gy"], a.f["mean"], a.f["variance"], 1e-5, 2, 3, 20)

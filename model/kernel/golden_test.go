@@ -147,7 +147,7 @@ func TestGoldenBatchNorm(t *testing.T) {
 				errs[0] = BatchNormTrain(nil, y, mean, variance, at("x"), at("gamma"), at("beta"), c.Eps, n, ch, hw)
 				errs[1] = BatchNormBackward(nil, gx, ggamma, gbeta, at("x"), at("gy"), nil, at("gamma"), mean, variance, c.Eps, n, ch, hw)
 			} else {
-				errs[0] = BatchNormApply(nil, y, at("x"), mean, variance, at("gamma"), at("beta"), c.Eps, ActNone, n, ch, hw)
+				errs[0] = BatchNormApply(nil, y, at("x"), mean, variance, at("gamma"), at("beta"), c.Eps, n, ch, hw)
 				errs[1] = BatchNormBackwardReduce(nil, ggamma, gbeta, at("x"), at("gy"), mean, variance, c.Eps, n, ch, hw)
 				errs[2] = BatchNormBackwardFixed(nil, gx, at("gy"), at("gamma"), variance, c.Eps, n, ch, hw)
 			}

@@ -72,7 +72,7 @@ func (o *BatchNormOp) run(p *kernel.Pool, out view, in []view) error {
 	x := in[0].shape
 	n, c, hw := x[0], x[1], x[2]*x[3]
 	if !o.Train {
-		return kernel.BatchNormApply(p, out.f32, in[0].f32, in[3].f32, in[4].f32, in[1].f32, in[2].f32, o.Eps, kernel.ActNone, n, c, hw)
+		return kernel.BatchNormApply(p, out.f32, in[0].f32, in[3].f32, in[4].f32, in[1].f32, in[2].f32, o.Eps, n, c, hw)
 	}
 	if o.mean == nil {
 		o.mean, o.variance = make([]float32, c), make([]float32, c)

@@ -24,12 +24,6 @@ var genericVector = Vector{
 			out[i] = (v-mean)*scale + shift
 		}
 	},
-	AffineReLU: func(n int, dst, x *float32, mean, scale, shift float32) {
-		out := at(dst, 0, n)
-		for i, v := range at(x, 0, n) {
-			out[i] = max((v-mean)*scale+shift, 0)
-		}
-	},
 	Combine: func(n int, dst, g, x *float32, mean, slope, offset, scale float32) {
 		out, g1 := at(dst, 0, n), at(g, 0, n)
 		for i, v := range at(x, 0, n) {

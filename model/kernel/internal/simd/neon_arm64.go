@@ -45,7 +45,6 @@ func newNEON() *Kernels {
 	k.Leaky = leakyNEON
 	k.Gate = gateNEON
 	k.Affine = affineNEON
-	k.AffineReLU = affineReLUNEON
 	k.Combine = combineNEON
 	k.Lerp = lerpNEON
 	k.Axpy = axpyNEON
@@ -242,9 +241,6 @@ func gateNEON(n int, dst, gy, x *float32, slope float32)
 
 //go:noescape
 func affineNEON(n int, dst, x *float32, mean, scale, shift float32)
-
-//go:noescape
-func affineReLUNEON(n int, dst, x *float32, mean, scale, shift float32)
 
 //go:noescape
 func combineNEON(n int, dst, gy, x *float32, mean, slope, offset, scale float32)

@@ -12,12 +12,11 @@ type Vector struct {
 	Leaky func(n int, dst, x *float32, slope float32)    // x > 0 ? x : slope x
 	Gate  func(n int, dst, g, x *float32, slope float32) // x > 0 ? g : slope g
 
-	Affine     func(n int, dst, x *float32, mean, scale, shift float32)            // (x - mean) scale + shift
-	AffineReLU func(n int, dst, x *float32, mean, scale, shift float32)            // max(that, 0)
-	Combine    func(n int, dst, g, x *float32, mean, slope, offset, scale float32) // (g - offset - (x - mean) slope) scale
-	Lerp       func(n int, dst, a, b *float32, t float32)                          // a + t (b - a)
-	Axpy       func(n int, dst, x *float32, t float32)                             // dst + t x
-	Spread     func(n int, a, b, x *float32, t float32)                            // a += (1-t) x and b += t x, two stretches of memory
+	Affine  func(n int, dst, x *float32, mean, scale, shift float32)            // (x - mean) scale + shift
+	Combine func(n int, dst, g, x *float32, mean, slope, offset, scale float32) // (g - offset - (x - mean) slope) scale
+	Lerp    func(n int, dst, a, b *float32, t float32)                          // a + t (b - a)
+	Axpy    func(n int, dst, x *float32, t float32)                             // dst + t x
+	Spread  func(n int, a, b, x *float32, t float32)                            // a += (1-t) x and b += t x, two stretches of memory
 
 	MulSub  func(n int, dst, y, g, d *float32)     // y (g - d)
 	ExpSub  func(n int, dst, x, top, sum *float32) // exp(x - top), also added to sum

@@ -29,9 +29,6 @@ func gateAVX512(n int, dst *float32, gy *float32, x *float32, slope float32)
 func affineAVX512(n int, dst *float32, x *float32, mean float32, scale float32, shift float32)
 
 //go:noescape
-func affineReLUAVX512(n int, dst *float32, x *float32, mean float32, scale float32, shift float32)
-
-//go:noescape
 func combineAVX512(n int, dst *float32, gy *float32, x *float32, mean float32, slope float32, offset float32, scale float32)
 
 //go:noescape
@@ -96,9 +93,6 @@ func gateAVX2(n int, dst *float32, gy *float32, x *float32, slope float32)
 
 //go:noescape
 func affineAVX2(n int, dst *float32, x *float32, mean float32, scale float32, shift float32)
-
-//go:noescape
-func affineReLUAVX2(n int, dst *float32, x *float32, mean float32, scale float32, shift float32)
 
 //go:noescape
 func combineAVX2(n int, dst *float32, gy *float32, x *float32, mean float32, slope float32, offset float32, scale float32)

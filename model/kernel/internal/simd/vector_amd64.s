@@ -354,46 +354,6 @@ end:
 	VZEROUPPER
 	RET
 
-// func affineReLUAVX512(n int, dst *float32, x *float32, mean float32, scale float32, shift float32)
-// Requires: AVX, AVX512F
-TEXT ·affineReLUAVX512(SB), NOSPLIT, $0-36
-	MOVQ         n+0(FP), AX
-	MOVQ         dst+8(FP), CX
-	MOVQ         x+16(FP), DX
-	VBROADCASTSS mean+24(FP), Z0
-	VBROADCASTSS scale+28(FP), Z1
-	VBROADCASTSS shift+32(FP), Z2
-	VPXORD       Z3, Z3, Z3
-	XORQ         BX, BX
-	SUBQ         $0x10, AX
-	JLT          rest
-
-loop:
-	VMOVUPS     (DX)(BX*4), Z4
-	VSUBPS      Z0, Z4, Z4
-	VFMADD213PS Z2, Z1, Z4
-	VMAXPS      Z4, Z3, Z4
-	VMOVUPS     Z4, (CX)(BX*4)
-	ADDQ        $0x10, BX
-	SUBQ        $0x10, AX
-	JGE         loop
-
-rest:
-	ADDQ         $0x10, AX
-	JZ           end
-	VMOVD        AX, X4
-	VPBROADCASTD X4, Z4
-	VPCMPGTD     indices<>+0(SB), Z4, K1
-	VMOVUPS.Z    (DX)(BX*4), K1, Z4
-	VSUBPS       Z0, Z4, Z4
-	VFMADD213PS  Z2, Z1, Z4
-	VMAXPS       Z4, Z3, Z4
-	VMOVUPS      Z4, K1, (CX)(BX*4)
-
-end:
-	VZEROUPPER
-	RET
-
 // func combineAVX512(n int, dst *float32, gy *float32, x *float32, mean float32, slope float32, offset float32, scale float32)
 // Requires: AVX, AVX512F
 TEXT ·combineAVX512(SB), NOSPLIT, $0-48
@@ -1957,73 +1917,6 @@ end:
 	VZEROUPPER
 	RET
 
-// func affineReLUAVX2(n int, dst *float32, x *float32, mean float32, scale float32, shift float32)
-// Requires: AVX, AVX2, FMA3
-TEXT ·affineReLUAVX2(SB), NOSPLIT, $0-36
-	MOVQ         n+0(FP), AX
-	MOVQ         dst+8(FP), CX
-	MOVQ         x+16(FP), DX
-	VBROADCASTSS mean+24(FP), Y0
-	VBROADCASTSS scale+28(FP), Y1
-	VBROADCASTSS shift+32(FP), Y2
-	VXORPS       Y3, Y3, Y3
-	XORQ         BX, BX
-	SUBQ         $0x08, AX
-	JLT          rest
-
-loop:
-	VMOVUPS     (DX)(BX*4), Y4
-	VSUBPS      Y0, Y4, Y4
-	VFMADD213PS Y2, Y1, Y4
-	VMAXPS      Y4, Y3, Y4
-	VMOVUPS     Y4, (CX)(BX*4)
-	ADDQ        $0x08, BX
-	SUBQ        $0x08, AX
-	JGE         loop
-
-rest:
-	ADDQ         $0x08, AX
-	JZ           end
-	VMOVD        AX, X4
-	VPBROADCASTD X4, Y4
-	VPCMPGTD     indices<>+0(SB), Y4, Y4
-	VMASKMOVPS   (DX)(BX*4), Y4, Y4
-	VSUBPS       Y0, Y4, Y4
-	VFMADD213PS  Y2, Y1, Y4
-	VMAXPS       Y4, Y3, Y4
-	CMPQ         AX, $0x08
-	JGE          whole9
-	TESTQ        AX, AX
-	JLE          stored9
-	LEAQ         (CX)(BX*4), CX
-	VMOVAPS      X4, X0
-	TESTQ        $0x00000004, AX
-	JZ           two9
-	VMOVUPS      X0, (CX)
-	VEXTRACTF128 $0x01, Y4, X0
-	ADDQ         $0x10, CX
-
-two9:
-	TESTQ     $0x00000002, AX
-	JZ        one9
-	VMOVLPS   X0, (CX)
-	VPERMILPD $0x01, X0, X0
-	ADDQ      $0x08, CX
-
-one9:
-	TESTQ  $0x00000001, AX
-	JZ     stored9
-	VMOVSS X0, (CX)
-	JMP    stored9
-
-whole9:
-	VMOVUPS Y4, (CX)(BX*4)
-
-stored9:
-end:
-	VZEROUPPER
-	RET
-
 // func combineAVX2(n int, dst *float32, gy *float32, x *float32, mean float32, slope float32, offset float32, scale float32)
 // Requires: AVX, AVX2, FMA3
 TEXT ·combineAVX2(SB), NOSPLIT, $0-48
@@ -2065,34 +1958,34 @@ rest:
 	VFNMADD231PS Y1, Y4, Y5
 	VMULPS       Y3, Y5, Y5
 	CMPQ         AX, $0x08
-	JGE          whole10
+	JGE          whole9
 	TESTQ        AX, AX
-	JLE          stored10
+	JLE          stored9
 	LEAQ         (CX)(SI*4), CX
 	VMOVAPS      X5, X0
 	TESTQ        $0x00000004, AX
-	JZ           two10
+	JZ           two9
 	VMOVUPS      X0, (CX)
 	VEXTRACTF128 $0x01, Y5, X0
 	ADDQ         $0x10, CX
 
-two10:
+two9:
 	TESTQ     $0x00000002, AX
-	JZ        one10
+	JZ        one9
 	VMOVLPS   X0, (CX)
 	VPERMILPD $0x01, X0, X0
 	ADDQ      $0x08, CX
 
-one10:
+one9:
 	TESTQ  $0x00000001, AX
-	JZ     stored10
+	JZ     stored9
 	VMOVSS X0, (CX)
-	JMP    stored10
+	JMP    stored9
 
-whole10:
+whole9:
 	VMOVUPS Y5, (CX)(SI*4)
 
-stored10:
+stored9:
 end:
 	VZEROUPPER
 	RET
@@ -2131,34 +2024,34 @@ rest:
 	VSUBPS       Y2, Y1, Y1
 	VFMADD231PS  Y0, Y1, Y2
 	CMPQ         AX, $0x08
-	JGE          whole11
+	JGE          whole10
 	TESTQ        AX, AX
-	JLE          stored11
+	JLE          stored10
 	LEAQ         (CX)(SI*4), CX
 	VMOVAPS      X2, X0
 	TESTQ        $0x00000004, AX
-	JZ           two11
+	JZ           two10
 	VMOVUPS      X0, (CX)
 	VEXTRACTF128 $0x01, Y2, X0
 	ADDQ         $0x10, CX
 
-two11:
+two10:
 	TESTQ     $0x00000002, AX
-	JZ        one11
+	JZ        one10
 	VMOVLPS   X0, (CX)
 	VPERMILPD $0x01, X0, X0
 	ADDQ      $0x08, CX
 
-one11:
+one10:
 	TESTQ  $0x00000001, AX
-	JZ     stored11
+	JZ     stored10
 	VMOVSS X0, (CX)
-	JMP    stored11
+	JMP    stored10
 
-whole11:
+whole10:
 	VMOVUPS Y2, (CX)(SI*4)
 
-stored11:
+stored10:
 end:
 	VZEROUPPER
 	RET
@@ -2194,34 +2087,34 @@ rest:
 	VMASKMOVPS   (DX)(BX*4), Y1, Y1
 	VFMADD231PS  Y1, Y0, Y2
 	CMPQ         AX, $0x08
-	JGE          whole12
+	JGE          whole11
 	TESTQ        AX, AX
-	JLE          stored12
+	JLE          stored11
 	LEAQ         (CX)(BX*4), CX
 	VMOVAPS      X2, X0
 	TESTQ        $0x00000004, AX
-	JZ           two12
+	JZ           two11
 	VMOVUPS      X0, (CX)
 	VEXTRACTF128 $0x01, Y2, X0
 	ADDQ         $0x10, CX
 
-two12:
+two11:
 	TESTQ     $0x00000002, AX
-	JZ        one12
+	JZ        one11
 	VMOVLPS   X0, (CX)
 	VPERMILPD $0x01, X0, X0
 	ADDQ      $0x08, CX
 
-one12:
+one11:
 	TESTQ  $0x00000001, AX
-	JZ     stored12
+	JZ     stored11
 	VMOVSS X0, (CX)
-	JMP    stored12
+	JMP    stored11
 
-whole12:
+whole11:
 	VMOVUPS Y2, (CX)(BX*4)
 
-stored12:
+stored11:
 end:
 	VZEROUPPER
 	RET
@@ -2267,15 +2160,44 @@ rest:
 	VFMADD231PS  Y1, Y4, Y2
 	VFMADD231PS  Y1, Y0, Y3
 	CMPQ         AX, $0x08
-	JGE          whole13
+	JGE          whole12
 	TESTQ        AX, AX
-	JLE          stored13
+	JLE          stored12
 	LEAQ         (CX)(SI*4), CX
 	VMOVAPS      X2, X0
 	TESTQ        $0x00000004, AX
-	JZ           two13
+	JZ           two12
 	VMOVUPS      X0, (CX)
 	VEXTRACTF128 $0x01, Y2, X0
+	ADDQ         $0x10, CX
+
+two12:
+	TESTQ     $0x00000002, AX
+	JZ        one12
+	VMOVLPS   X0, (CX)
+	VPERMILPD $0x01, X0, X0
+	ADDQ      $0x08, CX
+
+one12:
+	TESTQ  $0x00000001, AX
+	JZ     stored12
+	VMOVSS X0, (CX)
+	JMP    stored12
+
+whole12:
+	VMOVUPS Y2, (CX)(SI*4)
+
+stored12:
+	CMPQ         AX, $0x08
+	JGE          whole13
+	TESTQ        AX, AX
+	JLE          stored13
+	LEAQ         (DX)(SI*4), CX
+	VMOVAPS      X3, X0
+	TESTQ        $0x00000004, AX
+	JZ           two13
+	VMOVUPS      X0, (CX)
+	VEXTRACTF128 $0x01, Y3, X0
 	ADDQ         $0x10, CX
 
 two13:
@@ -2292,38 +2214,9 @@ one13:
 	JMP    stored13
 
 whole13:
-	VMOVUPS Y2, (CX)(SI*4)
-
-stored13:
-	CMPQ         AX, $0x08
-	JGE          whole14
-	TESTQ        AX, AX
-	JLE          stored14
-	LEAQ         (DX)(SI*4), CX
-	VMOVAPS      X3, X0
-	TESTQ        $0x00000004, AX
-	JZ           two14
-	VMOVUPS      X0, (CX)
-	VEXTRACTF128 $0x01, Y3, X0
-	ADDQ         $0x10, CX
-
-two14:
-	TESTQ     $0x00000002, AX
-	JZ        one14
-	VMOVLPS   X0, (CX)
-	VPERMILPD $0x01, X0, X0
-	ADDQ      $0x08, CX
-
-one14:
-	TESTQ  $0x00000001, AX
-	JZ     stored14
-	VMOVSS X0, (CX)
-	JMP    stored14
-
-whole14:
 	VMOVUPS Y3, (DX)(SI*4)
 
-stored14:
+stored13:
 end:
 	VZEROUPPER
 	RET
@@ -2364,34 +2257,34 @@ rest:
 	VMASKMOVPS   (DX)(DI*4), Y0, Y0
 	VMULPS       Y0, Y1, Y1
 	CMPQ         AX, $0x08
-	JGE          whole15
+	JGE          whole14
 	TESTQ        AX, AX
-	JLE          stored15
+	JLE          stored14
 	LEAQ         (CX)(DI*4), CX
 	VMOVAPS      X1, X0
 	TESTQ        $0x00000004, AX
-	JZ           two15
+	JZ           two14
 	VMOVUPS      X0, (CX)
 	VEXTRACTF128 $0x01, Y1, X0
 	ADDQ         $0x10, CX
 
-two15:
+two14:
 	TESTQ     $0x00000002, AX
-	JZ        one15
+	JZ        one14
 	VMOVLPS   X0, (CX)
 	VPERMILPD $0x01, X0, X0
 	ADDQ      $0x08, CX
 
-one15:
+one14:
 	TESTQ  $0x00000001, AX
-	JZ     stored15
+	JZ     stored14
 	VMOVSS X0, (CX)
-	JMP    stored15
+	JMP    stored14
 
-whole15:
+whole14:
 	VMOVUPS Y1, (CX)(DI*4)
 
-stored15:
+stored14:
 end:
 	VZEROUPPER
 	RET
@@ -2509,65 +2402,65 @@ rest:
 	VCMPPS       $0x15, Y3, Y1, Y1
 	VBLENDVPS    Y1, Y4, Y2, Y4
 	CMPQ         AX, $0x08
-	JGE          whole16
+	JGE          whole15
 	TESTQ        AX, AX
-	JLE          stored16
+	JLE          stored15
 	LEAQ         (CX)(DI*4), CX
 	VMOVAPS      X4, X1
 	TESTQ        $0x00000004, AX
-	JZ           two16
+	JZ           two15
 	VMOVUPS      X1, (CX)
 	VEXTRACTF128 $0x01, Y4, X1
+	ADDQ         $0x10, CX
+
+two15:
+	TESTQ     $0x00000002, AX
+	JZ        one15
+	VMOVLPS   X1, (CX)
+	VPERMILPD $0x01, X1, X1
+	ADDQ      $0x08, CX
+
+one15:
+	TESTQ  $0x00000001, AX
+	JZ     stored15
+	VMOVSS X1, (CX)
+	JMP    stored15
+
+whole15:
+	VMOVUPS Y4, (CX)(DI*4)
+
+stored15:
+	VMASKMOVPS   (SI)(DI*4), Y0, Y0
+	VADDPS       Y0, Y4, Y4
+	CMPQ         AX, $0x08
+	JGE          whole16
+	TESTQ        AX, AX
+	JLE          stored16
+	LEAQ         (SI)(DI*4), CX
+	VMOVAPS      X4, X0
+	TESTQ        $0x00000004, AX
+	JZ           two16
+	VMOVUPS      X0, (CX)
+	VEXTRACTF128 $0x01, Y4, X0
 	ADDQ         $0x10, CX
 
 two16:
 	TESTQ     $0x00000002, AX
 	JZ        one16
-	VMOVLPS   X1, (CX)
-	VPERMILPD $0x01, X1, X1
+	VMOVLPS   X0, (CX)
+	VPERMILPD $0x01, X0, X0
 	ADDQ      $0x08, CX
 
 one16:
 	TESTQ  $0x00000001, AX
 	JZ     stored16
-	VMOVSS X1, (CX)
+	VMOVSS X0, (CX)
 	JMP    stored16
 
 whole16:
-	VMOVUPS Y4, (CX)(DI*4)
-
-stored16:
-	VMASKMOVPS   (SI)(DI*4), Y0, Y0
-	VADDPS       Y0, Y4, Y4
-	CMPQ         AX, $0x08
-	JGE          whole17
-	TESTQ        AX, AX
-	JLE          stored17
-	LEAQ         (SI)(DI*4), CX
-	VMOVAPS      X4, X0
-	TESTQ        $0x00000004, AX
-	JZ           two17
-	VMOVUPS      X0, (CX)
-	VEXTRACTF128 $0x01, Y4, X0
-	ADDQ         $0x10, CX
-
-two17:
-	TESTQ     $0x00000002, AX
-	JZ        one17
-	VMOVLPS   X0, (CX)
-	VPERMILPD $0x01, X0, X0
-	ADDQ      $0x08, CX
-
-one17:
-	TESTQ  $0x00000001, AX
-	JZ     stored17
-	VMOVSS X0, (CX)
-	JMP    stored17
-
-whole17:
 	VMOVUPS Y4, (SI)(DI*4)
 
-stored17:
+stored16:
 end:
 	VZEROUPPER
 	RET
@@ -2695,34 +2588,34 @@ rest:
 	VCMPPS       $0x11, Y0, Y1, Y0
 	VBLENDVPS    Y0, Y2, Y3, Y3
 	CMPQ         AX, $0x08
-	JGE          whole18
+	JGE          whole17
 	TESTQ        AX, AX
-	JLE          stored18
+	JLE          stored17
 	LEAQ         (CX)(BX*4), CX
 	VMOVAPS      X3, X0
 	TESTQ        $0x00000004, AX
-	JZ           two18
+	JZ           two17
 	VMOVUPS      X0, (CX)
 	VEXTRACTF128 $0x01, Y3, X0
 	ADDQ         $0x10, CX
 
-two18:
+two17:
 	TESTQ     $0x00000002, AX
-	JZ        one18
+	JZ        one17
 	VMOVLPS   X0, (CX)
 	VPERMILPD $0x01, X0, X0
 	ADDQ      $0x08, CX
 
-one18:
+one17:
 	TESTQ  $0x00000001, AX
-	JZ     stored18
+	JZ     stored17
 	VMOVSS X0, (CX)
-	JMP    stored18
+	JMP    stored17
 
-whole18:
+whole17:
 	VMOVUPS Y3, (CX)(BX*4)
 
-stored18:
+stored17:
 end:
 	VZEROUPPER
 	RET
@@ -2819,34 +2712,34 @@ rest:
 	VCMPPS       $0x11, Y1, Y0, Y0
 	VBLENDVPS    Y0, Y2, Y4, Y4
 	CMPQ         AX, $0x08
-	JGE          whole19
+	JGE          whole18
 	TESTQ        AX, AX
-	JLE          stored19
+	JLE          stored18
 	LEAQ         (CX)(BX*4), CX
 	VMOVAPS      X4, X0
 	TESTQ        $0x00000004, AX
-	JZ           two19
+	JZ           two18
 	VMOVUPS      X0, (CX)
 	VEXTRACTF128 $0x01, Y4, X0
 	ADDQ         $0x10, CX
 
-two19:
+two18:
 	TESTQ     $0x00000002, AX
-	JZ        one19
+	JZ        one18
 	VMOVLPS   X0, (CX)
 	VPERMILPD $0x01, X0, X0
 	ADDQ      $0x08, CX
 
-one19:
+one18:
 	TESTQ  $0x00000001, AX
-	JZ     stored19
+	JZ     stored18
 	VMOVSS X0, (CX)
-	JMP    stored19
+	JMP    stored18
 
-whole19:
+whole18:
 	VMOVUPS Y4, (CX)(BX*4)
 
-stored19:
+stored18:
 end:
 	VZEROUPPER
 	RET
@@ -3017,15 +2910,44 @@ rest:
 	VMULPS       Y5, Y3, Y3
 	VFNMADD231PS Y1, Y4, Y3
 	CMPQ         AX, $0x08
-	JGE          whole20
+	JGE          whole19
 	TESTQ        AX, AX
-	JLE          stored20
+	JLE          stored19
 	LEAQ         (CX)(SI*4), CX
 	VMOVAPS      X3, X0
 	TESTQ        $0x00000004, AX
-	JZ           two20
+	JZ           two19
 	VMOVUPS      X0, (CX)
 	VEXTRACTF128 $0x01, Y3, X0
+	ADDQ         $0x10, CX
+
+two19:
+	TESTQ     $0x00000002, AX
+	JZ        one19
+	VMOVLPS   X0, (CX)
+	VPERMILPD $0x01, X0, X0
+	ADDQ      $0x08, CX
+
+one19:
+	TESTQ  $0x00000001, AX
+	JZ     stored19
+	VMOVSS X0, (CX)
+	JMP    stored19
+
+whole19:
+	VMOVUPS Y3, (CX)(SI*4)
+
+stored19:
+	CMPQ         AX, $0x08
+	JGE          whole20
+	TESTQ        AX, AX
+	JLE          stored20
+	LEAQ         (DX)(SI*4), CX
+	VMOVAPS      X6, X0
+	TESTQ        $0x00000004, AX
+	JZ           two20
+	VMOVUPS      X0, (CX)
+	VEXTRACTF128 $0x01, Y6, X0
 	ADDQ         $0x10, CX
 
 two20:
@@ -3042,38 +2964,9 @@ one20:
 	JMP    stored20
 
 whole20:
-	VMOVUPS Y3, (CX)(SI*4)
-
-stored20:
-	CMPQ         AX, $0x08
-	JGE          whole21
-	TESTQ        AX, AX
-	JLE          stored21
-	LEAQ         (DX)(SI*4), CX
-	VMOVAPS      X6, X0
-	TESTQ        $0x00000004, AX
-	JZ           two21
-	VMOVUPS      X0, (CX)
-	VEXTRACTF128 $0x01, Y6, X0
-	ADDQ         $0x10, CX
-
-two21:
-	TESTQ     $0x00000002, AX
-	JZ        one21
-	VMOVLPS   X0, (CX)
-	VPERMILPD $0x01, X0, X0
-	ADDQ      $0x08, CX
-
-one21:
-	TESTQ  $0x00000001, AX
-	JZ     stored21
-	VMOVSS X0, (CX)
-	JMP    stored21
-
-whole21:
 	VMOVUPS Y6, (DX)(SI*4)
 
-stored21:
+stored20:
 end:
 	VZEROUPPER
 	RET
@@ -3115,65 +3008,65 @@ rest:
 	VCMPPS       $0x1e, Y3, Y2, Y4
 	VBLENDVPS    Y4, Y2, Y3, Y3
 	CMPQ         AX, $0x08
-	JGE          whole22
+	JGE          whole21
 	TESTQ        AX, AX
-	JLE          stored22
+	JLE          stored21
 	LEAQ         (CX)(SI*4), CX
 	VMOVAPS      X3, X2
 	TESTQ        $0x00000004, AX
-	JZ           two22
+	JZ           two21
 	VMOVUPS      X2, (CX)
 	VEXTRACTF128 $0x01, Y3, X2
+	ADDQ         $0x10, CX
+
+two21:
+	TESTQ     $0x00000002, AX
+	JZ        one21
+	VMOVLPS   X2, (CX)
+	VPERMILPD $0x01, X2, X2
+	ADDQ      $0x08, CX
+
+one21:
+	TESTQ  $0x00000001, AX
+	JZ     stored21
+	VMOVSS X2, (CX)
+	JMP    stored21
+
+whole21:
+	VMOVUPS Y3, (CX)(SI*4)
+
+stored21:
+	VMASKMOVPS   (DX)(SI*4), Y1, Y1
+	VBLENDVPS    Y4, Y0, Y1, Y1
+	CMPQ         AX, $0x08
+	JGE          whole22
+	TESTQ        AX, AX
+	JLE          stored22
+	LEAQ         (DX)(SI*4), CX
+	VMOVAPS      X1, X0
+	TESTQ        $0x00000004, AX
+	JZ           two22
+	VMOVUPS      X0, (CX)
+	VEXTRACTF128 $0x01, Y1, X0
 	ADDQ         $0x10, CX
 
 two22:
 	TESTQ     $0x00000002, AX
 	JZ        one22
-	VMOVLPS   X2, (CX)
-	VPERMILPD $0x01, X2, X2
+	VMOVLPS   X0, (CX)
+	VPERMILPD $0x01, X0, X0
 	ADDQ      $0x08, CX
 
 one22:
 	TESTQ  $0x00000001, AX
 	JZ     stored22
-	VMOVSS X2, (CX)
+	VMOVSS X0, (CX)
 	JMP    stored22
 
 whole22:
-	VMOVUPS Y3, (CX)(SI*4)
-
-stored22:
-	VMASKMOVPS   (DX)(SI*4), Y1, Y1
-	VBLENDVPS    Y4, Y0, Y1, Y1
-	CMPQ         AX, $0x08
-	JGE          whole23
-	TESTQ        AX, AX
-	JLE          stored23
-	LEAQ         (DX)(SI*4), CX
-	VMOVAPS      X1, X0
-	TESTQ        $0x00000004, AX
-	JZ           two23
-	VMOVUPS      X0, (CX)
-	VEXTRACTF128 $0x01, Y1, X0
-	ADDQ         $0x10, CX
-
-two23:
-	TESTQ     $0x00000002, AX
-	JZ        one23
-	VMOVLPS   X0, (CX)
-	VPERMILPD $0x01, X0, X0
-	ADDQ      $0x08, CX
-
-one23:
-	TESTQ  $0x00000001, AX
-	JZ     stored23
-	VMOVSS X0, (CX)
-	JMP    stored23
-
-whole23:
 	VMOVUPS Y1, (DX)(SI*4)
 
-stored23:
+stored22:
 end:
 	VZEROUPPER
 	RET
@@ -3267,63 +3160,63 @@ rest:
 	VBLENDVPS    Y4, Y3, Y0, Y0
 	VBLENDVPS    Y4, Y2, Y1, Y1
 	CMPQ         AX, $0x08
-	JGE          whole24
+	JGE          whole23
 	TESTQ        AX, AX
-	JLE          stored24
+	JLE          stored23
 	LEAQ         (CX)(SI*4), CX
 	VMOVAPS      X0, X2
 	TESTQ        $0x00000004, AX
-	JZ           two24
+	JZ           two23
 	VMOVUPS      X2, (CX)
 	VEXTRACTF128 $0x01, Y0, X2
+	ADDQ         $0x10, CX
+
+two23:
+	TESTQ     $0x00000002, AX
+	JZ        one23
+	VMOVLPS   X2, (CX)
+	VPERMILPD $0x01, X2, X2
+	ADDQ      $0x08, CX
+
+one23:
+	TESTQ  $0x00000001, AX
+	JZ     stored23
+	VMOVSS X2, (CX)
+	JMP    stored23
+
+whole23:
+	VMOVUPS Y0, (CX)(SI*4)
+
+stored23:
+	CMPQ         AX, $0x08
+	JGE          whole24
+	TESTQ        AX, AX
+	JLE          stored24
+	LEAQ         (DX)(SI*4), CX
+	VMOVAPS      X1, X0
+	TESTQ        $0x00000004, AX
+	JZ           two24
+	VMOVUPS      X0, (CX)
+	VEXTRACTF128 $0x01, Y1, X0
 	ADDQ         $0x10, CX
 
 two24:
 	TESTQ     $0x00000002, AX
 	JZ        one24
-	VMOVLPS   X2, (CX)
-	VPERMILPD $0x01, X2, X2
+	VMOVLPS   X0, (CX)
+	VPERMILPD $0x01, X0, X0
 	ADDQ      $0x08, CX
 
 one24:
 	TESTQ  $0x00000001, AX
 	JZ     stored24
-	VMOVSS X2, (CX)
+	VMOVSS X0, (CX)
 	JMP    stored24
 
 whole24:
-	VMOVUPS Y0, (CX)(SI*4)
-
-stored24:
-	CMPQ         AX, $0x08
-	JGE          whole25
-	TESTQ        AX, AX
-	JLE          stored25
-	LEAQ         (DX)(SI*4), CX
-	VMOVAPS      X1, X0
-	TESTQ        $0x00000004, AX
-	JZ           two25
-	VMOVUPS      X0, (CX)
-	VEXTRACTF128 $0x01, Y1, X0
-	ADDQ         $0x10, CX
-
-two25:
-	TESTQ     $0x00000002, AX
-	JZ        one25
-	VMOVLPS   X0, (CX)
-	VPERMILPD $0x01, X0, X0
-	ADDQ      $0x08, CX
-
-one25:
-	TESTQ  $0x00000001, AX
-	JZ     stored25
-	VMOVSS X0, (CX)
-	JMP    stored25
-
-whole25:
 	VMOVUPS Y1, (DX)(SI*4)
 
-stored25:
+stored24:
 end:
 	VZEROUPPER
 	RET
@@ -3370,66 +3263,66 @@ rest:
 	VANDPS       Y3, Y4, Y3
 	VBLENDVPS    Y3, Y1, Y2, Y2
 	CMPQ         AX, $0x08
-	JGE          whole26
+	JGE          whole25
 	TESTQ        AX, AX
-	JLE          stored26
+	JLE          stored25
 	LEAQ         (CX)(DI*4), CX
 	VMOVAPS      X2, X1
 	TESTQ        $0x00000004, AX
-	JZ           two26
+	JZ           two25
 	VMOVUPS      X1, (CX)
 	VEXTRACTF128 $0x01, Y2, X1
+	ADDQ         $0x10, CX
+
+two25:
+	TESTQ     $0x00000002, AX
+	JZ        one25
+	VMOVLPS   X1, (CX)
+	VPERMILPD $0x01, X1, X1
+	ADDQ      $0x08, CX
+
+one25:
+	TESTQ  $0x00000001, AX
+	JZ     stored25
+	VMOVSS X1, (CX)
+	JMP    stored25
+
+whole25:
+	VMOVUPS Y2, (CX)(DI*4)
+
+stored25:
+	VMASKMOVPS   (DX)(DI*4), Y0, Y1
+	VMASKMOVPS   (SI)(DI*4), Y0, Y0
+	VBLENDVPS    Y3, Y0, Y1, Y1
+	CMPQ         AX, $0x08
+	JGE          whole26
+	TESTQ        AX, AX
+	JLE          stored26
+	LEAQ         (DX)(DI*4), CX
+	VMOVAPS      X1, X0
+	TESTQ        $0x00000004, AX
+	JZ           two26
+	VMOVUPS      X0, (CX)
+	VEXTRACTF128 $0x01, Y1, X0
 	ADDQ         $0x10, CX
 
 two26:
 	TESTQ     $0x00000002, AX
 	JZ        one26
-	VMOVLPS   X1, (CX)
-	VPERMILPD $0x01, X1, X1
+	VMOVLPS   X0, (CX)
+	VPERMILPD $0x01, X0, X0
 	ADDQ      $0x08, CX
 
 one26:
 	TESTQ  $0x00000001, AX
 	JZ     stored26
-	VMOVSS X1, (CX)
+	VMOVSS X0, (CX)
 	JMP    stored26
 
 whole26:
-	VMOVUPS Y2, (CX)(DI*4)
-
-stored26:
-	VMASKMOVPS   (DX)(DI*4), Y0, Y1
-	VMASKMOVPS   (SI)(DI*4), Y0, Y0
-	VBLENDVPS    Y3, Y0, Y1, Y1
-	CMPQ         AX, $0x08
-	JGE          whole27
-	TESTQ        AX, AX
-	JLE          stored27
-	LEAQ         (DX)(DI*4), CX
-	VMOVAPS      X1, X0
-	TESTQ        $0x00000004, AX
-	JZ           two27
-	VMOVUPS      X0, (CX)
-	VEXTRACTF128 $0x01, Y1, X0
-	ADDQ         $0x10, CX
-
-two27:
-	TESTQ     $0x00000002, AX
-	JZ        one27
-	VMOVLPS   X0, (CX)
-	VPERMILPD $0x01, X0, X0
-	ADDQ      $0x08, CX
-
-one27:
-	TESTQ  $0x00000001, AX
-	JZ     stored27
-	VMOVSS X0, (CX)
-	JMP    stored27
-
-whole27:
 	VMOVUPS Y1, (DX)(DI*4)
 
-stored27:
+stored26:
 end:
 	VZEROUPPER
 	RET

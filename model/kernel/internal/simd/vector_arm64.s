@@ -317,52 +317,6 @@ one:
 end:
 	RET
 
-// func affineReLUNEON(n int, dst, x *float32, mean, scale, shift float32)
-TEXT ·affineReLUNEON(SB), NOSPLIT, $0-36
-	VEOR V31.B16, V31.B16, V31.B16
-	MOVD n+0(FP), R0
-	MOVD dst+8(FP), R1
-	MOVD x+16(FP), R2
-	FMOVS mean+24(FP), F0
-	VDUP V0.S[0], V0.S4
-	FMOVS scale+28(FP), F1
-	VDUP V1.S[0], V1.S4
-	FMOVS shift+32(FP), F2
-	VDUP V2.S[0], V2.S4
-	SUBS $4, R0
-	BLT rest
-
-loop:
-	FMOVQ (R2), F3
-	WORD $0x4ea0d463 // FSUB V3.4S, V3.4S, V0.4S
-	VMOV V2.B16, V4.B16
-	WORD $0x4e21cc64 // FMLA V4.4S, V3.4S, V1.4S
-	WORD $0x4e3ff484 // FMAX V4.4S, V4.4S, V31.4S
-	FMOVQ F4, (R1)
-	ADD $16, R1
-	ADD $16, R2
-	SUBS $4, R0
-	BGE loop
-
-rest:
-	ADDS $4, R0
-	BEQ end
-
-one:
-	FMOVS (R2), F3
-	WORD $0x4ea0d463 // FSUB V3.4S, V3.4S, V0.4S
-	VMOV V2.B16, V4.B16
-	WORD $0x4e21cc64 // FMLA V4.4S, V3.4S, V1.4S
-	WORD $0x4e3ff484 // FMAX V4.4S, V4.4S, V31.4S
-	FMOVS F4, (R1)
-	ADD $4, R1
-	ADD $4, R2
-	SUBS $1, R0
-	BNE one
-
-end:
-	RET
-
 // func combineNEON(n int, dst, gy, x *float32, mean, slope, offset, scale float32)
 TEXT ·combineNEON(SB), NOSPLIT, $0-48
 	MOVD n+0(FP), R0

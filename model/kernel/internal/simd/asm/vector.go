@@ -58,13 +58,6 @@ func vectors(s isa) {
 		VFMADD213PS(l.scalar["shift"], l.scalar["scale"], v)
 		l.store("dst", v)
 	})
-	elementwise(s, "affineReLU", "dst, x *float32", "mean, scale, shift", func(l *loop) {
-		v := l.load("x")
-		VSUBPS(l.scalar["mean"], v, v)
-		VFMADD213PS(l.scalar["shift"], l.scalar["scale"], v)
-		VMAXPS(v, l.zero, v)
-		l.store("dst", v)
-	})
 	elementwise(s, "combine", "dst, gy, x *float32", "mean, slope, offset, scale", func(l *loop) {
 		g, x := l.load("gy"), l.load("x")
 		VSUBPS(l.scalar["mean"], x, x)

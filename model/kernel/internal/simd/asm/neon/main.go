@@ -54,7 +54,7 @@ func write(dir, name string, content []byte) {
 
 // vectorNames are the fields of Vector.
 var vectorNames = []string{
-	"Add", "Mul", "MulAdd", "Maximum", "ReLU", "Leaky", "Gate", "Affine", "AffineReLU", "Combine",
+	"Add", "Mul", "MulAdd", "Maximum", "ReLU", "Leaky", "Gate", "Affine", "Combine",
 	"Lerp", "Axpy", "Spread", "MulSub", "ExpSub", "Sigmoid", "Log", "Logistic", "Larger", "PoolColumns", "PoolRows", "Moments", "Dots",
 }
 

@@ -41,12 +41,11 @@ func vectors(f *file) {
 		l.gate(l.load("gy"), l.load("x"))
 	})
 	elementwise(f, "affine", "dst, x *float32", "mean, scale, shift float32", func(l *loop) {
-		l.store("dst", l.affine())
-	})
-	elementwise(f, "affineReLU", "dst, x *float32", "mean, scale, shift float32", func(l *loop) {
-		v := l.affine()
-		f.binary("FMAX 4S", v, v, f.constant(0))
-		l.store("dst", v)
+		v, r := l.load("x"), l.vec()
+		f.binary("FSUB 4S", v, v, l.scalar["mean"])
+		f.move(r, l.scalar["shift"])
+		f.binary("FMLA 4S", r, v, l.scalar["scale"])
+		l.store("dst", r)
 	})
 	elementwise(f, "combine", "dst, gy, x *float32", "mean, slope, offset, scale float32", func(l *loop) {
 		g, x := l.load("gy"), l.load("x")
@@ -341,15 +340,6 @@ func (l *loop) gate(g, x vec) {
 	l.binary("FMUL 4S", scaled, g, l.scalar["slope"])
 	l.choose(positive, g, scaled)
 	l.store("dst", positive)
-}
-
-// affine is (x - mean) scale + shift.
-func (l *loop) affine() vec {
-	v, r := l.load("x"), l.vec()
-	l.binary("FSUB 4S", v, v, l.scalar["mean"])
-	l.file.move(r, l.scalar["shift"])
-	l.binary("FMLA 4S", r, v, l.scalar["scale"])
-	return r
 }
 
 // names are those of a list of parameters, without the types.
