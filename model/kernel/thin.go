@@ -12,9 +12,13 @@ import "github.com/advseg/advseg/model/kernel/internal/simd"
 // thinRows is the largest number of results for which this pays.
 const thinRows = 32
 
+// thinTaps is the largest kernel: the products of all taps are kept until they are
+// added, so that memory grows with the taps.
+const thinTaps = 49
+
 // isThin tells whether the method is used for the shape.
 func (s ConvSpec) isThin() bool {
-	return s.Stride == 1 && s.KH*s.KW > 1 && s.Out <= thinRows && s.In >= 4*s.Out && method.Load() == methodByCost
+	return s.Stride == 1 && s.KH*s.KW > 1 && s.KH*s.KW <= thinTaps && s.Out <= thinRows && s.In >= 4*s.Out && method.Load() == methodByCost
 }
 
 // thin are packed weights: for each kernel row, those of its taps, (KW Out, In).
