@@ -663,7 +663,7 @@ func testExpand(t *testing.T, base string) {
 	for _, name := range []string{"s-0.tar", "s-1.tar", "s-3.tar", "t/a.tar"} {
 		write(t, blob.Join(base, name), "x")
 	}
-	objects, err := blob.Expand(t.Context(), base+"/t/*.tar", base+"/s-{0..1}.tar", base+"/s-*.tar", base+"/s-1.tar")
+	objects, err := blob.Expand(t.Context(), base+"/t/*.tar", base+"/s-{0..1}.tar", base+"/s-*.{tar,tgz}", base+"/{s-1,t/a*}.tar")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -679,6 +679,10 @@ func testExpand(t *testing.T, base string) {
 	wantError(t, err, blob.ErrNotFound, base+"/u-*.tar")
 	_, err = blob.Expand(t.Context(), base+"/s-{0..3}.tar")
 	wantError(t, err, blob.ErrNotFound, blob.Join(base, "s-2.tar"))
+	_, err = blob.Expand(t.Context(), base+"/{t,u}/*.tar")
+	wantError(t, err, blob.ErrNotFound, blob.Join(base, "u/*"))
+	_, err = blob.Expand(t.Context(), base+"/{s-1.tar,s-1.tar*x}")
+	wantError(t, err, blob.ErrNotFound, blob.Join(base, "s-1.tar*"))
 	if objects, err := blob.Expand(t.Context()); err != nil || len(objects) > 0 {
 		t.Errorf("Expand() = %v, %v", objects, err)
 	}

@@ -36,9 +36,9 @@ func List(ctx context.Context, pattern string) iter.Seq2[Object, error] {
 }
 
 // Expand lists several patterns into one slice, sorted by URL and without
-// repetitions. A pattern without a match is ErrNotFound, and so is a name
-// without wildcards, also one written out from braces ({000..127}) of which
-// others exist: a missing shard is not to be overlooked.
+// repetitions. A pattern without a match is ErrNotFound, and so is, of those
+// written out from braces, a name ({000..127}) or what comes before a wildcard
+// ({a,b}/*.tar) without one: a missing shard is not to be overlooked.
 func Expand(ctx context.Context, patterns ...string) ([]Object, error) {
 	var all []Object
 	for _, pattern := range patterns {
@@ -52,16 +52,11 @@ func Expand(ctx context.Context, patterns ...string) ([]Object, error) {
 				return nil, fail("list", pattern, err)
 			}
 			all = append(all, o)
-			delete(q.named, o.URL)
+			q.found(o)
 		}
-		if len(q.named) > 0 && (n < len(all) || len(q.named) > 1) {
-			first := ""
-			for name := range q.named {
-				if first == "" || name < first {
-					first = name
-				}
-			}
-			return nil, fail("list", pattern, fmt.Errorf("%w: %d of the names, the first %s", ErrNotFound, len(q.named), first))
+		if len(q.missing) > 0 && (n < len(all) || len(q.missing) > 1) {
+			first := slices.Sorted(maps.Keys(q.missing))[0]
+			return nil, fail("list", pattern, fmt.Errorf("%w: %d of what the braces stand for, the first %s", ErrNotFound, len(q.missing), first))
 		}
 		if n == len(all) {
 			return nil, fail("list", pattern, fmt.Errorf("%w: nothing matches", ErrNotFound))
@@ -82,7 +77,16 @@ func Braces(pattern string) ([]string, error) {
 // follow each other in lexical order.
 type query struct {
 	listings []listing
-	named    map[string]bool // URLs the pattern names without wildcards
+	missing  map[string]*wildcards // names, and starts of names with a * for what follows, that nothing was found for yet
+}
+
+// found takes off what an object was missing for.
+func (q *query) found(o Object) {
+	delete(q.missing, o.URL)
+	maps.DeleteFunc(q.missing, func(name string, w *wildcards) bool {
+		start := strings.TrimSuffix(name, "*")
+		return w != nil && strings.HasPrefix(o.URL, start) && w.matches.MatchString(o.URL[len(start)-w.start:])
+	})
 }
 
 type listing struct {
@@ -96,7 +100,7 @@ func compile(pattern string) (*query, error) {
 	if err != nil {
 		return nil, err
 	}
-	q := &query{named: map[string]bool{}}
+	q := &query{missing: map[string]*wildcards{}}
 	roots := map[string]location{}
 	globs := map[string][]glob{}
 	for _, name := range names {
@@ -120,9 +124,6 @@ func compile(pattern string) (*query, error) {
 		if err != nil {
 			return nil, err
 		}
-		if g.exact {
-			q.named[l.root()+g.literal] = true
-		}
 		roots[l.root()] = l
 		globs[l.root()] = append(globs[l.root()], g)
 	}
@@ -130,6 +131,12 @@ func compile(pattern string) (*query, error) {
 		set, err := newGlobSet(globs[root])
 		if err != nil {
 			return nil, err
+		}
+		for name := range set.exact {
+			q.missing[root+name] = nil
+		}
+		for start, w := range set.wild {
+			q.missing[root+start+"*"] = w
 		}
 		for _, p := range prefixes(globs[root]) {
 			q.listings = append(q.listings, listing{

@@ -111,6 +111,7 @@ func TestPlan(t *testing.T) {
 		{name: "nothing there", patterns: []string{"in/*.tar"}, err: "in/*.tar"},
 		{name: "missing shard", patterns: []string{"in/train/002.tar"}, err: "in/train/002.tar"},
 		{name: "missing of a range", patterns: []string{"in/train/{000..003}.tar"}, err: "in/train/002.tar"},
+		{name: "missing of wildcards", patterns: []string{"in/{train,vel}/*.tar"}, err: "in/vel/*.tar"},
 		{name: "nothing of use", patterns: []string{"text/*"}, err: "neither images"},
 		{name: "one of two patterns", patterns: []string{"img/", "in/nothing/"}, err: "in/nothing/"},
 	}
