@@ -36,7 +36,7 @@ type tempFile interface {
 
 func (files) create(_ context.Context, key string, cond condition, _ int64) (sink, error) {
 	folder := filepath.Dir(filepath.FromSlash(key))
-	if err := os.MkdirAll(folder, 0o777); err != nil {
+	if err := makeFolder(folder); err != nil {
 		return nil, fileError(err, folderWritePermission)
 	}
 	sweep(folder)
@@ -45,6 +45,27 @@ func (files) create(_ context.Context, key string, cond condition, _ int64) (sin
 		return nil, fileError(err, folderWritePermission)
 	}
 	return &fileSink{f: f, key: key, cond: cond}, nil
+}
+
+// makeFolder makes a folder and those above it so that they last like what is
+// published in them.
+func makeFolder(folder string) error {
+	var grown []string // folders that get a new one
+	for at := folder; ; at = filepath.Dir(at) {
+		if _, err := os.Stat(at); !errors.Is(err, fs.ErrNotExist) {
+			break
+		}
+		grown = append(grown, filepath.Dir(at))
+	}
+	if err := os.MkdirAll(folder, 0o777); err != nil {
+		return err
+	}
+	for _, above := range grown {
+		if err := syncFolder(above); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // newTemp makes a temp file and locks it for as long as it is open, which tells
