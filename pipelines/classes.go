@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"image/color"
+	"log/slog"
 	"strconv"
 	"strings"
 
@@ -120,13 +121,12 @@ var errUnknownClasses = errors.New("the classes are not known")
 // shard patterns: classes.json lies beside the folder of the shards.
 func datasetClasses(ctx context.Context, patterns []string) ([]bundle.Class, error) {
 	for _, p := range patterns {
-		dir, _, _ := strings.Cut(p, "*")
+		dir, _, _ := strings.Cut(blob.Absolute(p), "*")
 		for range 3 {
-			at := strings.LastIndexByte(strings.TrimSuffix(dir, "/"), '/')
-			if at < 0 {
+			dir = dir[:strings.LastIndexByte(strings.TrimSuffix(dir, "/"), '/')+1]
+			if dir == "" || strings.HasSuffix(dir, "//") { // no more folders
 				break
 			}
-			dir = dir[:at+1]
 			classes, err := LoadClasses(ctx, blob.Join(dir, classesFile))
 			if !errors.Is(err, blob.ErrNotFound) {
 				return classes, err
@@ -134,6 +134,29 @@ func datasetClasses(ctx context.Context, patterns []string) ([]bundle.Class, err
 		}
 	}
 	return nil, fmt.Errorf("%w: there is no %s beside the folder of %s (an import that failed leaves none); name them with --classes", errUnknownClasses, classesFile, strings.Join(patterns, ", "))
+}
+
+// sameClasses refuses data that says it has other classes than those that source names.
+// What cannot be read says nothing.
+func sameClasses(ctx context.Context, source string, classes []bundle.Class, patterns []string) error {
+	of, err := datasetClasses(ctx, patterns)
+	if err != nil {
+		return nil //nolint:nilerr // data need not say
+	}
+	if len(of) != len(classes) {
+		return fmt.Errorf("%s says %d classes (%s, ...), the data %s %d (%s, ...): import the data, or the weights, with the other's", source, len(classes), classes[0].Name, strings.Join(patterns, ", "), len(of), of[0].Name)
+	}
+	numbers := NumberedClasses(len(of))
+	var others []string
+	for i, number := range numbers {
+		if a, b := classes[i].Name, of[i].Name; a != b && a != number.Name && b != number.Name {
+			others = append(others, fmt.Sprintf("%d is %s and %s", i, a, b))
+		}
+	}
+	if len(others) > 0 {
+		slog.WarnContext(ctx, source+" and the data name classes differently", "data", patterns, "ids", strings.Join(others, ", "))
+	}
+	return nil
 }
 
 func encodeClasses(classes []bundle.Class) ([]byte, error) {

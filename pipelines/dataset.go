@@ -294,7 +294,7 @@ func (d *dataset) judge(maxRejects float64) error {
 		first := d.rejects[0]
 		share := max(float64(n)/float64(n+d.Len()), float64(d.failed)/float64(max(d.shards, 1)))
 		if d.Len() == 0 || share > maxRejects {
-			return fmt.Errorf("%d of %d examples cannot be used, %d of %d shards not be read to their ends, the first: %s %s: %s",
+			return fmt.Errorf("%d of %d examples cannot be used, %d of %d shards could not be read to their ends, the first: %s %s: %s",
 				n, n+d.Len(), d.failed, d.shards, first.Object, first.Key, first.Reason)
 		}
 	}

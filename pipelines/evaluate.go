@@ -150,6 +150,9 @@ func Evaluate(ctx context.Context, o EvaluateOptions, observe Observer) (Evaluat
 	if err != nil {
 		return EvaluateReport{}, fmt.Errorf("evaluate: %w", err)
 	}
+	if err := sameClasses(ctx, o.Bundle, meta.Classes, o.Input); err != nil {
+		return EvaluateReport{}, fmt.Errorf("evaluate: %w", err)
+	}
 	if o.Output == "" {
 		dir, err := os.MkdirTemp("", "advseg-evaluate-*")
 		if err != nil {

@@ -1,11 +1,13 @@
 package pipelines
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/advseg/advseg/io/blob"
@@ -237,7 +239,7 @@ func (o *TrainOptions) start(ctx context.Context) (*bundle.Bundle, error) {
 		if err := o.sameNetworks(b.Meta.Arch); err != nil {
 			return nil, err
 		}
-		if err := o.sameClasses(ctx, b.Meta.Classes); err != nil {
+		if err := o.sameClasses(ctx, o.Init, b.Meta.Classes); err != nil {
 			return nil, err
 		}
 		// What it was trained on before it has learnt too.
@@ -250,6 +252,9 @@ func (o *TrainOptions) start(ctx context.Context) (*bundle.Bundle, error) {
 		classes, err = LoadClasses(ctx, o.Classes)
 	} else {
 		classes, err = datasetClasses(ctx, o.Labeled)
+	}
+	if err == nil {
+		err = o.sameClasses(ctx, cmp.Or(o.Classes, strings.Join(o.Labeled, ", ")), classes)
 	}
 	if err != nil {
 		return nil, err
@@ -264,6 +269,10 @@ func (o *TrainOptions) start(ctx context.Context) (*bundle.Bundle, error) {
 	return b, nil
 }
 
+func (o *TrainOptions) sameClasses(ctx context.Context, source string, classes []bundle.Class) error {
+	return errors.Join(sameClasses(ctx, source, classes, o.Labeled), sameClasses(ctx, source, classes, o.Val))
+}
+
 // sameNetworks refuses networks that are asked for and are not those to start from.
 func (o *TrainOptions) sameNetworks(of nn.Spec) error {
 	asked, err := o.spec(of.Classes)
@@ -272,26 +281,6 @@ func (o *TrainOptions) sameNetworks(of nn.Spec) error {
 		err = fmt.Errorf("--arch %s, --width %d and --discriminator-width %d are not those of %s: leave them out, it says what networks there are", o.Arch, o.Width, o.DiscriminatorWidth, o.Init)
 	}
 	return err
-}
-
-// sameClasses refuses data that says it has other classes than the bundle to start
-// from.
-func (o *TrainOptions) sameClasses(ctx context.Context, classes []bundle.Class) error {
-	of, err := datasetClasses(ctx, o.Labeled)
-	switch {
-	case errors.Is(err, errUnknownClasses):
-		return nil
-	case err != nil:
-		return err
-	case len(of) != len(classes):
-		return fmt.Errorf("the bundle %s has %d classes (%s, ...), the data %d (%s, ...): import the data, or the weights, with the other's", o.Init, len(classes), classes[0].Name, len(of), of[0].Name)
-	}
-	for i := range of {
-		if of[i].Name != classes[i].Name {
-			slog.WarnContext(ctx, "bundle and data name a class differently", "id", i, "bundle", classes[i].Name, "data", of[i].Name)
-		}
-	}
-	return nil
 }
 
 // sets are the examples of one training.

@@ -208,6 +208,10 @@ func TestTrainingData(t *testing.T) {
 	}
 	masks("void", 255)
 	masks("ones", 1)
+	masks("twos", 2)
+	if err := os.Remove(filepath.Join(dir, "twos-data", "classes.json")); err != nil {
+		t.Fatal(err)
+	}
 	quick := func(labeled string, more ...string) []string {
 		return trainingOn(labeled, labeled, "x", append([]string{"--dry-run"}, more...)...)
 	}
@@ -221,8 +225,12 @@ func TestTrainingData(t *testing.T) {
 		{"no masks", quick("data/unlabeled/*.tar"), exitFailed, "has no mask"},
 		{"all void", quick("void-data/labeled/*.tar"), exitFailed, "no pixel of the 12 masks has a class"},
 		{"a class never seen", quick("ones-data/labeled/*.tar"), exitDone, "ids=\"[0 2]\""},
-		{"other classes than the bundle", quick("ones-data/labeled/*.tar", "--init", "model"), exitFailed, "the data 3 (class0, ...)"},
-		{"ids beyond the classes", quick("data/labeled/*.tar", "--classes", "2"), exitFailed, "the network has 2 classes"},
+		{"other classes than the bundle", quick("ones-data/labeled/*.tar", "--init", "model"), exitFailed, "the data ones-data/labeled/*.tar 3 (class0, ...)"},
+		{"other classes than the data's", quick("ones-data/labeled/*.tar", "--classes", "2"), exitFailed, "2 says 2 classes"},
+		{"other classes to validate on", trainingOn("data/labeled/*.tar", "ones-data/labeled/*.tar", "x"), exitFailed, "the data ones-data/labeled/*.tar 3 (class0, ...)"},
+		{"other classes to evaluate on", []string{"evaluate", "--bundle", "model", "--input", "ones-data/labeled"}, exitFailed, "the data ones-data/labeled 3 (class0, ...)"},
+		{"other classes to calibrate on", []string{"calibrate", "--bundle", "model", "--data", "ones-data/labeled/*.tar"}, exitFailed, "the data ones-data/labeled/*.tar 3 (class0, ...)"},
+		{"ids beyond the classes", quick("twos-data/labeled/*.tar", "--classes", "2"), exitFailed, "the network has 2 classes"},
 		{"paper without weights", tinyTraining("paper", "--preset", "paper", "--iterations", "1"), exitDone, "--preset scratch is for these"},
 		{"moving average", quick("data/labeled/*.tar", "--ema", "1"), exitUsage, "ema 1"},
 		{"accumulate", quick("data/labeled/*.tar", "--accumulate", "-1"), exitUsage, "accumulate -1"},
