@@ -68,7 +68,7 @@ func objects(refs []shard.Ref) []string {
 
 // samplesOfRun takes classes and figures from a label run instead of the network.
 func (o CalibrateOptions) samplesOfRun(ctx context.Context, meta bundle.Meta, digest string) ([]selector.Image, error) {
-	if err := sameClasses(ctx, o.Bundle, meta.Classes, o.Data); err != nil {
+	if err := sameClasses(ctx, meta.Classes, o.Data); err != nil {
 		return nil, err
 	}
 	if _, err := printOfRun(ctx, o.Run); err != nil {

@@ -136,15 +136,15 @@ func datasetClasses(ctx context.Context, patterns []string) ([]bundle.Class, err
 	return nil, fmt.Errorf("%w: there is no %s beside the folder of %s (an import that failed leaves none); name them with --classes", errUnknownClasses, classesFile, strings.Join(patterns, ", "))
 }
 
-// sameClasses refuses data that says it has other classes than those that source names.
-// What cannot be read says nothing.
-func sameClasses(ctx context.Context, source string, classes []bundle.Class, patterns []string) error {
+// sameClasses refuses data that says it has other classes than a network. What cannot be
+// read says nothing.
+func sameClasses(ctx context.Context, classes []bundle.Class, patterns []string) error {
 	of, err := datasetClasses(ctx, patterns)
 	if err != nil {
 		return nil //nolint:nilerr // data need not say
 	}
 	if len(of) != len(classes) {
-		return fmt.Errorf("%s says %d classes (%s, ...), the data %s %d (%s, ...): import the data, or the weights, with the other's", source, len(classes), classes[0].Name, strings.Join(patterns, ", "), len(of), of[0].Name)
+		return fmt.Errorf("the network has %d classes (%s, ...), %s %d (%s, ...): import the data, or the weights, with the other's", len(classes), classes[0].Name, strings.Join(patterns, ", "), len(of), of[0].Name)
 	}
 	numbers := NumberedClasses(len(of))
 	var others []string
@@ -154,7 +154,7 @@ func sameClasses(ctx context.Context, source string, classes []bundle.Class, pat
 		}
 	}
 	if len(others) > 0 {
-		slog.WarnContext(ctx, source+" and the data name classes differently", "data", patterns, "ids", strings.Join(others, ", "))
+		slog.WarnContext(ctx, "the network and the data name classes differently", "data", patterns, "ids", strings.Join(others, ", "))
 	}
 	return nil
 }

@@ -150,7 +150,7 @@ func Evaluate(ctx context.Context, o EvaluateOptions, observe Observer) (Evaluat
 	if err != nil {
 		return EvaluateReport{}, fmt.Errorf("evaluate: %w", err)
 	}
-	if err := sameClasses(ctx, o.Bundle, meta.Classes, o.Input); err != nil {
+	if err := sameClasses(ctx, meta.Classes, o.Input); err != nil {
 		return EvaluateReport{}, fmt.Errorf("evaluate: %w", err)
 	}
 	if o.Output == "" {

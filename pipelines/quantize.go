@@ -119,7 +119,7 @@ func (o QuantizeOptions) variant(ctx context.Context, b *bundle.Bundle, observe 
 	if len(o.Val) == 0 {
 		return variant, nil
 	}
-	if err := sameClasses(ctx, o.Bundle, b.Meta.Classes, o.Val); err != nil {
+	if err := sameClasses(ctx, b.Meta.Classes, o.Val); err != nil {
 		return nil, err
 	}
 	val, err := o.load("--val", len(b.Meta.Classes), func(d *dataset) error { return d.load(ctx, o.Val, true) })

@@ -158,12 +158,12 @@ func (o RetrainOptions) workDir(ctx context.Context, champion registry.Version) 
 func (o RetrainOptions) sets(ctx context.Context, meta bundle.Meta, observe Observer) (*sets, error) {
 	pseudo := o.PseudoSettings
 	pseudo.runs = o.Pseudo
-	return loadSets(ctx, len(meta.Classes), o.MaxRejects, setSpec{labelled: o.Labeled, pseudo: pseudo}, observe)
+	return loadSets(ctx, meta.Classes, o.MaxRejects, setSpec{labelled: o.Labeled, pseudo: pseudo}, observe)
 }
 
 // checkVal refuses images that could not decide, before hours of training.
 func (o RetrainOptions) checkVal(ctx context.Context, champion bundle.Meta) error {
-	s, err := loadSets(ctx, len(champion.Classes), o.MaxRejects, setSpec{val: o.Val}, nil)
+	s, err := loadSets(ctx, champion.Classes, o.MaxRejects, setSpec{val: o.Val}, nil)
 	if err != nil {
 		return err
 	}

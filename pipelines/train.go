@@ -1,13 +1,11 @@
 package pipelines
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/advseg/advseg/io/blob"
@@ -166,7 +164,7 @@ func (o TrainOptions) train(ctx context.Context, observe Observer) (TrainReport,
 	if !cfg.NeedsUnlabelled() {
 		o.Unlabeled = nil // nor is it in the lineage
 	}
-	sets, err := loadSets(ctx, len(start.Meta.Classes), o.MaxRejects, setSpec{labelled: o.Labeled, unlabelled: o.Unlabeled, pseudo: o.pseudo, val: o.Val}, observe)
+	sets, err := loadSets(ctx, start.Meta.Classes, o.MaxRejects, setSpec{labelled: o.Labeled, unlabelled: o.Unlabeled, pseudo: o.pseudo, val: o.Val}, observe)
 	if err != nil {
 		return TrainReport{}, err
 	}
@@ -239,9 +237,6 @@ func (o *TrainOptions) start(ctx context.Context) (*bundle.Bundle, error) {
 		if err := o.sameNetworks(b.Meta.Arch); err != nil {
 			return nil, err
 		}
-		if err := o.sameClasses(ctx, o.Init, b.Meta.Classes); err != nil {
-			return nil, err
-		}
 		// What it was trained on before it has learnt too.
 		b.Meta.Lineage = bundle.Lineage{Parent: b.Digest(), Data: slices.Clone(b.Meta.Lineage.Data), Seed: o.Seed, CodeVersion: Version}
 		return b, nil
@@ -252,9 +247,6 @@ func (o *TrainOptions) start(ctx context.Context) (*bundle.Bundle, error) {
 		classes, err = LoadClasses(ctx, o.Classes)
 	} else {
 		classes, err = datasetClasses(ctx, o.Labeled)
-	}
-	if err == nil {
-		err = o.sameClasses(ctx, cmp.Or(o.Classes, strings.Join(o.Labeled, ", ")), classes)
 	}
 	if err != nil {
 		return nil, err
@@ -267,10 +259,6 @@ func (o *TrainOptions) start(ctx context.Context) (*bundle.Bundle, error) {
 	b.Meta.SetDiscriminatorTrained(false)
 	b.Meta.Lineage = bundle.Lineage{Seed: o.Seed, CodeVersion: Version}
 	return b, nil
-}
-
-func (o *TrainOptions) sameClasses(ctx context.Context, source string, classes []bundle.Class) error {
-	return errors.Join(sameClasses(ctx, source, classes, o.Labeled), sameClasses(ctx, source, classes, o.Val))
 }
 
 // sameNetworks refuses networks that are asked for and are not those to start from.
@@ -294,7 +282,7 @@ type setSpec struct {
 	pseudo                    PseudoSettings
 }
 
-func loadSets(ctx context.Context, classes int, maxRejects float64, spec setSpec, observe Observer) (_ *sets, failed error) {
+func loadSets(ctx context.Context, classes []bundle.Class, maxRejects float64, spec setSpec, observe Observer) (_ *sets, failed error) {
 	start := time.Now()
 	s := &sets{}
 	defer func() {
@@ -315,7 +303,7 @@ func loadSets(ctx context.Context, classes int, maxRejects float64, spec setSpec
 		{"pseudo-labelled data", &s.pseudo, spec.pseudo.runs, true, true},
 		{"validation data", &s.val, spec.val, true, false},
 	} {
-		d, err := newDataset(classes)
+		d, err := newDataset(len(classes))
 		if err != nil {
 			return nil, err
 		}
@@ -323,12 +311,17 @@ func loadSets(ctx context.Context, classes int, maxRejects float64, spec setSpec
 		if len(set.from) == 0 {
 			continue
 		}
-		if set.pseudo {
+		switch {
+		case set.pseudo:
 			for _, run := range set.from {
 				err = errors.Join(err, d.loadPseudo(ctx, run, spec.pseudo))
 			}
-		} else {
-			err = d.load(ctx, set.from, set.masks)
+		case set.masks:
+			if err = sameClasses(ctx, classes, set.from); err == nil {
+				err = d.load(ctx, set.from, true)
+			}
+		default:
+			err = d.load(ctx, set.from, false)
 		}
 		if err == nil {
 			err = d.judge(maxRejects)
