@@ -25,6 +25,13 @@ func (d *dataset) loadPseudo(ctx context.Context, run string, s PseudoSettings) 
 	if _, err := printOfRun(ctx, run); err != nil {
 		return err
 	}
+	summary, err := transforms.ReadSummary(ctx, run)
+	if err != nil {
+		return err
+	}
+	if of := len(summary.ClassPixels); of != d.classes && of > 0 {
+		return fmt.Errorf("the labels of %s are of %d classes, the network has %d: label with a network of the same", run, of, d.classes)
+	}
 	labels := &pseudoLabels{run: run}
 	if s.ClassShare > 0 {
 		if err := labels.balance(ctx, d.classes, s.ClassShare); err != nil {

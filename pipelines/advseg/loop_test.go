@@ -179,6 +179,20 @@ func TestWholeLoop(t *testing.T) {
 	if r.code != exitGateRefused || !strings.Contains(r.stdout, "refused") {
 		t.Errorf("a gain of 1 cannot be reached, but the exit code is %d:\n%s%s", r.code, r.stdout, r.stderr)
 	}
+	summary := filepath.Join(dir, "labels-prism", "summary.json")
+	ours, err := os.ReadFile(summary)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, text := range []string{strings.Replace(string(ours), `"class_pixels": [`, `"class_pixels": [0, `, 1), string(ours)} {
+		if err := os.WriteFile(summary, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if r := advseg(t, dir, "retrain", "--labeled", "data/labeled/*.tar", "--pseudo", "labels-prism", "--val", "val/labeled/*.tar", "--registry", "registry", "--dry-run"); (r.code == exitDone) != (text == string(ours)) ||
+			r.code != exitDone && !strings.Contains(r.stderr, "the labels of labels-prism are of 9 classes, the network has 8") {
+			t.Errorf("labels of other classes: exit code %d\n%s", r.code, r.stderr)
+		}
+	}
 	versions := func(want int) {
 		t.Helper()
 		if out := must(t, dir, "registry", "list", "--registry", "registry"); !strings.Contains(out, "*      1") || strings.Count(out, "\n") != want {
