@@ -139,22 +139,24 @@ func datasetClasses(ctx context.Context, patterns []string) ([]bundle.Class, err
 // sameClasses refuses data that says it has other classes than a network. What cannot be
 // read says nothing.
 func sameClasses(ctx context.Context, classes []bundle.Class, patterns []string) error {
-	of, err := datasetClasses(ctx, patterns)
-	if err != nil {
-		return nil //nolint:nilerr // data need not say
-	}
-	if len(of) != len(classes) {
-		return fmt.Errorf("the network has %d classes (%s, ...), %s %d (%s, ...): import the data, or the weights, with the other's", len(classes), classes[0].Name, strings.Join(patterns, ", "), len(of), of[0].Name)
-	}
-	numbers := NumberedClasses(len(of))
-	var others []string
-	for i, number := range numbers {
-		if a, b := classes[i].Name, of[i].Name; a != b && a != number.Name && b != number.Name {
-			others = append(others, fmt.Sprintf("%d is %s and %s", i, a, b))
+	numbers := NumberedClasses(len(classes))
+	for _, pattern := range patterns {
+		of, err := datasetClasses(ctx, []string{pattern})
+		if err != nil {
+			continue
 		}
-	}
-	if len(others) > 0 {
-		slog.WarnContext(ctx, "the network and the data name classes differently", "data", patterns, "ids", strings.Join(others, ", "))
+		if len(of) != len(classes) {
+			return fmt.Errorf("the network has %d classes (%s, ...), %s %d (%s, ...): import the data, or the weights, with the other's", len(classes), classes[0].Name, pattern, len(of), of[0].Name)
+		}
+		var others []string
+		for i, number := range numbers {
+			if a, b := classes[i].Name, of[i].Name; a != b && a != number.Name && b != number.Name {
+				others = append(others, fmt.Sprintf("%d is %s and %s", i, a, b))
+			}
+		}
+		if len(others) > 0 {
+			slog.WarnContext(ctx, "the network and the data name classes differently", "data", pattern, "ids", strings.Join(others, ", "))
+		}
 	}
 	return nil
 }

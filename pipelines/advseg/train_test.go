@@ -227,6 +227,7 @@ func TestTrainingData(t *testing.T) {
 		{"a class never seen", quick("ones-data/labeled/*.tar"), exitDone, "ids=\"[0 2]\""},
 		{"other classes than the bundle", quick("ones-data/labeled/*.tar", "--init", "model"), exitFailed, "ones-data/labeled/*.tar 3 (class0, ...)"},
 		{"other classes than the data's", quick("ones-data/labeled/*.tar", "--classes", "2"), exitFailed, "the network has 2 classes (class0, ...), ones-data"},
+		{"data of two kinds", quick("data/labeled/*.tar,ones-data/labeled/*.tar"), exitFailed, "the network has 8 classes (class0, ...), ones-data/labeled/*.tar 3"},
 		{"other classes to validate on", trainingOn("data/labeled/*.tar", "ones-data/labeled/*.tar", "x"), exitFailed, "ones-data/labeled/*.tar 3 (class0, ...)"},
 		{"other classes to evaluate on", []string{"evaluate", "--bundle", "model", "--input", "ones-data/labeled"}, exitFailed, "ones-data/labeled 3 (class0, ...)"},
 		{"other classes to calibrate on", []string{"calibrate", "--bundle", "model", "--data", "ones-data/labeled/*.tar"}, exitFailed, "ones-data/labeled/*.tar 3 (class0, ...)"},
