@@ -91,6 +91,12 @@ func TestAblate(t *testing.T) {
 		}
 	}
 
+	must(t, dir, "import", "--images", "photos", "--masks", "photos-masks", "--classes", "9", "--out", "nine")
+	write("bad.yaml", strings.Replace(grid, "val: [val/", "val: [nine/", 1))
+	if r := advseg(t, dir, "ablate", "--config", "bad.yaml"); r.code != exitFailed || !strings.Contains(r.stderr, "nine/labeled/*.tar 9 (class0, ...)") || strings.Contains(r.stderr, "train:") {
+		t.Errorf("other classes to measure on: exit code %d:\n%s", r.code, r.stderr)
+	}
+
 	pieces := 0
 	for ; ; pieces++ {
 		r := advseg(t, dir, "ablate", "--config", "grid.yaml", "--minutes", "0.02", "--quiet")
