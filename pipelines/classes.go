@@ -115,8 +115,6 @@ func classColors(classes []bundle.Class) (color.Palette, error) {
 	return palette, nil
 }
 
-var errUnknownClasses = errors.New("the classes are not known")
-
 // datasetClasses finds the classes of an imported data set from one of its
 // shard patterns: classes.json lies beside the folder of the shards.
 func datasetClasses(ctx context.Context, patterns []string) ([]bundle.Class, error) {
@@ -133,7 +131,7 @@ func datasetClasses(ctx context.Context, patterns []string) ([]bundle.Class, err
 			}
 		}
 	}
-	return nil, fmt.Errorf("%w: there is no %s beside the folder of %s (an import that failed leaves none); name them with --classes", errUnknownClasses, classesFile, strings.Join(patterns, ", "))
+	return nil, fmt.Errorf("the classes are not known: there is no %s beside the folder of %s (an import that failed leaves none); name them with --classes", classesFile, strings.Join(patterns, ", "))
 }
 
 // sameClasses refuses data that says it has other classes than a network. What cannot be

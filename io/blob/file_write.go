@@ -51,7 +51,7 @@ func (files) create(_ context.Context, key string, cond condition, _ int64) (sin
 // published in them.
 func makeFolder(folder string) error {
 	var grown []string // folders that get a new one
-	for at := folder; ; at = filepath.Dir(at) {
+	for at := folder; at != filepath.Dir(at); at = filepath.Dir(at) {
 		if _, err := os.Stat(at); !errors.Is(err, fs.ErrNotExist) {
 			break
 		}

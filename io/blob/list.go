@@ -54,9 +54,8 @@ func Expand(ctx context.Context, patterns ...string) ([]Object, error) {
 			all = append(all, o)
 			q.found(o)
 		}
-		if len(q.missing) > 0 && (n < len(all) || len(q.missing) > 1) {
-			first := slices.Sorted(maps.Keys(q.missing))[0]
-			return nil, fail("list", pattern, fmt.Errorf("%w: %d of what the braces stand for, the first %s", ErrNotFound, len(q.missing), first))
+		if missing := q.missing(); len(missing) > 1 || len(missing) == 1 && n < len(all) {
+			return nil, fail("list", pattern, fmt.Errorf("%w: %d of what the braces stand for, the first %s", ErrNotFound, len(missing), missing[0]))
 		}
 		if n == len(all) {
 			return nil, fail("list", pattern, fmt.Errorf("%w: nothing matches", ErrNotFound))
@@ -77,16 +76,37 @@ func Braces(pattern string) ([]string, error) {
 // follow each other in lexical order.
 type query struct {
 	listings []listing
-	missing  map[string]*wildcards // names, and starts of names with a * for what follows, that nothing was found for yet
+	// What nothing was found for yet: URLs without wildcards, and those of what comes
+	// before a wildcard, with the lengths that these have.
+	names   map[string]bool
+	starts  map[string]*wildcards
+	lengths map[int]bool
 }
 
 // found takes off what an object was missing for.
 func (q *query) found(o Object) {
-	delete(q.missing, o.URL)
-	maps.DeleteFunc(q.missing, func(name string, w *wildcards) bool {
-		start := strings.TrimSuffix(name, "*")
-		return w != nil && strings.HasPrefix(o.URL, start) && w.matches.MatchString(o.URL[len(start)-w.start:])
-	})
+	delete(q.names, o.URL)
+	if len(q.starts) == 0 {
+		return
+	}
+	for n := range q.lengths {
+		if n > len(o.URL) {
+			continue
+		}
+		if w := q.starts[o.URL[:n]]; w != nil && w.matches.MatchString(o.URL[n-w.start:]) {
+			delete(q.starts, o.URL[:n])
+		}
+	}
+}
+
+// missing are, in order, names and starts of names that nothing was found for.
+func (q *query) missing() []string {
+	all := slices.Collect(maps.Keys(q.names))
+	for start := range q.starts {
+		all = append(all, start+"*")
+	}
+	slices.Sort(all)
+	return all
 }
 
 type listing struct {
@@ -100,7 +120,7 @@ func compile(pattern string) (*query, error) {
 	if err != nil {
 		return nil, err
 	}
-	q := &query{missing: map[string]*wildcards{}}
+	q := &query{names: map[string]bool{}, starts: map[string]*wildcards{}, lengths: map[int]bool{}}
 	roots := map[string]location{}
 	globs := map[string][]glob{}
 	for _, name := range names {
@@ -133,10 +153,11 @@ func compile(pattern string) (*query, error) {
 			return nil, err
 		}
 		for name := range set.exact {
-			q.missing[root+name] = nil
+			q.names[root+name] = true
 		}
 		for start, w := range set.wild {
-			q.missing[root+start+"*"] = w
+			q.starts[root+start] = w
+			q.lengths[len(root+start)] = true
 		}
 		for _, p := range prefixes(globs[root]) {
 			q.listings = append(q.listings, listing{
