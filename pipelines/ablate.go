@@ -258,7 +258,7 @@ func Ablate(ctx context.Context, o AblateOptions, observe Observer) (AblateTable
 // runs are all that are done, whatever stops the grid.
 func (o AblateOptions) runs(ctx context.Context, observe Observer) (runs []AblateRun, failed error) {
 	data, failed := o.prints(ctx)
-	if classes, err := datasetClasses(ctx, o.Labeled); failed == nil && err == nil {
+	if classes, _, err := datasetClasses(ctx, o.Labeled); failed == nil && err == nil {
 		failed = sameClasses(ctx, classes, o.Val) // before hours of training
 	}
 	if failed != nil {

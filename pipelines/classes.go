@@ -116,8 +116,8 @@ func classColors(classes []bundle.Class) (color.Palette, error) {
 }
 
 // datasetClasses finds the classes of an imported data set from one of its
-// shard patterns: classes.json lies beside the folder of the shards.
-func datasetClasses(ctx context.Context, patterns []string) ([]bundle.Class, error) {
+// shard patterns: classes.json lies beside the folder of the shards. url is where.
+func datasetClasses(ctx context.Context, patterns []string) (classes []bundle.Class, url string, err error) {
 	for _, p := range patterns {
 		dir, _, _ := strings.Cut(blob.Absolute(p), "*")
 		for range 3 {
@@ -125,13 +125,13 @@ func datasetClasses(ctx context.Context, patterns []string) ([]bundle.Class, err
 			if dir == "" || strings.HasSuffix(dir, "//") { // no more folders
 				break
 			}
-			classes, err := LoadClasses(ctx, blob.Join(dir, classesFile))
-			if !errors.Is(err, blob.ErrNotFound) {
-				return classes, err
+			url = blob.Join(dir, classesFile)
+			if classes, err = LoadClasses(ctx, url); !errors.Is(err, blob.ErrNotFound) {
+				return classes, url, err
 			}
 		}
 	}
-	return nil, fmt.Errorf("the classes are not known: there is no %s beside the folder of %s (an import that failed leaves none); name them with --classes", classesFile, strings.Join(patterns, ", "))
+	return nil, "", fmt.Errorf("the classes are not known: there is no %s beside the folder of %s (an import that failed leaves none); name them with --classes", classesFile, strings.Join(patterns, ", "))
 }
 
 // sameClasses refuses data that says it has other classes than a network. What cannot be
@@ -139,12 +139,12 @@ func datasetClasses(ctx context.Context, patterns []string) ([]bundle.Class, err
 func sameClasses(ctx context.Context, classes []bundle.Class, patterns []string) error {
 	numbers := NumberedClasses(len(classes))
 	for _, pattern := range patterns {
-		of, err := datasetClasses(ctx, []string{pattern})
+		of, url, err := datasetClasses(ctx, []string{pattern})
 		if err != nil {
 			continue
 		}
 		if len(of) != len(classes) {
-			return fmt.Errorf("the network has %d classes (%s, ...), %s %d (%s, ...): import the data, or the weights, with the other's", len(classes), classes[0].Name, pattern, len(of), of[0].Name)
+			return fmt.Errorf("the network has %d classes (%s, ...), %s %d (%s, ...), as %s says: import the data, or the weights, with the other's", len(classes), classes[0].Name, pattern, len(of), of[0].Name, url)
 		}
 		var others []string
 		for i, number := range numbers {

@@ -246,7 +246,7 @@ func (o *TrainOptions) start(ctx context.Context) (*bundle.Bundle, error) {
 	if o.Classes != "" {
 		classes, err = LoadClasses(ctx, o.Classes)
 	} else {
-		classes, err = datasetClasses(ctx, o.Labeled)
+		classes, _, err = datasetClasses(ctx, o.Labeled)
 	}
 	if err != nil {
 		return nil, err
