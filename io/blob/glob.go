@@ -154,7 +154,6 @@ type globSet struct {
 
 // wildcards are the globs that share a literal start.
 type wildcards struct {
-	start            int // its length
 	match, folders   []string
 	matches, descend *regexp.Regexp
 }
@@ -178,7 +177,7 @@ func newGlobSet(globs []glob) (*globSet, error) {
 		}
 		w := s.wild[g.literal]
 		if w == nil {
-			w = &wildcards{start: len(g.literal)}
+			w = &wildcards{}
 			s.wild[g.literal] = w
 			s.lengths[len(g.literal)] = true
 		}

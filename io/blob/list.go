@@ -76,25 +76,27 @@ func Braces(pattern string) ([]string, error) {
 // follow each other in lexical order.
 type query struct {
 	listings []listing
-	// What nothing was found for yet: URLs without wildcards, and those of what comes
-	// before a wildcard, with the lengths that these have.
-	names   map[string]bool
-	starts  map[string]*wildcards
-	lengths map[int]bool
+	sets     map[string]*globSet // by bucket
+	// What nothing was found for yet: URLs without wildcards, and wildcards with the URL
+	// of what comes before them.
+	names map[string]bool
+	wild  map[*wildcards]string
 }
 
 // found takes off what an object was missing for.
 func (q *query) found(o Object) {
 	delete(q.names, o.URL)
-	if len(q.starts) == 0 {
+	if len(q.wild) == 0 {
 		return
 	}
-	for n := range q.lengths {
-		if n > len(o.URL) {
-			continue
-		}
-		if w := q.starts[o.URL[:n]]; w != nil && w.matches.MatchString(o.URL[n-w.start:]) {
-			delete(q.starts, o.URL[:n])
+	for root, set := range q.sets {
+		if key, ok := strings.CutPrefix(o.URL, root); ok {
+			set.anyWild(key, func(w *wildcards) bool {
+				if w.matches.MatchString(key) {
+					delete(q.wild, w)
+				}
+				return false // on to the others
+			})
 		}
 	}
 }
@@ -102,7 +104,7 @@ func (q *query) found(o Object) {
 // missing are, in order, names and starts of names that nothing was found for.
 func (q *query) missing() []string {
 	all := slices.Collect(maps.Keys(q.names))
-	for start := range q.starts {
+	for _, start := range q.wild {
 		all = append(all, start+"*")
 	}
 	slices.Sort(all)
@@ -120,7 +122,7 @@ func compile(pattern string) (*query, error) {
 	if err != nil {
 		return nil, err
 	}
-	q := &query{names: map[string]bool{}, starts: map[string]*wildcards{}, lengths: map[int]bool{}}
+	q := &query{sets: map[string]*globSet{}, names: map[string]bool{}, wild: map[*wildcards]string{}}
 	roots := map[string]location{}
 	globs := map[string][]glob{}
 	for _, name := range names {
@@ -152,12 +154,12 @@ func compile(pattern string) (*query, error) {
 		if err != nil {
 			return nil, err
 		}
+		q.sets[root] = set
 		for name := range set.exact {
 			q.names[root+name] = true
 		}
 		for start, w := range set.wild {
-			q.starts[root+start] = w
-			q.lengths[len(root+start)] = true
+			q.wild[w] = root + start
 		}
 		for _, p := range prefixes(globs[root]) {
 			q.listings = append(q.listings, listing{
