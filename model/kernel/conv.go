@@ -67,12 +67,12 @@ const (
 // chooseMethod is the method expected to be the fastest for n images with results
 // of oh x ow. keep is 0 for weights that are packed for one call, and otherwise the
 // largest number of transformed ones that are kept over the grids of the phases.
-func (s ConvSpec) chooseMethod(k *simd.Kernels, n, oh, ow, keep int) convMethod {
+func (s ConvSpec) chooseMethod(k *simd.Kernels, parts simd.Parts, n, oh, ow, keep int) convMethod {
 	ready := keep > 0
-	if s.winogradPays(k, n, oh, ow, ready) {
+	if s.winogradPays(k, parts, n, oh, ow, ready) {
 		return byWinograd
 	}
-	if over, ok := s.phasesPay(k, n, oh, ow, ready); ok && (!ready || over.winogradWeights() <= keep) {
+	if over, ok := s.phasesPay(k, parts, n, oh, ow, ready); ok && (!ready || over.winogradWeights() <= keep) {
 		return byPhases
 	}
 	if s.isThin() {
@@ -91,20 +91,29 @@ const (
 )
 
 // packedSize is the number of packed weights.
-func (s ConvSpec) packedSize(m convMethod) int {
+func (s ConvSpec) packedSize(k *simd.Kernels, parts simd.Parts, m convMethod) int {
 	switch m {
 	case byWinograd:
 		return s.winogradWeights()
 	case byPhases:
 		over, _ := s.phases()
 		return over.winogradWeights()
+	case byThin:
+		shape := s.thinShape(k, parts)
+		return s.KH * shape.size()
 	}
-	return s.weights()
+	shape := s.productShape(k, parts)
+	return shape.size()
+}
+
+// productShape is that of the weights of a product.
+func (s ConvSpec) productShape(k *simd.Kernels, parts simd.Parts) panelShape {
+	return floatPanels(k, parts, s.Out, s.In, s.KH*s.KW)
 }
 
 // convOf is a convolution with weights packed in data, which has packedSize
 // elements. It keeps data and bias (Out).
-func (s ConvSpec) convOf(k *simd.Kernels, m convMethod, data, bias []float32, act Act) *Conv {
+func (s ConvSpec) convOf(k *simd.Kernels, parts simd.Parts, m convMethod, data, bias []float32, act Act) *Conv {
 	c := &Conv{spec: s, act: act}
 	switch m {
 	case byWinograd:
@@ -113,9 +122,9 @@ func (s ConvSpec) convOf(k *simd.Kernels, m convMethod, data, bias []float32, ac
 		over, _ := s.phases()
 		c.winograd = over.winogradOf(k, data, bias)
 	case byThin:
-		c.thin = s.thinOf(k, data, bias)
+		c.thin = s.thinOf(k, parts, data, bias)
 	default:
-		c.direct = panelsOf(k, data, bias, s.Out, s.In)
+		c.direct = &panels{s.productShape(k, parts), data, bias}
 	}
 	return c
 }
@@ -138,6 +147,9 @@ func (c *Conv) pack(p *Pool, weight []float32) {
 type ConvOptions struct {
 	Act   Act
 	Roomy bool // take more memory where it saves time
+	// Halves multiplies by the upper 16 significant bits of numbers where that saves
+	// time: what a product leaves out is at most 2^-15 of it.
+	Halves bool
 }
 
 // NewConv packs weight (Out, In, KH, KW) and bias (Out; nil for none). It keeps
@@ -163,8 +175,12 @@ func NewConv(spec ConvSpec, weight, bias []float32, o ConvOptions) (*Conv, error
 	if o.Roomy {
 		keep = roomyWeights
 	}
-	m := spec.chooseMethod(k, 1, usualSide, usualSide, keep)
-	c := spec.convOf(k, m, Memory(spec.packedSize(m)), kept, o.Act)
+	parts := allParts
+	if o.Halves {
+		parts = halves
+	}
+	m := spec.chooseMethod(k, parts, 1, usualSide, usualSide, keep)
+	c := spec.convOf(k, parts, m, Memory(spec.packedSize(k, parts, m)), kept, o.Act)
 	c.pack(Default(), weight)
 	return c, nil
 }
@@ -188,9 +204,9 @@ func (c *Conv) Scratch(n, h, w, threads int) int {
 	case c.winograd != nil:
 		return c.spec.winogradScratch(c.winograd.kernels, n, oh, ow, threads)
 	case c.thin != nil:
-		return c.spec.thinScratch(c.thin.rows[0].kernels, n, h, w, threads)
+		return c.thin.scratch(n, h, w, threads)
 	}
-	return totalScratch(c.direct.kernels, c.spec.Out, threads, true)
+	return totalScratch(c.direct.panelShape, threads, true)
 }
 
 // Forward computes y = act(conv(x) + bias + residual) for x (n, In, h, w) and y
@@ -250,10 +266,10 @@ func (c *Packs) ConvForward(p *Pool, spec ConvSpec, y, x, weight, bias []float32
 	if bias == nil {
 		bias = make([]float32, spec.Out)
 	}
-	m := spec.chooseMethod(k, n, z.oh, z.ow, 0)
-	packed := c.take(weight, spec, useForward+packUse(m), spec.packedSize(m))
+	m := spec.chooseMethod(k, allParts, n, z.oh, z.ow, 0)
+	packed := c.take(weight, spec, useForward+packUse(m), spec.packedSize(k, allParts, m))
 	defer packed.done()
-	conv := spec.convOf(k, m, packed.data, bias, ActNone)
+	conv := spec.convOf(k, allParts, m, packed.data, bias, ActNone)
 	if !packed.ready {
 		conv.pack(p, weight)
 	}

@@ -147,6 +147,10 @@ var layers = []struct {
 	{ConvSpec{9, 19, 4, 4, 2, 3, 1}, 2, 8, 11},
 	{ConvSpec{6, 7, 6, 6, 2, 2, 1}, 1, 17, 12},
 	{ConvSpec{20, 30, 2, 2, 1, 1, 1}, 2, 9, 13},
+	{ConvSpec{64, 96, 1, 1, 1, 0, 1}, 2, 17, 23},
+	{ConvSpec{1120, 36, 1, 1, 1, 0, 1}, 1, 11, 13},
+	{ConvSpec{64, 34, 1, 1, 2, 0, 1}, 1, 21, 33},
+	{ConvSpec{32, 80, 3, 3, 1, 6, 6}, 1, 15, 19},
 	{ConvSpec{20, 30, 2, 2, 1, 0, 1}, 1, 18, 21},
 	{ConvSpec{64, 1, 4, 4, 2, 1, 1}, 1, 5, 4},
 	{ConvSpec{2, 3, 2, 5, 3, 4, 2}, 1, 10, 8},
@@ -251,4 +255,38 @@ func TestRoomy(t *testing.T) {
 		}
 	}
 	golden.Near(t, "y", results[1], results[0], golden.Tol{RelMax: 5e-5})
+}
+
+// With Halves a product is within 2^-15 of the exact one; by other instruction sets than
+// those that it is for, nothing changes.
+func TestHalves(t *testing.T) {
+	everyLevel(t, func(t *testing.T) {
+		for i, l := range layers {
+			c := newConvProblem(t, l.spec, l.n, l.h, l.w, uint64(i))
+			ref := plain.Conv(c.spec)
+			want := ref.Forward(c.x, c.weight, c.bias, c.n, c.h, c.w)
+			reach := ref.Forward(magnitude(c.x), magnitude(c.weight), magnitude(c.bias), c.n, c.h, c.w)
+			conv, err := NewConv(c.spec, c.weight, c.bias, ConvOptions{Halves: true})
+			if err != nil {
+				t.Fatal(err)
+			}
+			got := nans(c.sizes.y)
+			if err := conv.Forward(Default(), got, c.x, nil, nans(conv.Scratch(c.n, c.h, c.w, Default().Threads())), c.n, c.h, c.w); err != nil {
+				t.Fatal(err)
+			}
+			for j, v := range want {
+				if d := math.Abs(float64(got[j] - v)); !(d <= float64(reach[j])*0x1p-15) {
+					t.Fatalf("%+v: result %d is %v, should be near %v", l.spec, j, got[j], v)
+				}
+			}
+		}
+	})
+}
+
+func magnitude(s []float32) []float32 {
+	a := make([]float32, len(s))
+	for i, v := range s {
+		a[i] = max(v, -v)
+	}
+	return a
 }

@@ -1,5 +1,7 @@
 package kernel
 
+import "github.com/advseg/advseg/model/kernel/internal/simd"
+
 // ConvBackwardInput computes gx (n, In, h, w), the gradient with respect to the
 // input, from gy (n, Out, oh, ow) and weight (Out, In, KH, KW). gx is
 // overwritten and must not overlap gy.
@@ -16,7 +18,7 @@ func (c *Packs) ConvBackwardInput(p *Pool, spec ConvSpec, gx, gy, weight []float
 	if err != nil {
 		return err
 	}
-	if back, at := spec.backward(); spec.hasWinograd() && back.winogradPays(k, n, h, w, false) {
+	if back, at := spec.backward(); spec.hasWinograd() && back.winogradPays(k, allParts, n, h, w, false) {
 		packed := c.take(weight, spec, useBackward+packUse(byWinograd), back.winogradWeights())
 		defer packed.done()
 		weights := back.winogradOf(k, packed.data, make([]float32, spec.In))
@@ -26,24 +28,24 @@ func (c *Packs) ConvBackwardInput(p *Pool, spec ConvSpec, gx, gy, weight []float
 		weights.runOnce(p, gx, gy, n, z.oh, z.ow, h, w)
 		return nil
 	}
-	if over, ok := spec.phasesPay(k, n, z.oh, z.ow, false); ok {
+	if over, ok := spec.phasesPay(k, allParts, n, z.oh, z.ow, false); ok {
 		packed := c.take(weight, spec, useBackward+packUse(byPhases), over.winogradWeights())
 		defer packed.done()
 		spec.phasesBackwardInput(p, k, over, packed, gx, gy, weight, n, h, w, z.oh, z.ow)
 		return nil
 	}
 	_, turned := spec.backward()
-	scratch := borrow(totalScratch(k, spec.In, p.Threads(), spec.Stride == 1))
-	packed, zeros := c.take(weight, spec, useBackward+packUse(byProduct), spec.weights()), make([]float32, spec.In)
+	scratch := borrow(spec.backwardScratch(k, p.Threads()))
+	packed, zeros := c.take(weight, spec, useBackward+packUse(byProduct), spec.backwardSize(k)), make([]float32, spec.In)
 	defer release(scratch)
 	defer packed.done()
 	data := packed.data
 	for py := range spec.Stride {
 		for px := range spec.Stride {
 			g, ok := phaseGrid(spec, h, w, z.oh, z.ow, py, px)
-			size := spec.In * spec.Out * len(g.taps)
-			weights := panelsOf(k, data[:size], zeros, spec.In, spec.Out)
-			data = data[size:]
+			shape := floatPanels(k, allParts, spec.In, spec.Out, len(g.taps))
+			weights := &panels{shape, data[:shape.size()], zeros}
+			data = data[shape.size():]
 			if !packed.ready {
 				weights.pack(p, weight, turned, g.taps)
 			}
@@ -58,6 +60,30 @@ func (c *Packs) ConvBackwardInput(p *Pool, spec ConvSpec, gx, gy, weight []float
 		}
 	}
 	return nil
+}
+
+// backwardSize is the number of weights packed for the phases of the gradient of the
+// input.
+func (s ConvSpec) backwardSize(k *simd.Kernels) (n int) {
+	for py := range s.Stride {
+		for px := range s.Stride {
+			g, _ := phaseGrid(s, 1, 1, 1, 1, py, px)
+			shape := floatPanels(k, allParts, s.In, s.Out, len(g.taps))
+			n += shape.size()
+		}
+	}
+	return n
+}
+
+// backwardScratch is what the products of any phase need.
+func (s ConvSpec) backwardScratch(k *simd.Kernels, threads int) (most int) {
+	for py := range s.Stride {
+		for px := range s.Stride {
+			g, _ := phaseGrid(s, 1, 1, 1, 1, py, px)
+			most = max(most, totalScratch(floatPanels(k, allParts, s.In, s.Out, len(g.taps)), threads, s.Stride == 1))
+		}
+	}
+	return most
 }
 
 // backward is, for stride 1, the convolution of the gradient of the results that

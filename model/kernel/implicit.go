@@ -52,17 +52,42 @@ func taskPanels(k *simd.Kernels) int { return max(taskCols/k.Cols(), 1) }
 // workerScratch is the memory one worker needs: packed panels, and results that
 // cannot be stored where they belong at once: of the last, partial panel, or of
 // all when the positions do not lie side by side.
-func workerScratch(k *simd.Kernels, rows int, direct bool) int {
-	held := 1
+func workerScratch(s panelShape, direct bool) int {
+	k, held := s.kernels, 1
 	if !direct {
 		held = taskPanels(k)
 	}
-	return lines(taskPanels(k)*chunkDepth(k)*k.Cols()) + lines(held*rows*k.Cols())
+	return lines(taskPanels(k)*s.packed()*k.Cols()) + s.tileScratch() + lines(held*s.rows*k.Cols())
+}
+
+// packed is how many rows of the position matrix are packed at once.
+func (s *panelShape) packed() int {
+	if s.tiled > 0 {
+		return s.tiled
+	}
+	return chunkDepth(s.kernels)
+}
+
+// deepest is how many rows of the position matrix a chunk has at most.
+func (s *panelShape) deepest() int {
+	if s.tiled > 0 {
+		return tileDepth
+	}
+	return chunkDepth(s.kernels)
+}
+
+// tileScratch is the memory that products by tiles need beyond the packed panels: of
+// their parts, and of the products.
+func (s *panelShape) tileScratch() int {
+	if s.tiled == 0 {
+		return 0
+	}
+	return split(s.parts, tileDepth)*(taskPanels(s.kernels)*s.kernels.Cols()+s.most) + simd.TileTmp
 }
 
 // totalScratch is what run needs on so many threads.
-func totalScratch(k *simd.Kernels, rows, threads int, direct bool) int {
-	return cacheLine + max(threads, 1)*workerScratch(k, rows, direct)
+func totalScratch(s panelShape, threads int, direct bool) int {
+	return cacheLine + max(threads, 1)*workerScratch(s, direct)
 }
 
 // run computes the product. scratch has totalScratch elements.
@@ -77,14 +102,20 @@ func (m *implicit) run(p *Pool, scratch []float32) {
 	}
 	blocks := len(starts)
 	starts = append(starts, panels)
-	splits := min(m.weights.count, max(1, threads/(m.n*blocks)))
-	each := workerScratch(k, m.weights.rows, m.direct())
+	count := m.weights.count()
+	splits := min(count, max(1, threads/(m.n*blocks)))
+	each := workerScratch(m.weights.panelShape, m.direct())
 	p.run(m.n*blocks*splits, func(worker, i int) {
 		block, split := i/splits%blocks, i%splits
-		t := worktask{implicit: m, image: i / splits / blocks, from: starts[block], to: starts[block+1], size: chunkDepth(k) * k.Cols()}
-		t.first, t.last = split*m.weights.count/splits, (split+1)*m.weights.count/splits
+		t := worktask{implicit: m, image: i / splits / blocks, from: starts[block], to: starts[block+1], size: m.weights.packed() * k.Cols()}
+		t.first, t.last = split*count/splits, (split+1)*count/splits
 		t.packed = scratch[worker*each:][:each]
-		t.held = t.packed[lines(taskPanels(k)*t.size):]
+		t.parts = t.packed[lines(taskPanels(k)*t.size):]
+		t.held = t.parts[m.weights.tileScratch():]
+		if m.weights.tiled > 0 {
+			t.left = t.parts[taskPanels(k)*t.splitSize():]
+			t.tmp = t.parts[m.weights.tileScratch()-simd.TileTmp:]
+		}
 		t.run()
 	})
 }
@@ -108,7 +139,9 @@ type worktask struct {
 	first, last int // panels of rows
 	packed      []float32
 	size        int // of a packed panel
-	held        []float32
+	// For products by tiles: the parts of the pixels and of a panel of weights.
+	parts, left, tmp []float32
+	held             []float32
 }
 
 // run goes over the chunks: consecutive rows of the packed weights, without the
@@ -117,18 +150,30 @@ func (t *worktask) run() {
 	k := t.weights.kernels
 	depth := t.weights.depth
 	p, q := t.from*k.Cols(), min(t.to*k.Cols(), t.gh*t.gw)
-	deepest := chunkDepth(k)
+	deepest := t.weights.deepest()
+	chunk := t.chunk
+	if t.weights.tiled > 0 {
+		chunk = t.chunkTiles
+	}
+	if t.weights.whole() {
+		chunk(0, len(t.taps)*depth, true, true)
+		t.store()
+		return
+	}
 	started := false
 	from, end := 0, 0 // the chunk so far
 	flush := func(last bool) {
 		for parts := (end - from + deepest - 1) / deepest; parts > 1; parts-- {
 			part := (end - from) / parts
-			t.chunk(from, from+part, !started, false)
+			if t.weights.tiled > 0 {
+				part -= part % t.weights.tiled
+			}
+			chunk(from, from+part, !started, false)
 			started = true
 			from += part
 		}
 		if end > from || last {
-			t.chunk(from, end, !started, last)
+			chunk(from, end, !started, last)
 			started = true
 		}
 	}
@@ -159,7 +204,7 @@ func (t *worktask) chunk(from, to int, first, last bool) {
 	// results of a row are written side by side.
 	for i := t.first; i < t.last; i++ {
 		lo, hi := t.weights.span(i)
-		a := t.weights.at(i, from, len(t.taps))
+		a := t.weights.at(i, from)
 		for j := t.from; j < t.to; j++ {
 			at, width := t.panel(j)
 			gemm, b := k.GEMM[hi-lo-1][width/k.Lanes-1], &t.packedPanel(j)[0]

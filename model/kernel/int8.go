@@ -83,7 +83,7 @@ const maxLanes = 16
 type Int8Conv struct {
 	spec          ConvSpec
 	kernels       *simd.Kernels
-	weights       *panels   // words: depth is In/4
+	weights       *panels   // words
 	scale, bias   []float32 // of each output channel, in steps of the result
 	residualScale float32
 	float         int // simd.Int8.Float
@@ -131,8 +131,9 @@ func NewInt8Conv(spec ConvSpec, weight, bias []float32, o Int8Options) (*Int8Con
 	}
 	c := &Int8Conv{
 		spec: spec, kernels: k, scale: make([]float32, spec.Out), bias: make([]float32, spec.Out),
-		weights: panelsOf(k, Memory(spec.weights()/4), nil, spec.Out, spec.In/4),
 	}
+	c.weights = &panels{panelShape: int8Panels(k, spec.Out, spec.In/4, spec.KH*spec.KW)}
+	c.weights.data = Memory(c.weights.size())
 	step := o.Out.Scale
 	if step == 0 {
 		step, c.float = 1, simd.Float32s
@@ -140,7 +141,6 @@ func NewInt8Conv(spec ConvSpec, weight, bias []float32, o Int8Options) (*Int8Con
 			c.float |= simd.Float32sReLU
 		}
 	}
-	c.weights.unit = 4
 	c.residualScale = o.Residual.Scale / step
 	words := make([]float32, spec.weights()/4)
 	each := spec.In * spec.KH * spec.KW
@@ -232,16 +232,26 @@ func (c *Int8Conv) taskPanels() int {
 	return max(1, min(taskPanels(c.kernels), int8Bytes/(4*c.panel())))
 }
 
-// depth is the number of words that a result is summed over.
-func (c *Int8Conv) depth() int { return c.spec.In / 4 * c.spec.KH * c.spec.KW }
-
 // panel is the number of words of a packed panel of positions.
-func (c *Int8Conv) panel() int { return c.depth() * c.kernels.Cols() }
+func (c *Int8Conv) panel() int {
+	return c.weights.filled(c.weights.taps*c.weights.depth) * c.kernels.Cols()
+}
+
+// workerScratch is the memory one worker needs.
+func (c *Int8Conv) workerScratch() int { return lines(c.taskPanels()*c.panel()) + c.tmp() }
+
+// tmp is the memory of a product by tiles.
+func (c *Int8Conv) tmp() int {
+	if !c.kernels.Int8.Tiled {
+		return 0
+	}
+	return simd.TileTmp
+}
 
 // Scratch is the number of float32s that Forward needs as scratch on a pool of
 // the given number of threads, for any image.
 func (c *Int8Conv) Scratch(threads int) int {
-	return cacheLine + max(threads, 1)*lines(c.taskPanels()*c.panel())
+	return cacheLine + max(threads, 1)*c.workerScratch()
 }
 
 // Forward computes y = act(conv(x) + bias + residual): x words (n, In/4, h, w), y
@@ -283,14 +293,14 @@ type int8Product struct {
 
 func (m *int8Product) run(p *Pool, scratch []float32) {
 	c := m.conv
-	threads, count := p.Threads(), c.weights.count
+	threads, count := p.Threads(), c.weights.count()
 	panels := (m.plane + c.kernels.Cols() - 1) / c.kernels.Cols()
 	blocks := (panels + c.taskPanels() - 1) / c.taskPanels()
 	if rest := blocks * m.implicit.n % threads; rest != 0 {
 		blocks = min(panels, blocks+threads-rest) // as many for each thread
 	}
 	splits := min(count, max(1, threads/(m.implicit.n*blocks)))
-	each := lines(c.taskPanels() * c.depth() * c.kernels.Cols())
+	each := c.workerScratch()
 	p.run(m.implicit.n*blocks*splits, func(worker, i int) {
 		block, split := i/splits%blocks, i%splits
 		m.task(&worktask{
@@ -306,21 +316,30 @@ func (m *int8Product) task(t *worktask) {
 	c, k := m.conv, m.conv.kernels
 	cols, depth := k.Cols(), c.weights.depth
 	end := min(t.to*cols, m.plane)
-	first, last := t.used(t.from*cols, end)
+	first, last := 0, len(t.taps)
+	if !c.weights.whole() {
+		first, last = t.used(t.from*cols, end)
+	}
 	from, to := first*depth, last*depth
 	t.pack(from, to)
 	group := 4
 	if c.float != 0 {
 		group = 1
 	}
-	w := simd.Int8{K: to - from, LDOut: m.plane, LDResidual: m.plane, ResidualScale: c.residualScale, Float: c.float}
+	// Steps beyond meet weights of 0.
+	w := simd.Int8{K: c.weights.filled(to - from), LDOut: m.plane, LDResidual: m.plane, ResidualScale: c.residualScale, Float: c.float, PanelStep: t.size}
+	if tmp := t.packed[c.taskPanels()*t.size:]; len(tmp) > 0 {
+		w.Tmp = &tmp[0]
+	}
+	whole := (end - t.from*cols) / cols // panels
 	for i := t.first; i < t.last; i++ {
 		lo, hi := c.weights.span(i)
-		w.A = &c.weights.data[lo*c.depth()+from*(hi-lo)]
+		w.A, w.Next = c.weights.at(i, from), c.weights.at(min(i+1, t.last-1), from)
 		w.Scale, w.Bias = &c.scale[lo], &c.bias[lo]
-		for j := t.from; j < t.to; j++ {
+		for j := t.from; j < t.to; j += w.Panels {
 			at, width := t.panel(j)
-			w.B, w.LDB, w.Cols = &t.packedPanel(j)[0], width, min(cols, end-at)
+			w.Panels, w.Cols = max(1, t.from+whole-j), min(cols, end-at)
+			w.B, w.LDB = &t.packedPanel(j)[0], width
 			w.Out = &m.out[(t.image*c.spec.Out+lo)/group*m.plane+at]
 			if m.residual != nil {
 				w.Residual = &m.residual[(t.image*c.spec.Out+lo)/4*m.plane+at]

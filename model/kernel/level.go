@@ -7,7 +7,7 @@ import (
 	"github.com/advseg/advseg/model/kernel/internal/simd"
 )
 
-// SIMD names the instruction set that the kernels use: avx512, avx2, neon or
+// SIMD names the instruction set that the kernels use: amx, avx512, avx2, neon or
 // generic. It is the fastest that the CPU has, or the one that the environment
 // variable ADVSEG_SIMD forces; forcing one that the CPU lacks is an error, here
 // and from every convolution.

@@ -22,9 +22,9 @@ func (s ConvSpec) phases() (over ConvSpec, ok bool) {
 
 // phasesPay tells whether Winograd's method over the grids is expected to be
 // faster than the direct one.
-func (s ConvSpec) phasesPay(k *simd.Kernels, n, oh, ow int, ready bool) (over ConvSpec, ok bool) {
+func (s ConvSpec) phasesPay(k *simd.Kernels, parts simd.Parts, n, oh, ow int, ready bool) (over ConvSpec, ok bool) {
 	over, ok = s.phases()
-	return over, ok && over.winogradPays(k, n, oh, ow, ready)
+	return over, ok && over.winogradPays(k, parts, n, oh, ow, ready)
 }
 
 // phaseSide is the side of the grids for a side of the result.

@@ -28,16 +28,22 @@ type thin struct {
 	bias []float32
 }
 
-// thinOf are packed weights in data, which has as many elements. bias is kept, not
+// thinOf are packed weights in data, which has packedSize elements. bias is kept, not
 // copied.
-func (s ConvSpec) thinOf(k *simd.Kernels, data, bias []float32) *thin {
+func (s ConvSpec) thinOf(k *simd.Kernels, parts simd.Parts, data, bias []float32) *thin {
 	t := &thin{spec: s, bias: bias}
 	zeros := make([]float32, s.KW*s.Out)
-	size := s.KW * s.Out * s.In
+	shape := s.thinShape(k, parts)
+	size := shape.size()
 	for r := range s.KH {
-		t.rows = append(t.rows, panelsOf(k, data[r*size:][:size], zeros, s.KW*s.Out, s.In))
+		t.rows = append(t.rows, &panels{shape, data[r*size:][:size], zeros})
 	}
 	return t
+}
+
+// thinShape is that of the weights of a kernel row.
+func (s ConvSpec) thinShape(k *simd.Kernels, parts simd.Parts) panelShape {
+	return floatPanels(k, parts, s.KW*s.Out, s.In, 1)
 }
 
 // pack packs weights.
@@ -54,12 +60,13 @@ func (t *thin) pack(p *Pool, weight []float32) {
 	}
 }
 
-// thinScratch is what run needs on so many threads.
-func (s ConvSpec) thinScratch(k *simd.Kernels, n, h, w, threads int) int {
-	return totalScratch(k, s.KW*s.Out, threads, true) + cacheLine + s.KH*lines(n*s.KW*s.Out*h*w)
+// scratch is what run needs on so many threads.
+func (t *thin) scratch(n, h, w, threads int) int {
+	s := t.spec
+	return totalScratch(t.rows[0].panelShape, threads, true) + cacheLine + s.KH*lines(n*s.KW*s.Out*h*w)
 }
 
-// run computes the convolution for n images. scratch has thinScratch elements.
+// run computes the convolution for n images, with memory of the size of scratch.
 func (t *thin) run(p *Pool, y, x, residual []float32, act Act, n, h, w, oh, ow int, scratch []float32) {
 	s, k := t.spec, t.rows[0].kernels
 	products := aligned(scratch)

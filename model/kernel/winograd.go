@@ -51,15 +51,17 @@ const (
 )
 
 // winogradPays tells whether the method is expected to be faster than the direct
-// one for n images with results of oh x ow. ready says that the weights are
-// transformed already.
-func (s ConvSpec) winogradPays(k *simd.Kernels, n, oh, ow int, ready bool) bool {
-	return s.prefersWinograd(s.winogradCycles(k, n, oh, ow, ready), s.directCycles(k, n, oh, ow)/directShare)
+// one, with float32s in so many parts, for n images with results of oh x ow. ready says
+// that the weights are transformed already.
+func (s ConvSpec) winogradPays(k *simd.Kernels, parts simd.Parts, n, oh, ow int, ready bool) bool {
+	steps := float64(s.In*s.KH*s.KW) * float64(n*oh*ow)
+	return s.prefersWinograd(s.winogradCycles(k, n, oh, ow, ready), steps*s.productShape(k, parts).cycles())
 }
 
 // winogradGradPays is winogradPays for the gradient of the weights.
 func (s ConvSpec) winogradGradPays(k *simd.Kernels, n, oh, ow int) bool {
-	return s.prefersWinograd(s.winogradCycles(k, n, oh, ow, false), s.directCycles(k, n, oh, ow)/outerShare)
+	direct := float64(s.weights()) * float64(n*oh*ow) / float64(k.Lanes*fmaRate) / outerShare
+	return s.prefersWinograd(s.winogradCycles(k, n, oh, ow, false), direct)
 }
 
 func (s ConvSpec) prefersWinograd(cost, direct float64) bool {
@@ -67,11 +69,6 @@ func (s ConvSpec) prefersWinograd(cost, direct float64) bool {
 		return s.hasWinograd() && forced == methodWinograd
 	}
 	return cost < direct
-}
-
-// directCycles is the direct method's work at full speed.
-func (s ConvSpec) directCycles(k *simd.Kernels, n, oh, ow int) float64 {
-	return float64(s.weights()) * float64(n*oh*ow) / float64(k.Lanes*fmaRate)
 }
 
 // winogradCycles is the work on the tiles and on the weights.
@@ -347,6 +344,23 @@ func (b *winogradBlock) transform(f func(*simd.Kernels, simd.WinogradForm, *simd
 				}
 			}
 			f(b.kernels, b.spec.form(), &b.in)
+		}
+	}
+	b.clearTail(s, from, to)
+}
+
+// clearTail clears what the products read of the last vector and no transform wrote: as
+// float32s, what scratch memory held before may be numbers that a processor takes a
+// hundred times as long for.
+func (b *winogradBlock) clearTail(s winogradSource, from, to int) {
+	rows, lanes := b.to-b.from, b.kernels.Lanes
+	first, last := (rows-1)*b.lanes+roundUp(b.lanes, lanes), roundUp(rows*b.lanes, lanes)
+	if first >= last {
+		return
+	}
+	for f := range b.elements {
+		for c := from; c < to; c++ {
+			clear(s.to[f*s.freq+c*b.ld:][first:last])
 		}
 	}
 }

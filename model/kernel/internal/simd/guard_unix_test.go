@@ -15,7 +15,7 @@ var (
 	guardsAt int
 )
 
-const guardBytes = 64 << 10
+const guardBytes = 256 << 10
 
 // guarded returns n float32s that end where memory ends: touching the next one
 // is a fault. Their content is what it was.

@@ -31,6 +31,13 @@ type Int8 struct {
 	Out   *float32 // rows/4 rows of words; with Float, rows of float32s
 	LDOut int
 	Float int // not 0 for float32s: Float32s, or with max(v, 0), Float32s | Float32sReLU
+
+	// Panels are blocks of Cols columns each, side by side in the result; B goes on by
+	// PanelStep from one to the next.
+	Panels, PanelStep int
+	Rows              int      // what Product was called with
+	Tmp               *float32 // TileTmp elements; for tiles
+	Next              *float32 // will be read soon; any address, for tiles
 }
 
 // Bits of Int8.Float.
@@ -41,7 +48,13 @@ const (
 
 // Int8Kernels are the kernels for 8-bit integers.
 type Int8Kernels struct {
-	// product has the blocks of 4, 8, ... rows and 1, 2, ... vectors.
+	// Rows is the number of rows of the largest block.
+	Rows int
+	// Tiled kernels take K as a multiple of TileRows, and A cut into tiles: for each
+	// TileRows words and rows one of TileRows rows of words.
+	Tiled bool
+	// product has the blocks of 4, 8, ... rows, or with tiles of 16 and 32, and 1, 2,
+	// ... vectors.
 	product [][]func(*uintptr)
 	// Quantize makes n words (at least 1) of four rows of x, plane apart: bytes of
 	// x times inverse, rounded like those of Int8. check are Lanes numbers; if any
@@ -49,14 +62,28 @@ type Int8Kernels struct {
 	Quantize func(words, x *float32, plane, n int, inverse float32, check *float32)
 }
 
-// Product computes a block.
+// Product computes blocks of rows, a multiple of four.
 func (k *Int8Kernels) Product(rows, vecs int, a *Int8) {
-	k.product[rows/4-1][vecs-1]((*uintptr)(unsafe.Pointer(a)))
+	if k.Tiled {
+		a.Rows = rows
+		k.product[(rows-1)/TileRows][vecs-1]((*uintptr)(unsafe.Pointer(a)))
+		return
+	}
+	for panel := range a.Panels {
+		if panel > 0 {
+			a.B = &at(a.B, a.PanelStep, 1)[0]
+			a.Out = &at(a.Out, a.Cols, 1)[0]
+			if a.Residual != nil {
+				a.Residual = &at(a.Residual, a.Cols, 1)[0]
+			}
+		}
+		k.product[rows/4-1][vecs-1]((*uintptr)(unsafe.Pointer(a)))
+	}
 }
 
 // genericInt8 is the plain Go version for blocks of four rows.
 func genericInt8(vecs int) *Int8Kernels {
-	k := &Int8Kernels{Quantize: quantize}
+	k := &Int8Kernels{Rows: 4, Quantize: quantize}
 	k.product = make([][]func(*uintptr), 1)
 	for range vecs {
 		k.product[0] = append(k.product[0], func(a *uintptr) { (*Int8)(unsafe.Pointer(a)).run() })

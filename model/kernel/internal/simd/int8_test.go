@@ -24,7 +24,7 @@ func TestInt8(t *testing.T) {
 		t.Run(k.Name, func(t *testing.T) {
 			r := rand.New(rand.NewPCG(5, 0))
 			for range 300 {
-				checkInt8(t, k, r, 4*(1+r.IntN(k.Rows/4)), 1+r.IntN(k.Vecs), 1+r.IntN(40), r.IntN(8))
+				checkInt8(t, k, r, 4*(1+r.IntN(k.Int8.Rows/4)), 1+r.IntN(k.Vecs), 1+r.IntN(40), r.IntN(8))
 			}
 		})
 	}
@@ -36,7 +36,7 @@ func FuzzInt8(f *testing.F) {
 		for _, k := range All() {
 			if k.Int8 != nil {
 				r := rand.New(rand.NewPCG(seed, 0))
-				checkInt8(t, k, r, 4*(1+int(rows)%(k.Rows/4)), 1+int(vecs)%k.Vecs, 1+int(depth)%64, int(options))
+				checkInt8(t, k, r, 4*(1+int(rows)%(k.Int8.Rows/4)), 1+int(vecs)%k.Vecs, 1+int(depth)%64, int(options))
 			}
 		}
 	})
@@ -47,9 +47,17 @@ func FuzzInt8(f *testing.F) {
 func checkInt8(t *testing.T, k *Kernels, r *rand.Rand, rows, vecs, depth, options int) {
 	t.Helper()
 	cols := vecs*k.Lanes - r.IntN(k.Lanes)
+	panels := 1
+	if options&4 != 0 {
+		cols, panels = vecs*k.Lanes, 3
+	}
 	ldb := vecs*k.Lanes + r.IntN(4)
-	a := words(r, guarded(t, depth*rows))
-	b := words(r, guarded(t, (depth-1)*ldb+vecs*k.Lanes))
+	a, filled := words(r, guarded(t, depth*rows)), depth
+	if k.Int8.Tiled {
+		filled = (depth + TileRows - 1) / TileRows * TileRows
+	}
+	step := filled*ldb + r.IntN(4)
+	b := words(r, guarded(t, (panels-1)*step+(filled-1)*ldb+vecs*k.Lanes))
 	scale, bias := guarded(t, rows), guarded(t, rows)
 	for i := range rows {
 		scale[i] = float32(math.Ldexp(1, -r.IntN(16)))
@@ -59,14 +67,17 @@ func checkInt8(t *testing.T, k *Kernels, r *rand.Rand, rows, vecs, depth, option
 	if options&1 != 0 {
 		group = 1
 	}
-	ldout, ldres := cols+r.IntN(4), cols+r.IntN(4)
-	out := fill(r, guarded(t, (rows/group-1)*ldout+cols))
-	w := Int8{K: depth, A: &a[0], B: &b[0], LDB: ldb, Cols: cols, Scale: &scale[0], Bias: &bias[0], LDOut: ldout}
+	ldout, ldres := panels*cols+r.IntN(4), panels*cols+r.IntN(4)
+	out := fill(r, guarded(t, (rows/group-1)*ldout+panels*cols))
+	w := Int8{
+		K: depth, A: &a[0], B: &b[0], LDB: ldb, Cols: cols, Scale: &scale[0], Bias: &bias[0], LDOut: ldout,
+		Panels: panels, PanelStep: step, Tmp: &guarded(t, TileTmp)[0],
+	}
 	if options&1 != 0 {
 		w.Float = Float32s | options>>1&Float32sReLU
 	}
 	if options&2 != 0 {
-		residual := words(r, guarded(t, (rows/4-1)*ldres+cols))
+		residual := words(r, guarded(t, (rows/4-1)*ldres+panels*cols))
 		w.Residual, w.LDResidual, w.ResidualScale = &residual[0], ldres, 0.5
 	}
 	want := append([]float32(nil), out...)
@@ -76,11 +87,17 @@ func checkInt8(t *testing.T, k *Kernels, r *rand.Rand, rows, vecs, depth, option
 		for q := range depth {
 			copy(turned[q*4:][:4], a[q*rows+i:])
 		}
-		block.A, block.Scale, block.Bias, block.Out = &turned[0], &scale[i], &bias[i], &want[i/group*ldout]
-		if w.Residual != nil {
-			block.Residual = &at(w.Residual, i/4*ldres, 1)[0]
+		block.A, block.Scale, block.Bias = &turned[0], &scale[i], &bias[i]
+		for j := range panels {
+			block.B, block.Out = &b[j*step], &want[i/group*ldout+j*cols]
+			if w.Residual != nil {
+				block.Residual = &at(w.Residual, i/4*ldres+j*cols, 1)[0]
+			}
+			block.run()
 		}
-		block.run()
+	}
+	if k.Int8.Tiled {
+		w.K, w.A = filled, &cut(t, a, rows, filled, 1)[0]
 	}
 	w.Out = &out[0]
 	k.Int8.Product(rows, vecs, &w)

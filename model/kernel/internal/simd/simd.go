@@ -19,6 +19,7 @@ import (
 //go:generate go run ./asm -family vector -out vector_amd64.s -stubs vector_amd64.go -pkg simd
 //go:generate go run ./asm -family winograd -out winograd_amd64.s -stubs winograd_amd64.go -pkg simd
 //go:generate go run ./asm -family int8 -out int8_amd64.s -stubs int8_amd64.go -pkg simd
+//go:generate go run ./asm -family tile -out tile_amd64.s -stubs tile_amd64.go -pkg simd
 //go:generate go run ./asm -family tables -out tables_amd64.go
 
 // Bits of the mode of a GEMM, and Add of an Outer: what to do before and after the product.
@@ -78,8 +79,9 @@ type Kernels struct {
 
 	Vector
 
-	// Int8 is nil where there are no such kernels.
-	Int8 *Int8Kernels
+	// Int8 and Tiles are nil where there are no such kernels.
+	Int8  *Int8Kernels
+	Tiles *TileKernels
 }
 
 // Cols is the number of columns of the largest block.
@@ -89,7 +91,7 @@ func (k *Kernels) Cols() int { return k.Lanes * k.Vecs }
 const Env = "ADVSEG_SIMD"
 
 // names are the instruction sets that Env may name.
-var names = []string{"avx512", "avx2", "neon", "generic"}
+var names = []string{"amx", "avx512", "avx2", "neon", "generic"}
 
 // All are the kernels that this CPU can run, the fastest first; the last is
 // plain Go.

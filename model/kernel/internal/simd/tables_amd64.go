@@ -61,6 +61,7 @@ var avx512 = &Kernels{
 		Dots:        dotsAVX512,
 	},
 	Int8: &Int8Kernels{
+		Rows: 8,
 		product: [][]func(*uintptr){
 			{int8AVX512_4x1, int8AVX512_4x2, int8AVX512_4x3},
 			{int8AVX512_8x1, int8AVX512_8x2, int8AVX512_8x3},

@@ -38,6 +38,12 @@ const (
 	int8Out
 	int8LDOut
 	int8Float
+	// For tiles only.
+	int8Panels
+	int8PanelStep
+	int8Rows
+	int8Tmp
+	int8Next
 )
 
 // int8ReLU is a bit of the field Float.
@@ -77,9 +83,46 @@ func int8Product(s isa, rows, vecs int) {
 		}
 	}
 	steps(k, a, b, ldb, rows, step)
-	scale, bias := field(args, int8Scale), field(args, int8Bias)
+	e := int8End{isa: s, args: args, masks: columnMasks(s, field(args, int8Cols), vecs)}
+	e.constants()
+	e.finish(acc, field(args, int8Scale), field(args, int8Bias), field(args, int8Residual), field(args, int8Out))
+	VZEROUPPER()
+	RET()
+}
+
+// columnMasks select the columns below n of each vector.
+func columnMasks(s isa, n reg.Register, vecs int) []reg.Register {
+	masks := make([]reg.Register, vecs)
+	for j := range masks {
+		masks[j] = s.mask(n, j)
+	}
+	return masks
+}
+
+// int8End makes results of sums.
+type int8End struct {
+	isa
+	args                     reg.Register
+	masks                    []reg.Register
+	lowByte, factor, nought  reg.VecVirtual
+	float, ldOut, ldResidual reg.GPVirtual
+}
+
+// constants loads what all rows share.
+func (e *int8End) constants() {
+	e.lowByte, e.factor, e.nought = e.vec(), e.vec(), e.vec()
+	VPBROADCASTD(constant("lowByte", 255), e.lowByte)
+	VBROADCASTSS(Mem{Base: e.args, Disp: int8ResidualScale}, e.factor)
+	e.zero(e.nought)
+	e.float = field(e.args, int8Float)
+	e.ldOut, e.ldResidual = elements(field(e.args, int8LDOut)), elements(field(e.args, int8LDResidual))
+}
+
+// finish makes results of the rows in acc, and moves residual, unless it is 0, and out
+// on by these.
+func (e *int8End) finish(acc accumulators, scale, bias, residual, out reg.Register) {
 	for i := range acc {
-		m, n := s.vec(), s.vec()
+		m, n := e.vec(), e.vec()
 		VBROADCASTSS(Mem{Base: scale, Disp: 4 * i}, m)
 		VBROADCASTSS(Mem{Base: bias, Disp: 4 * i}, n)
 		for _, v := range acc[i] {
@@ -87,82 +130,71 @@ func int8Product(s isa, rows, vecs int) {
 			VFMADD213PS(n, m, v)
 		}
 	}
-	cols := field(args, int8Cols)
-	masks := make([]reg.Register, vecs)
-	for j := range masks {
-		masks[j] = s.mask(cols, j)
-	}
-	bytes := s.vec()
-	VPBROADCASTD(constant("lowByte", 255), bytes)
-
-	residual := field(args, int8Residual)
 	TESTQ(residual, residual)
 	JZ(LabelRef("store"))
-	ldr := elements(field(args, int8LDResidual))
-	factor := s.vec()
-	VBROADCASTSS(Mem{Base: args, Disp: int8ResidualScale}, factor)
-	for i := 0; i < rows; i += 4 {
-		for j := range vecs {
-			words := s.vec()
-			VMOVDQU32_Z(Mem{Base: residual, Disp: j * s.bytes()}, masks[j], words)
-			for r := range 4 {
-				v := s.vec()
-				switch r {
-				case 0:
-					VPANDD(bytes, words, v)
-				case 3:
-					VPSRLD(Imm(24), words, v)
-				default:
-					VPSRLD(Imm(uint64(8*r)), words, v)
-					VPANDD(bytes, v, v)
-				}
-				VCVTDQ2PS(v, v)
-				VFMADD231PS(v, factor, acc[i+r][j])
-			}
-		}
-		ADDQ(ldr, residual)
-	}
+	e.addResidual(acc, residual)
 
 	Label("store")
-	out, ldo := field(args, int8Out), elements(field(args, int8LDOut))
-	zero := s.vec()
-	s.zero(zero)
-	float := field(args, int8Float)
-	TESTQ(float, float)
+	TESTQ(e.float, e.float)
 	JNZ(LabelRef("floats"))
-	for i := 0; i < rows; i += 4 {
-		for j := range vecs {
-			for r := range 4 {
-				v := acc[i+r][j]
-				toByte(v, zero)
-				if r > 0 {
-					join(v, r, acc[i][j])
-				}
-			}
-			VMOVDQU32(acc[i][j], masks[j], Mem{Base: out, Disp: j * s.bytes()})
-		}
-		ADDQ(ldo, out)
-	}
-	VZEROUPPER()
-	RET()
-
+	e.storeWords(acc, out)
+	JMP(LabelRef("finished"))
 	Label("floats")
-	TESTQ(U32(int8ReLU), float)
+	TESTQ(U32(int8ReLU), e.float)
 	JZ(LabelRef("put"))
 	for i := range acc {
 		for _, v := range acc[i] {
-			VMAXPS(v, zero, v)
+			VMAXPS(v, e.nought, v)
 		}
 	}
 	Label("put")
 	for i := range acc {
 		for j, v := range acc[i] {
-			VMOVUPS(v, masks[j], Mem{Base: out, Disp: j * s.bytes()})
+			VMOVUPS(v, e.masks[j], Mem{Base: out, Disp: j * e.bytes()})
 		}
-		ADDQ(ldo, out)
+		ADDQ(e.ldOut, out)
 	}
-	VZEROUPPER()
-	RET()
+	Label("finished")
+}
+
+func (e *int8End) addResidual(acc accumulators, residual reg.Register) {
+	for i := 0; i < len(acc); i += 4 {
+		for j := range acc[i] {
+			words := e.vec()
+			VMOVDQU32_Z(Mem{Base: residual, Disp: j * e.bytes()}, e.masks[j], words)
+			for r := range 4 {
+				v := e.vec()
+				switch r {
+				case 0:
+					VPANDD(e.lowByte, words, v)
+				case 3:
+					VPSRLD(Imm(24), words, v)
+				default:
+					VPSRLD(Imm(uint64(8*r)), words, v)
+					VPANDD(e.lowByte, v, v)
+				}
+				VCVTDQ2PS(v, v)
+				VFMADD231PS(v, e.factor, acc[i+r][j])
+			}
+		}
+		ADDQ(e.ldResidual, residual)
+	}
+}
+
+func (e *int8End) storeWords(acc accumulators, out reg.Register) {
+	for i := 0; i < len(acc); i += 4 {
+		for j := range acc[i] {
+			for r := range 4 {
+				v := acc[i+r][j]
+				toByte(v, e.nought)
+				if r > 0 {
+					join(v, r, acc[i][j])
+				}
+			}
+			VMOVDQU32(acc[i][j], e.masks[j], Mem{Base: out, Disp: j * e.bytes()})
+		}
+		ADDQ(e.ldOut, out)
+	}
 }
 
 // toByte rounds each float32 of v to the next of 0 to 255. What is beyond 32 bits is

@@ -15,7 +15,7 @@ import (
 )
 
 func main() {
-	family := flag.String("family", "", "kernels to write: gemm, outer, pack, vector, winograd or int8; or tables, the index of them all")
+	family := flag.String("family", "", "kernels to write: gemm, outer, pack, vector, winograd, int8 or tile; or tables, the index of them all")
 	flag.Parse()
 	if *family == "tables" {
 		if err := os.WriteFile(flag.Lookup("out").Value.String(), tables(), 0o644); err != nil {
@@ -23,7 +23,7 @@ func main() {
 		}
 		return
 	}
-	families := map[string]func(isa){"gemm": gemms, "outer": outers, "pack": packs, "vector": vectors, "winograd": winograds, "int8": int8s}
+	families := map[string]func(isa){"gemm": gemms, "outer": outers, "pack": packs, "vector": vectors, "winograd": winograds, "int8": int8s, "tile": tiles}
 	write, ok := families[*family]
 	if !ok {
 		log.Fatalf("-family %q is not known", *family)

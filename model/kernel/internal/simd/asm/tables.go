@@ -59,7 +59,7 @@ func tables() []byte {
 		}
 		b.WriteString("},\n")
 		if s.lanes == 16 {
-			fmt.Fprintf(&b, "Int8: &Int8Kernels{\nproduct: [][]func(*uintptr){\n")
+			fmt.Fprintf(&b, "Int8: &Int8Kernels{\nRows: %d,\nproduct: [][]func(*uintptr){\n", s.rows)
 			for rows := 4; rows <= s.rows; rows += 4 {
 				b.WriteString("{")
 				for vecs := 1; vecs <= s.vecs; vecs++ {
