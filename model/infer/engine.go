@@ -128,11 +128,12 @@ func newEngine(b *bundle.Bundle, digest string, opts Options) (*Engine, error) {
 		turn:   make(chan struct{}, 1),
 		plans:  lru[planKey, *plan]{cap: keptPlans},
 	}
-	roomy := leavesRoom(b.G, ranges != nil)
+	ints := ranges != nil
+	roomy := leavesRoom(b.G, ints)
 	if e.g, err = compileGenerator(b.Meta.Arch, b.G, ranges); err != nil {
 		return nil, fmt.Errorf("engine: %w", err)
 	}
-	if e.d, err = compileDiscriminator(b.Meta.Arch, b.D, roomy); err != nil {
+	if e.d, err = compileDiscriminator(b.Meta.Arch, b.D, kernel.ConvOptions{Roomy: roomy, Halves: ints}); err != nil {
 		return nil, fmt.Errorf("engine: %w", err)
 	}
 	e.pool = kernel.Default()
@@ -155,7 +156,7 @@ func compileGenerator(arch nn.Spec, d weights.Dict, ranges map[string]float32) (
 	if err != nil {
 		return nil, err
 	}
-	return lower("generator", x, logits, d, ranges, false)
+	return lower("generator", x, logits, d, ranges, kernel.ConvOptions{Halves: ranges != nil})
 }
 
 // generatorGraph builds the generator's graph for n images of h x w, without values.
@@ -186,7 +187,7 @@ func leavesRoom(g weights.Dict, ints bool) bool {
 }
 
 // compileDiscriminator is compileGenerator for D.
-func compileDiscriminator(arch nn.Spec, d weights.Dict, roomy bool) (*program, error) {
+func compileDiscriminator(arch nn.Spec, d weights.Dict, options kernel.ConvOptions) (*program, error) {
 	g := gorgonia.NewGraph()
 	x, err := nn.Input(g, "softmax", 1, arch.Classes, nominal, nominal)
 	if err != nil {
@@ -200,7 +201,7 @@ func compileDiscriminator(arch nn.Spec, d weights.Dict, roomy bool) (*program, e
 	if err != nil {
 		return nil, err
 	}
-	return lower("discriminator", x, out, d, nil, roomy)
+	return lower("discriminator", x, out, d, nil, options)
 }
 
 // Digest identifies the engine's bundle.

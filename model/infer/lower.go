@@ -30,16 +30,16 @@ type layer struct {
 
 // lower turns the graph below out into layers, with the parameters of dict, from
 // which it removes each weight that it has packed. With ranges, layers that can
-// compute in 8-bit integers do; roomy ones take memory where it saves time.
+// compute in 8-bit integers do; options, but for the activation, are those of the others.
 //
 // Layers are named by the network and the state dict.
-func lower(network string, in, out *gorgonia.Node, dict weights.Dict, ranges map[string]float32, roomy bool) (*program, error) {
+func lower(network string, in, out *gorgonia.Node, dict weights.Dict, ranges map[string]float32, options kernel.ConvOptions) (*program, error) {
 	found, err := match(in, out)
 	if err != nil {
 		return nil, err
 	}
 	l := lowering{
-		network: network, dict: dict, found: found, ranges: ranges, roomy: roomy,
+		network: network, dict: dict, found: found, ranges: ranges, options: options,
 		forms:  make([]form, len(found)+1), // nothing in integers
 		floats: make([]int, len(found)+1), words: make([]int, len(found)+1),
 	}
@@ -61,7 +61,7 @@ type lowering struct {
 	dict    weights.Dict
 	found   []matched
 	ranges  map[string]float32
-	roomy   bool
+	options kernel.ConvOptions
 	forms   []form
 	// Where the program has the values found, in either form; 0 for not at all,
 	// and for the input.
@@ -121,7 +121,9 @@ func (l *lowering) operation(v int, m *matched) (operation, error) {
 	}
 	defer l.drop(m.weight.Name())
 	if !l.forms[v].computed {
-		conv, err := kernel.NewConv(f.spec, f.weight, f.bias, kernel.ConvOptions{Act: m.act, Roomy: l.roomy})
+		o := l.options
+		o.Act = m.act
+		conv, err := kernel.NewConv(f.spec, f.weight, f.bias, o)
 		return convolution{conv}, err
 	}
 	o := kernel.Int8Options{Act: m.act}

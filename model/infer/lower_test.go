@@ -83,7 +83,7 @@ func TestLowerRefusesWhatItDoesNotKnow(t *testing.T) {
 				t.Fatal(err)
 			}
 			dict := weights.Dict{"a.weight": weights.New(2, 2, 3, 3), "b.weight": weights.New(2, 2, 3, 3)}
-			_, err = lower("net", x, out, dict, nil, false)
+			_, err = lower("net", x, out, dict, nil, kernel.ConvOptions{})
 			switch {
 			case c.want == "" && err != nil:
 				t.Error(err)

@@ -13,7 +13,8 @@ const (
 	Float32 = "f32"
 	// Int8 computes the generator's convolutions, but the first and the last
 	// ones, in 8-bit integers with 32-bit sums. It needs Meta.Int8 and a CPU with
-	// AVX-512 VNNI.
+	// AVX-512 VNNI. The others, and the discriminator's, may leave out up to 2^-15 of
+	// a product where a CPU has AMX (kernel.ConvOptions.Halves).
 	Int8 = "int8"
 )
 

@@ -194,7 +194,7 @@ def arguments():
     p.add_argument("--runs", type=int, default=3, help="in each round")
     p.add_argument("--pause", type=float, default=0.3, help="seconds between contenders")
     p.add_argument("--precision", default="f32", choices=("f32", "int8"), help="of all contenders")
-    p.add_argument("--simd", help="instruction set of advseg (ADVSEG_SIMD): avx512, avx2, ...")
+    p.add_argument("--simd", help="instruction set of advseg (ADVSEG_SIMD): amx, avx512, avx2, ...")
     p.add_argument("--json", metavar="FILE", help="write the results as JSON too; - for standard output instead of the table")
     args = p.parse_args()
     if args.rounds < 1 or args.runs < 1:
