@@ -49,15 +49,22 @@ func chunkDepth(k *simd.Kernels) int { return chunkBytes / (4 * k.Cols()) }
 // taskPanels is how many panels of positions a task takes at most.
 func taskPanels(k *simd.Kernels) int { return max(taskCols/k.Cols(), 1) }
 
+func (s *panelShape) taskPanels() int {
+	if s.tiled > 0 {
+		return tileCols / s.kernels.Cols()
+	}
+	return taskPanels(s.kernels)
+}
+
 // workerScratch is the memory one worker needs: packed panels, and results that
 // cannot be stored where they belong at once: of the last, partial panel, or of
 // all when the positions do not lie side by side.
 func workerScratch(s panelShape, direct bool) int {
 	k, held := s.kernels, 1
 	if !direct {
-		held = taskPanels(k)
+		held = s.taskPanels()
 	}
-	return lines(taskPanels(k)*s.packed()*k.Cols()) + s.tileScratch() + lines(held*s.rows*k.Cols())
+	return lines(s.taskPanels()*s.packed()*k.Cols()) + s.tileScratch() + lines(held*s.rows*k.Cols())
 }
 
 // packed is how many rows of the position matrix are packed at once.
@@ -82,7 +89,7 @@ func (s *panelShape) tileScratch() int {
 	if s.tiled == 0 {
 		return 0
 	}
-	return split(s.parts, tileDepth)*(taskPanels(s.kernels)*s.kernels.Cols()+s.most) + simd.TileTmp
+	return split(s.parts, tileDepth)*(s.taskPanels()*s.kernels.Cols()+s.most) + simd.TileTmp
 }
 
 // totalScratch is what run needs on so many threads.
@@ -96,12 +103,8 @@ func (m *implicit) run(p *Pool, scratch []float32) {
 	k := m.weights.kernels
 	threads := p.Threads()
 	panels := (m.gh*m.gw + k.Cols() - 1) / k.Cols()
-	starts := make([]int, 0, 64)
-	for left := panels; left > 0; left -= min(left, m.taskSize(k, left, threads)) {
-		starts = append(starts, panels-left)
-	}
-	blocks := len(starts)
-	starts = append(starts, panels)
+	starts := m.divide(k, panels, threads)
+	blocks := len(starts) - 1
 	count := m.weights.count()
 	splits := min(count, max(1, threads/(m.n*blocks)))
 	each := workerScratch(m.weights.panelShape, m.direct())
@@ -110,14 +113,35 @@ func (m *implicit) run(p *Pool, scratch []float32) {
 		t := worktask{implicit: m, image: i / splits / blocks, from: starts[block], to: starts[block+1], size: m.weights.packed() * k.Cols()}
 		t.first, t.last = split*count/splits, (split+1)*count/splits
 		t.packed = scratch[worker*each:][:each]
-		t.parts = t.packed[lines(taskPanels(k)*t.size):]
+		t.parts = t.packed[lines(m.weights.taskPanels()*t.size):]
 		t.held = t.parts[m.weights.tileScratch():]
 		if m.weights.tiled > 0 {
-			t.left = t.parts[taskPanels(k)*t.splitSize():]
+			t.left = t.parts[m.weights.taskPanels()*t.splitSize():]
 			t.tmp = t.parts[m.weights.tileScratch()-simd.TileTmp:]
 		}
 		t.run()
 	})
+}
+
+// divide is where the tasks of an image begin, and the end of the last.
+func (m *implicit) divide(k *simd.Kernels, panels, threads int) []int {
+	starts := make([]int, 0, 64)
+	if m.weights.tiled > 0 {
+		// Each task splits the weights anew: few, but as many for each worker.
+		most := m.weights.taskPanels()
+		tasks := (panels + most - 1) / most
+		if m.n%threads != 0 {
+			tasks = min(roundUp(tasks, threads), panels)
+		}
+		for i := range tasks {
+			starts = append(starts, i*panels/tasks)
+		}
+		return append(starts, panels)
+	}
+	for left := panels; left > 0; left -= min(left, m.taskSize(k, left, threads)) {
+		starts = append(starts, panels-left)
+	}
+	return append(starts, panels)
 }
 
 // taskSize is the number of panels of the next task when so many of an image are

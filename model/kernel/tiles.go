@@ -13,8 +13,12 @@ const (
 	allParts simd.Parts = 3
 )
 
-// tileDepth is chunkDepth for products by tiles: more memory goes with each step.
-const tileDepth = 512
+// tileDepth and tileCols are how many steps a chunk and how many positions a task has at
+// most: their parts stay in the second-level cache, which is large in all CPUs with AMX.
+const (
+	tileDepth = 512
+	tileCols  = 288
+)
 
 // The costs of a step of a position, in cycles of one core.
 const (
