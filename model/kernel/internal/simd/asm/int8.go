@@ -104,13 +104,15 @@ type int8End struct {
 	isa
 	args                     reg.Register
 	masks                    []reg.Register
-	lowByte, factor, nought  reg.VecVirtual
+	lowByte, factor          reg.VecVirtual
+	nought, turn             reg.VecVirtual
 	float, ldOut, ldResidual reg.GPVirtual
 }
 
 // constants loads what all rows share.
 func (e *int8End) constants() {
-	e.lowByte, e.factor, e.nought = e.vec(), e.vec(), e.vec()
+	e.lowByte, e.factor, e.nought, e.turn = e.vec(), e.vec(), e.vec(), e.vec()
+	VBROADCASTI32X4(turnBytes(), e.turn)
 	VPBROADCASTD(constant("lowByte", 255), e.lowByte)
 	VBROADCASTSS(Mem{Base: e.args, Disp: int8ResidualScale}, e.factor)
 	e.zero(e.nought)
@@ -184,31 +186,37 @@ func (e *int8End) addResidual(acc accumulators, residual reg.Register) {
 func (e *int8End) storeWords(acc accumulators, out reg.Register) {
 	for i := 0; i < len(acc); i += 4 {
 		for j := range acc[i] {
-			for r := range 4 {
-				v := acc[i+r][j]
-				toByte(v, e.nought)
-				if r > 0 {
-					join(v, r, acc[i][j])
-				}
-			}
-			VMOVDQU32(acc[i][j], e.masks[j], Mem{Base: out, Disp: j * e.bytes()})
+			v := [4]reg.VecVirtual{acc[i][j], acc[i+1][j], acc[i+2][j], acc[i+3][j]}
+			toWords(v, e.turn)
+			VMOVDQU32(v[0], e.masks[j], Mem{Base: out, Disp: j * e.bytes()})
 		}
 		ADDQ(e.ldOut, out)
 	}
 }
 
-// toByte rounds each float32 of v to the next of 0 to 255. What is beyond 32 bits is
-// bounded before it becomes an integer.
-func toByte(v, zero reg.VecVirtual) {
-	VMINPS_BCST(float("mostByte", 255), v, v)
-	VCVTPS2DQ(v, v)
-	VPMAXSD(zero, v, v)
+// toWords rounds each float32 of v to the next of 0 to 255 and makes words of them in
+// v[0]. What is beyond 32 bits is bounded before it becomes an integer.
+func toWords(v [4]reg.VecVirtual, turn reg.VecVirtual) {
+	for _, x := range v {
+		VMINPS_BCST(float("mostByte", 255), x, x)
+		VCVTPS2DQ(x, x)
+	}
+	// Narrowed with saturation, each 16 bytes are four of each row.
+	VPACKSSDW(v[1], v[0], v[0])
+	VPACKSSDW(v[3], v[2], v[2])
+	VPACKUSWB(v[2], v[0], v[0])
+	VPSHUFB(turn, v[0], v[0])
 }
 
-// join makes the bytes of v byte r of words.
-func join(v reg.VecVirtual, r int, words reg.VecVirtual) {
-	VPSLLD(Imm(uint64(8*r)), v, v)
-	VPORD(v, words, words)
+// turnBytes is a shuffle that turns 4 x 4 bytes.
+func turnBytes() Mem {
+	if _, ok := constants["turnBytes"]; !ok {
+		constants["turnBytes"] = GLOBL("turnBytes", RODATA|NOPTR)
+		for i := range 16 {
+			DATA(i, U8(i%4*4+i/4))
+		}
+	}
+	return constants["turnBytes"]
 }
 
 // quantize writes the function that makes words of four channels.
@@ -221,17 +229,17 @@ func quantize(s isa) {
 	n := Load(Param("n"), GP64())
 	SHLQ(Imm(2), plane)
 	check := Load(Param("check"), GP64())
-	inverse, zero, seen := s.vec(), s.vec(), s.vec()
+	inverse, turn, seen := s.vec(), s.vec(), s.vec()
 	at, _ := Param("inverse").Resolve()
 	VBROADCASTSS(at.Addr, inverse)
-	s.zero(zero)
+	VBROADCASTI32X4(turnBytes(), turn)
 	VMOVUPS(Mem{Base: check}, seen)
 	Label("vector")
 	mask := s.mask(n, 0)
 	row := GP64()
 	MOVQ(x, row)
-	all := s.vec()
-	for r := range 4 {
+	var values [4]reg.VecVirtual
+	for r := range values {
 		if r > 0 {
 			ADDQ(plane, row)
 		}
@@ -240,14 +248,10 @@ func quantize(s isa) {
 		VSUBPS(v, v, d) // NaN unless finite
 		VADDPS(d, seen, seen)
 		VMULPS(inverse, v, v)
-		toByte(v, zero)
-		if r == 0 {
-			VMOVDQA32(v, all)
-			continue
-		}
-		join(v, r, all)
+		values[r] = v
 	}
-	VMOVDQU32(all, mask, Mem{Base: words})
+	toWords(values, turn)
+	VMOVDQU32(values[0], mask, Mem{Base: words})
 	ADDQ(U32(uint32(s.bytes())), x)
 	ADDQ(U32(uint32(s.bytes())), words)
 	SUBQ(Imm(uint64(s.lanes)), n)
