@@ -179,11 +179,6 @@ func (t *worktask) run() {
 	if t.weights.tiled > 0 {
 		chunk = t.chunkTiles
 	}
-	if t.weights.whole() {
-		chunk(0, len(t.taps)*depth, true, true)
-		t.store()
-		return
-	}
 	started := false
 	from, end := 0, 0 // the chunk so far
 	flush := func(last bool) {

@@ -47,7 +47,7 @@ func int8Panels(k *simd.Kernels, rows, depth, taps int) panelShape {
 	return s
 }
 
-// whole tells whether the product must go over all taps at once: parts would begin
+// whole tells whether the product must go over all taps at once: some would begin
 // within a tile.
 func (s *panelShape) whole() bool { return s.tiled > 0 && s.depth%s.tiled != 0 }
 

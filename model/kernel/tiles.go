@@ -29,11 +29,7 @@ const (
 
 // tilesPay tells whether a product is expected to be faster by tiles.
 func tilesPay(k *simd.Kernels, parts simd.Parts, rows, depth, taps int) bool {
-	if k.Tiles == nil || taps*depth < 2*simd.TileSteps {
-		return false
-	}
-	// Chunks must begin with whole tiles.
-	if depth%simd.TileSteps != 0 && roundUp(taps*depth, simd.TileSteps) > tileDepth {
+	if k.Tiles == nil || taps == 0 || depth%simd.TileSteps != 0 { // chunks must begin with whole tiles
 		return false
 	}
 	return tiledCycles(parts, rows) < directCycles(k, rows)
@@ -60,15 +56,14 @@ func (s panelShape) cycles() float64 {
 // chunkTiles is chunk for weights in tiles.
 func (t *worktask) chunkTiles(from, to int, first, last bool) {
 	t.splitPixels(from, to)
-	steps := t.weights.filled(to - from)
-	block := simd.Tiles{K: steps, A: &t.left[0], PanelStep: t.splitSize(), Tmp: &t.tmp[0]}
+	block := simd.Tiles{K: to - from, A: &t.left[0], PanelStep: t.splitSize(), Tmp: &t.tmp[0]}
 	if !first {
 		block.Mode = simd.Add
 	}
 	for i := t.first; i < t.last; i++ {
 		lo, hi := t.weights.span(i)
 		block.Bias, block.Rows, block.Next = &t.weights.bias[lo], hi-lo, t.weights.at(min(i+1, t.last-1), from)
-		splitTiles(t.weights.kernels, t.weights.parts, t.left, t.weights.at(i, from), steps*t.weights.width(i))
+		splitTiles(t.weights.kernels, t.weights.parts, t.left, t.weights.at(i, from), (to-from)*t.weights.width(i))
 		for j := t.from; j < t.to; j += block.Panels {
 			block.Panels = t.together(j)
 			t.tilePanels(block, j, lo, last)
@@ -98,12 +93,10 @@ func (t *worktask) splitPixels(from, to int) {
 		return
 	}
 	for q := from; q < to; q += simd.TileSteps {
-		rows := min(simd.TileSteps, to-q)
-		gathered.pack(q, q+rows)
+		gathered.pack(q, q+simd.TileSteps)
 		for j := gathered.from; j < t.to; j++ {
 			_, width := t.panel(j)
-			panel := gathered.packedPanel(j)[:simd.TileSteps*width]
-			clear(panel[rows*width:])
+			panel := gathered.packedPanel(j)
 			out := &t.parts[(j-t.from)*t.splitSize()+split(parts, q-from)*width]
 			k.Tiles.Split(parts, out, width, &panel[0], width, simd.TileSteps/2, width/k.Lanes)
 		}
@@ -115,7 +108,7 @@ func (t *worktask) splitPixels(from, to int) {
 func (t *worktask) splitStraight(from, to int) (panels int) {
 	k := t.weights.kernels
 	cols, plane := k.Cols(), t.h*t.grid.w
-	if !t.straight || (to-from)%simd.TileSteps != 0 {
+	if !t.straight {
 		return 0
 	}
 	panels = (min(t.to*cols, t.gw) - t.from*cols) / cols
