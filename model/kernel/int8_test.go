@@ -62,6 +62,7 @@ func TestInt8Conv(t *testing.T) {
 		{ConvSpec{In: 20, Out: 28, KH: 3, KW: 3, Stride: 1, Pad: 2, Dilation: 2}, 1, 12, 9},
 		{ConvSpec{In: 4, Out: 4, KH: 3, KW: 3, Stride: 1, Pad: 4, Dilation: 4}, 3, 3, 2},
 		{ConvSpec{In: 520, Out: 8, KH: 3, KW: 3, Stride: 1, Pad: 4, Dilation: 4}, 1, 11, 19},
+		{ConvSpec{In: 128, Out: 68, KH: 3, KW: 3, Stride: 1, Pad: 6, Dilation: 6}, 1, 15, 19},
 	} {
 		t.Run(fmt.Sprintf("%+v %dx%dx%d", c.spec, c.n, c.h, c.w), func(t *testing.T) {
 			int8Levels(t, func(t *testing.T) {

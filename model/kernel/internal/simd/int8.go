@@ -36,7 +36,7 @@ type Int8 struct {
 	// PanelStep from one to the next.
 	Panels, PanelStep int
 	Rows              int      // what Product was called with
-	Tmp               *float32 // TileTmp elements; for tiles
+	Tmp               *float32 // TileTmp elements, from a cache line on; for tiles
 	Next              *float32 // will be read soon; any address, for tiles
 }
 

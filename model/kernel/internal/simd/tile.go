@@ -40,7 +40,7 @@ type Tiles struct {
 	LDC               int
 	Bias, Residual    *float32
 	Mode              int
-	Tmp               *float32 // TileTmp elements
+	Tmp               *float32 // TileTmp elements, from a cache line on
 	Next              *float32 // will be read soon; any address
 }
 
