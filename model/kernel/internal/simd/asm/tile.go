@@ -221,10 +221,17 @@ func int8Tiles(s isa, rows, vecs int) {
 
 	shift := field(args, int8PanelStep)
 	LEAQ(Mem{Base: b, Index: shift, Scale: 4}, b)
-	ADDQ(U32(uint32(64*vecs)), out)
+	set.endPanel(panels, out, residual)
+}
+
+// endPanel goes on to the next panel, side by side with the last, as long as there are
+// any, and returns.
+func (s tileSet) endPanel(panels, out, residual reg.Register) {
+	width := U32(uint32(64 * s.vecs))
+	ADDQ(width, out)
 	TESTQ(residual, residual)
 	JZ(LabelRef("next"))
-	ADDQ(U32(uint32(64*vecs)), residual)
+	ADDQ(width, residual)
 	Label("next")
 	DECQ(panels)
 	JNZ(LabelRef("panel"))
@@ -371,16 +378,7 @@ func floatTiles(s isa, parts, rows, vecs int) {
 
 	shift := field(args, tilesPanelStep)
 	LEAQ(Mem{Base: b, Index: shift, Scale: 4}, b)
-	ADDQ(U32(uint32(64*vecs)), c)
-	TESTQ(residual, residual)
-	JZ(LabelRef("next"))
-	ADDQ(U32(uint32(64*vecs)), residual)
-	Label("next")
-	DECQ(panels)
-	JNZ(LabelRef("panel"))
-	release()
-	VZEROUPPER()
-	RET()
+	set.endPanel(panels, c, residual)
 }
 
 // split writes the function that makes parts of rows of float32s.
