@@ -223,13 +223,20 @@ func wordsOfRow(words, w []float32, scale float32, taps int) {
 // Spec is the shape the convolution was made for.
 func (c *Int8Conv) Spec() ConvSpec { return c.spec }
 
-// int8Bytes is what the packed panels of a task take at most: they share the
-// second-level cache with results and weights.
-const int8Bytes = 448 << 10
+// What the packed panels of a task take at most: they share the second-level cache with
+// results and weights. CPUs with tiles have a larger one.
+const (
+	int8Bytes      = 448 << 10
+	int8TiledBytes = 1100 << 10
+)
 
 // taskPanels is how many panels of positions a task takes at most.
 func (c *Int8Conv) taskPanels() int {
-	return max(1, min(taskPanels(c.kernels), int8Bytes/(4*c.panel())))
+	bytes := int8Bytes
+	if c.weights.tiled > 0 {
+		bytes = int8TiledBytes
+	}
+	return max(1, min(taskPanels(c.kernels), bytes/(4*c.panel())))
 }
 
 // panel is the number of words of a packed panel of positions.
