@@ -99,11 +99,9 @@ func (s ConvSpec) packedSize(k *simd.Kernels, parts simd.Parts, m convMethod) in
 		over, _ := s.phases()
 		return over.winogradWeights()
 	case byThin:
-		shape := s.thinShape(k, parts)
-		return s.KH * shape.size()
+		return s.KH * s.thinShape(k, parts).size()
 	}
-	shape := s.productShape(k, parts)
-	return shape.size()
+	return s.productShape(k, parts).size()
 }
 
 // productShape is that of the weights of a product.

@@ -35,8 +35,9 @@ func (c *Packs) ConvBackwardInput(p *Pool, spec ConvSpec, gx, gy, weight []float
 		return nil
 	}
 	_, turned := spec.backward()
-	scratch := borrow(spec.backwardScratch(k, p.Threads()))
-	packed, zeros := c.take(weight, spec, useBackward+packUse(byProduct), spec.backwardSize(k)), make([]float32, spec.In)
+	size, most := spec.backwardSizes(k, p.Threads())
+	scratch := borrow(most)
+	packed, zeros := c.take(weight, spec, useBackward+packUse(byProduct), size), make([]float32, spec.In)
 	defer release(scratch)
 	defer packed.done()
 	data := packed.data
@@ -62,28 +63,18 @@ func (c *Packs) ConvBackwardInput(p *Pool, spec ConvSpec, gx, gy, weight []float
 	return nil
 }
 
-// backwardSize is the number of weights packed for the phases of the gradient of the
-// input.
-func (s ConvSpec) backwardSize(k *simd.Kernels) (n int) {
+// backwardSizes are the number of weights packed for all phases of the gradient of the
+// input, and the scratch memory that the products of any need.
+func (s ConvSpec) backwardSizes(k *simd.Kernels, threads int) (packed, scratch int) {
 	for py := range s.Stride {
 		for px := range s.Stride {
 			g, _ := phaseGrid(s, 1, 1, 1, 1, py, px)
 			shape := floatPanels(k, allParts, s.In, s.Out, len(g.taps))
-			n += shape.size()
+			packed += shape.size()
+			scratch = max(scratch, totalScratch(shape, threads, s.Stride == 1))
 		}
 	}
-	return n
-}
-
-// backwardScratch is what the products of any phase need.
-func (s ConvSpec) backwardScratch(k *simd.Kernels, threads int) (most int) {
-	for py := range s.Stride {
-		for px := range s.Stride {
-			g, _ := phaseGrid(s, 1, 1, 1, 1, py, px)
-			most = max(most, totalScratch(floatPanels(k, allParts, s.In, s.Out, len(g.taps)), threads, s.Stride == 1))
-		}
-	}
-	return most
+	return packed, scratch
 }
 
 // backward is, for stride 1, the convolution of the gradient of the results that

@@ -49,7 +49,7 @@ func chunkDepth(k *simd.Kernels) int { return chunkBytes / (4 * k.Cols()) }
 // taskPanels is how many panels of positions a task takes at most.
 func taskPanels(k *simd.Kernels) int { return max(taskCols/k.Cols(), 1) }
 
-func (s *panelShape) taskPanels() int {
+func (s panelShape) taskPanels() int {
 	if s.tiled > 0 {
 		return tileCols / s.kernels.Cols()
 	}
@@ -68,7 +68,7 @@ func workerScratch(s panelShape, direct bool) int {
 }
 
 // packed is how many rows of the position matrix are packed at once.
-func (s *panelShape) packed() int {
+func (s panelShape) packed() int {
 	if s.tiled > 0 {
 		return s.tiled
 	}
@@ -76,7 +76,7 @@ func (s *panelShape) packed() int {
 }
 
 // deepest is how many rows of the position matrix a chunk has at most.
-func (s *panelShape) deepest() int {
+func (s panelShape) deepest() int {
 	if s.tiled > 0 {
 		return tileDepth
 	}
@@ -85,7 +85,7 @@ func (s *panelShape) deepest() int {
 
 // tileScratch is the memory that products by tiles need beyond the packed panels: of
 // their parts, and of the products.
-func (s *panelShape) tileScratch() int {
+func (s panelShape) tileScratch() int {
 	if s.tiled == 0 {
 		return 0
 	}

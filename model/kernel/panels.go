@@ -49,10 +49,10 @@ func int8Panels(k *simd.Kernels, rows, depth, taps int) panelShape {
 
 // whole tells whether the product must go over all taps at once: some would begin
 // within a tile.
-func (s *panelShape) whole() bool { return s.tiled > 0 && s.depth%s.tiled != 0 }
+func (s panelShape) whole() bool { return s.tiled > 0 && s.depth%s.tiled != 0 }
 
 // filled is n steps filled up to whole tiles.
-func (s *panelShape) filled(n int) int {
+func (s panelShape) filled(n int) int {
 	if s.tiled == 0 {
 		return n
 	}
@@ -65,7 +65,7 @@ func roundUp(n, multiple int) int { return (n + multiple - 1) / multiple * multi
 func split(parts simd.Parts, n int) int { return n / 2 * int(parts) }
 
 // size is the number of elements of all panels.
-func (s *panelShape) size() int {
+func (s panelShape) size() int {
 	rows := s.rows
 	if s.tiled > 0 {
 		rows = roundUp(rows, simd.TileRows)
@@ -76,10 +76,10 @@ func (s *panelShape) size() int {
 func panelCount(k *simd.Kernels, rows int) int { return (rows + k.Rows - 1) / k.Rows }
 
 // count is the number of panels.
-func (s *panelShape) count() int { return (s.rows + s.most - 1) / s.most }
+func (s panelShape) count() int { return (s.rows + s.most - 1) / s.most }
 
 // span is the range of rows of panel i.
-func (s *panelShape) span(i int) (from, to int) {
+func (s panelShape) span(i int) (from, to int) {
 	if s.tiled > 0 {
 		return i * s.most, min((i+1)*s.most, s.rows)
 	}
@@ -88,7 +88,7 @@ func (s *panelShape) span(i int) (from, to int) {
 }
 
 // width is the number of rows that panel i has in memory.
-func (s *panelShape) width(i int) int {
+func (s panelShape) width(i int) int {
 	from, to := s.span(i)
 	if s.tiled > 0 {
 		return roundUp(to-from, simd.TileRows)
@@ -97,7 +97,7 @@ func (s *panelShape) width(i int) int {
 }
 
 // start is the place of step q of panel i.
-func (s *panelShape) start(i, q int) int {
+func (s panelShape) start(i, q int) int {
 	from, _ := s.span(i)
 	return from*s.filled(s.taps*s.depth) + q*s.width(i)
 }

@@ -210,13 +210,11 @@ func toWords(v [4]reg.VecVirtual, turn reg.VecVirtual) {
 
 // turnBytes is a shuffle that turns 4 x 4 bytes.
 func turnBytes() Mem {
-	if _, ok := constants["turnBytes"]; !ok {
-		constants["turnBytes"] = GLOBL("turnBytes", RODATA|NOPTR)
+	return data("turnBytes", func() {
 		for i := range 16 {
 			DATA(i, U8(i%4*4+i/4))
 		}
-	}
-	return constants["turnBytes"]
+	})
 }
 
 // quantize writes the function that makes words of four channels.

@@ -126,20 +126,23 @@ var constants = map[string]Mem{}
 
 // table is 48 numbers in memory.
 func table(name string, f func(i int) int) Mem {
-	if _, ok := constants[name]; !ok {
-		constants[name] = GLOBL(name, RODATA|NOPTR)
+	return data(name, func() {
 		for i := range 48 {
 			DATA(4*i, U32(f(i)))
 		}
-	}
-	return constants[name]
+	})
 }
 
 // constant is one number in memory.
 func constant(name string, v uint32) Mem {
+	return data(name, func() { DATA(0, U32(v)) })
+}
+
+// data is memory that write fills, once for a file.
+func data(name string, write func()) Mem {
 	if _, ok := constants[name]; !ok {
 		constants[name] = GLOBL(name, RODATA|NOPTR)
-		DATA(0, U32(v))
+		write()
 	}
 	return constants[name]
 }

@@ -75,8 +75,7 @@ func (t tile) addHalves(a, b tile) {
 // configure sets all tiles to their full size. A thread may be interrupted, but not
 // another be scheduled by Go, until release: within one function.
 func configure() {
-	if _, ok := constants["tiles"]; !ok {
-		constants["tiles"] = GLOBL("tiles", RODATA|NOPTR)
+	sizes := data("tiles", func() {
 		for i := range 64 {
 			v := 0
 			switch {
@@ -89,8 +88,8 @@ func configure() {
 			}
 			DATA(i, U8(v))
 		}
-	}
-	LEAQ(constants["tiles"], reg.RSI)
+	})
+	LEAQ(sizes, reg.RSI)
 	raw([]byte{0xc4, 0xe2, 0x78, 0x49, 0x06}, []Op{reg.RSI}, "LDTILECFG (SI)")
 }
 
