@@ -138,20 +138,21 @@ func (m *implicit) divide(k *simd.Kernels, panels, threads int) []int {
 		}
 		return append(starts, panels)
 	}
-	for left := panels; left > 0; left -= min(left, m.taskSize(k, left, threads)) {
-		starts = append(starts, panels-left)
+	if m.n%threads == 0 { // each worker gets as many whole images
+		for from := 0; from < panels; from += taskPanels(k) {
+			starts = append(starts, from)
+		}
+		return append(starts, panels)
+	}
+	// Each gets an equal part, in fewer panels at a time towards its end: what another
+	// takes over when it is done first.
+	for i := range threads {
+		for from, to := i*panels/threads, (i+1)*panels/threads; from < to; {
+			starts = append(starts, from)
+			from += min((to-from+1)/2, taskPanels(k))
+		}
 	}
 	return append(starts, panels)
-}
-
-// taskSize is the number of panels of the next task when so many of an image are
-// left: fewer towards the end, so that no worker waits long for the last, unless
-// each gets as many whole images.
-func (m *implicit) taskSize(k *simd.Kernels, left, threads int) int {
-	if m.n%threads == 0 {
-		return taskPanels(k)
-	}
-	return min((left+2*threads-1)/(2*threads), taskPanels(k))
 }
 
 // worktask is the part of an implicit product for some panels of positions of

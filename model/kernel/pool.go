@@ -20,11 +20,10 @@ type Pool struct {
 	spins   int        // patience, or none when there are more threads than cores
 	running sync.Mutex // held by the Run that has the workers
 
-	// The loop on offer. f and n are written only while open is 0 and no worker
+	// The loop on offer. f and shares are written only while open is 0 and no worker
 	// is inside, and read only by a worker that is inside and saw open set.
 	f      func(worker, i int)
-	n      int64
-	next   atomic.Int64
+	shares []share       // of each worker
 	loops  uint64        // loops offered so far
 	open   atomic.Uint64 // number of the loop on offer, 0 for none
 	inside atomic.Int32
@@ -39,6 +38,15 @@ type Pool struct {
 	done   sync.WaitGroup
 }
 
+// share is a range of a loop's indices. A worker takes those of its own in order, then
+// those left of others. So what a worker wrote in one loop it mostly reads in the next:
+// its cache still has it.
+type share struct {
+	next atomic.Int64
+	end  int64
+	_    [48]byte // a cache line for each
+}
+
 // MaxThreads is the most that a pool has: each takes memory of its own in many kernels.
 const MaxThreads = 1 << 10
 
@@ -49,7 +57,7 @@ func NewPool(threads int) *Pool {
 		threads = runtime.GOMAXPROCS(0)
 	}
 	threads = min(threads, MaxThreads)
-	p := &Pool{threads: threads, out: make(chan struct{}, 1)}
+	p := &Pool{threads: threads, shares: make([]share, threads), out: make(chan struct{}, 1)}
 	p.wake.L = &p.mu
 	if threads <= runtime.GOMAXPROCS(0) {
 		p.spins = patience
@@ -110,8 +118,11 @@ func (p *Pool) run(n int, f func(worker, i int)) {
 		return
 	}
 	defer p.running.Unlock()
-	p.f, p.n = f, int64(n)
-	p.next.Store(0)
+	p.f = f
+	for i := range p.shares {
+		p.shares[i].next.Store(int64(i * n / p.threads))
+		p.shares[i].end = int64((i + 1) * n / p.threads)
+	}
 	p.loops++
 	p.open.Swap(p.loops) // see await
 	if p.parked.Load() > 0 {
@@ -129,12 +140,11 @@ func (p *Pool) run(n int, f func(worker, i int)) {
 
 // loop takes indices until none is left.
 func (p *Pool) loop(worker int) {
-	for {
-		i := p.next.Add(1) - 1
-		if i >= p.n {
-			return
+	for n := range p.shares {
+		s := &p.shares[(worker+n)%p.threads]
+		for i := s.next.Add(1) - 1; i < s.end; i = s.next.Add(1) - 1 {
+			p.f(worker, int(i))
 		}
-		p.f(worker, int(i))
 	}
 }
 
