@@ -99,7 +99,7 @@ func (s ConvSpec) packedSize(k *simd.Kernels, parts simd.Parts, m convMethod) in
 		over, _ := s.phases()
 		return over.winogradWeights()
 	case byThin:
-		return s.KH * s.thinShape(k, parts).size()
+		return s.thinShape(k, parts, s.KH*s.KW).size()
 	}
 	return s.productShape(k, parts).size()
 }
@@ -120,7 +120,7 @@ func (s ConvSpec) convOf(k *simd.Kernels, parts simd.Parts, m convMethod, data, 
 		over, _ := s.phases()
 		c.winograd = over.winogradOf(k, data, bias)
 	case byThin:
-		c.thin = s.thinOf(k, parts, data, bias)
+		c.thin = thinOf(k, parts, data, bias, s)
 	default:
 		c.direct = &panels{s.productShape(k, parts), data, bias}
 	}
@@ -135,7 +135,7 @@ func (c *Conv) pack(p *Pool, weight []float32) {
 	case c.winograd != nil:
 		c.winograd.pack(p, weight, s.layout(), false)
 	case c.thin != nil:
-		c.thin.pack(p, weight)
+		c.thin.pack(p, []ConvSpec{s}, weight)
 	default:
 		c.direct.pack(p, weight, s.layout(), forwardGrid(s, 1, 1, 1, 1).taps)
 	}

@@ -30,6 +30,9 @@ type implicit struct {
 	residual []float32 // like y, or nil
 	y        target
 	act      Act
+	// rows is the range of rows of the weights that are wanted for positions [p, q), or
+	// nil for all.
+	rows func(p, q int) (from, to int)
 }
 
 // target is where results go: those of a position (y, x) and row r of image i to
@@ -112,6 +115,12 @@ func (m *implicit) run(p *Pool, scratch []float32) {
 		block, split := i/splits%blocks, i%splits
 		t := worktask{implicit: m, image: i / splits / blocks, from: starts[block], to: starts[block+1], size: m.weights.packed() * k.Cols()}
 		t.first, t.last = split*count/splits, (split+1)*count/splits
+		if m.rows != nil {
+			from, to := m.weights.covering(m.rows(t.from*k.Cols(), min(t.to*k.Cols(), m.gh*m.gw)))
+			if t.first, t.last = max(t.first, from), min(t.last, to); t.first >= t.last {
+				return
+			}
+		}
 		t.packed = scratch[worker*each:][:each]
 		t.parts = t.packed[lines(m.weights.taskPanels()*t.size):]
 		t.held = t.parts[m.weights.tileScratch():]

@@ -87,6 +87,22 @@ func (s panelShape) span(i int) (from, to int) {
 	return i * units / count * s.unit, (i + 1) * units / count * s.unit
 }
 
+// covering is the range of panels that hold rows [from, to).
+func (s panelShape) covering(from, to int) (first, last int) {
+	for first < s.count() {
+		if _, end := s.span(first); end > from {
+			break
+		}
+		first++
+	}
+	for last = first; last < s.count(); last++ {
+		if start, _ := s.span(last); start >= to {
+			break
+		}
+	}
+	return first, last
+}
+
 // width is the number of rows that panel i has in memory.
 func (s panelShape) width(i int) int {
 	from, to := s.span(i)

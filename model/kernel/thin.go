@@ -1,19 +1,24 @@
 package kernel
 
-import "github.com/advseg/advseg/model/kernel/internal/simd"
+import (
+	"cmp"
+	"slices"
+
+	"github.com/advseg/advseg/model/kernel/internal/simd"
+)
 
 // Convolutions of few results and many inputs, such as those that end a
 // segmentation network: gathering the inputs of every tap for a dozen rows costs
 // nearly as much as multiplying them. So each input pixel is multiplied by the
-// weights of all taps of a kernel row at once, a product without gathering of
-// (taps Out, In) and (In, pixels), and the products are added where they belong.
-// Lines of pixels that a kernel row never reads are left out.
+// weights of all taps at once, a product without gathering of (taps Out, In) and
+// (In, pixels), and the products are added where they belong. Taps in the order of
+// their lines are left out for pixels that they never read.
 
 // thinRows is the largest number of results for which this pays.
 const thinRows = 32
 
-// thinTaps is the largest kernel: the products of all taps are kept until they are
-// added, so that memory grows with the taps.
+// thinTaps is the largest number of taps: the products of all are kept until they are
+// added, so that memory grows with them.
 const thinTaps = 49
 
 // isThin tells whether the method is used for the shape.
@@ -21,83 +26,83 @@ func (s ConvSpec) isThin() bool {
 	return s.Stride == 1 && s.KH*s.KW > 1 && s.KH*s.KW <= thinTaps && s.Out <= thinRows && s.In >= 4*s.Out && method.Load() == methodByCost
 }
 
-// thin are packed weights: for each kernel row, those of its taps, (KW Out, In).
+// thin are packed weights, (taps Out, In).
 type thin struct {
-	spec ConvSpec
-	rows []*panels
-	bias []float32
+	in, out int
+	taps    []tap // from the first line to the last; index is not used
+	weights *panels
+	bias    []float32
 }
 
-// thinOf are packed weights in data, which has packedSize elements. bias is kept, not
-// copied.
-func (s ConvSpec) thinOf(k *simd.Kernels, parts simd.Parts, data, bias []float32) *thin {
-	t := &thin{spec: s, bias: bias}
-	zeros := make([]float32, s.KW*s.Out)
-	shape := s.thinShape(k, parts)
-	size := shape.size()
-	for r := range s.KH {
-		t.rows = append(t.rows, &panels{shape, data[r*size:][:size], zeros})
+// thinTapsOf are the places that convolutions read, each once.
+func thinTapsOf(specs ...ConvSpec) []tap {
+	var taps []tap
+	for _, s := range specs {
+		for _, t := range forwardGrid(s, 1, 1, 1, 1).taps {
+			taps = append(taps, tap{dy: t.dy, dx: t.dx})
+		}
 	}
-	return t
+	slices.SortFunc(taps, compareTaps)
+	return slices.Compact(taps)
 }
 
-// thinShape is that of the weights of a kernel row.
-func (s ConvSpec) thinShape(k *simd.Kernels, parts simd.Parts) panelShape {
-	return floatPanels(k, parts, s.KW*s.Out, s.In, 1)
+func compareTaps(a, b tap) int { return cmp.Or(cmp.Compare(a.dy, b.dy), cmp.Compare(a.dx, b.dx)) }
+
+// thinShape is that of the weights for so many taps.
+func (s ConvSpec) thinShape(k *simd.Kernels, parts simd.Parts, taps int) panelShape {
+	return floatPanels(k, parts, taps*s.Out, s.In, 1)
 }
 
-// pack packs weights.
-func (t *thin) pack(p *Pool, weight []float32) {
-	s := t.spec
-	turned := make([]float32, s.KW*s.Out*s.In) // (KW, Out, In) of one kernel row
-	for r := range s.KH {
-		for c := range s.KW {
-			for row := range s.Out * s.In {
-				turned[c*s.Out*s.In+row] = weight[(row*s.KH+r)*s.KW+c]
+// thinOf are packed weights in data, which has the size of their shape, for the sum of
+// convolutions of the same channels. bias is kept, not copied.
+func thinOf(k *simd.Kernels, parts simd.Parts, data, bias []float32, specs ...ConvSpec) *thin {
+	s, taps := specs[0], thinTapsOf(specs...)
+	shape := s.thinShape(k, parts, len(taps))
+	return &thin{in: s.In, out: s.Out, taps: taps, weights: &panels{shape, data, make([]float32, shape.rows)}, bias: bias}
+}
+
+// pack packs the weights (Out, In, KH, KW) of each convolution.
+func (t *thin) pack(p *Pool, specs []ConvSpec, weights ...[]float32) {
+	each := t.out * t.in
+	turned := make([]float32, len(t.taps)*each) // (taps, Out, In)
+	for i, s := range specs {
+		for _, from := range forwardGrid(s, 1, 1, 1, 1).taps {
+			at, _ := slices.BinarySearchFunc(t.taps, from, compareTaps)
+			for j := range each {
+				turned[at*each+j] += weights[i][j*s.KH*s.KW+from.index]
 			}
 		}
-		t.rows[r].pack(p, turned, weightLayout{rowStep: s.In, channelStep: 1}, []tap{{}})
 	}
+	t.weights.pack(p, turned, weightLayout{rowStep: t.in, channelStep: 1}, []tap{{}})
 }
+
+// products is the number of products for n images of h x w.
+func (t *thin) products(n, h, w int) int { return lines(n * t.weights.rows * h * w) }
 
 // scratch is what run needs on so many threads.
 func (t *thin) scratch(n, h, w, threads int) int {
-	s := t.spec
-	return totalScratch(t.rows[0].panelShape, threads, true) + cacheLine + s.KH*lines(n*s.KW*s.Out*h*w)
+	return totalScratch(t.weights.panelShape, threads, true) + cacheLine + t.products(n, h, w)
 }
 
 // run computes the convolution for n images, with memory of the size of scratch.
 func (t *thin) run(p *Pool, y, x, residual []float32, act Act, n, h, w, oh, ow int, scratch []float32) {
-	s, k := t.spec, t.rows[0].kernels
+	k, rows, plane := t.weights.kernels, t.weights.rows, h*w
 	products := aligned(scratch)
-	size := lines(n * s.KW * s.Out * h * w)
-	rows := make([]thinRow, s.KH)
-	for r := range rows {
-		// Line i of the results reads line i + dy of the input.
-		dy := r*s.Dilation - s.Pad
-		lo, hi := inside(dy, 1, h, oh)
-		rows[r] = thinRow{lo: lo, hi: hi, data: products[r*size:]}
-		if lo == hi {
-			continue
-		}
-		count := (hi - lo) * w
-		m := implicit{
-			grid:    grid{h: 1, w: h * w, gh: 1, gw: count, step: 1, taps: []tap{{}}, straight: true},
-			weights: t.rows[r], n: n, x: x[(lo+dy)*w:],
-			y: target{data: rows[r].data, image: s.KW * s.Out * count, plane: count, line: count, col: 1},
-		}
-		m.run(p, products[s.KH*size:])
+	m := implicit{
+		grid:    grid{h: 1, w: plane, gh: 1, gw: plane, step: 1, taps: []tap{{}}, straight: true},
+		weights: t.weights, n: n, x: x,
+		y:    target{data: products, image: rows * plane, plane: plane, line: plane, col: 1},
+		rows: func(p, q int) (from, to int) { return t.read(p/w, (q-1)/w, oh) },
 	}
-	p.Run(n*s.Out, func(i int) {
-		img, o := i/s.Out, i%s.Out
+	m.run(p, products[t.products(n, h, w):])
+	p.Run(n*t.out, func(i int) {
+		img, o := i/t.out, i%t.out
 		out := y[i*oh*ow:][:oh*ow]
 		for j := range out {
 			out[j] = t.bias[o]
 		}
-		for r := range rows {
-			for c := range s.KW {
-				t.add(k, out, &rows[r], img, c*s.Out+o, c*s.Dilation-s.Pad, w, ow)
-			}
+		for at, tap := range t.taps {
+			addShifted(k, out, products[(img*rows+at*t.out+o)*plane:][:plane], tap, h, w, oh, ow)
 		}
 		if residual != nil {
 			k.Add(len(out), &out[0], &out[0], &residual[i*oh*ow])
@@ -110,23 +115,24 @@ func (t *thin) run(p *Pool, y, x, residual []float32, act Act, n, h, w, oh, ow i
 	})
 }
 
-// thinRow are the products of a kernel row: lines [lo, hi) of the results need
-// them.
-type thinRow struct {
-	lo, hi int
-	data   []float32 // (n, KW Out, hi-lo, w)
+// read is the range of rows of the weights whose taps read lines first to last of the
+// input for any of oh lines of the results.
+func (t *thin) read(first, last, oh int) (from, to int) {
+	// Line l is read for line l - dy.
+	from, _ = slices.BinarySearchFunc(t.taps, first-oh+1, func(t tap, dy int) int { return cmp.Compare(t.dy, dy) })
+	to, _ = slices.BinarySearchFunc(t.taps, last+1, func(t tap, dy int) int { return cmp.Compare(t.dy, dy) })
+	return from * t.out, to * t.out
 }
 
-// add adds the products of one tap, dx to the right of the results.
-func (t *thin) add(k *simd.Kernels, out []float32, r *thinRow, img, row, dx, w, ow int) {
-	from, to := inside(dx, 1, w, ow)
+// addShifted adds the products of one tap, of the plane h x w, to results oh x ow.
+func addShifted(k *simd.Kernels, out, products []float32, t tap, h, w, oh, ow int) {
+	lo, hi := inside(t.dy, 1, h, oh)
+	from, to := inside(t.dx, 1, w, ow)
 	if from == to {
 		return
 	}
-	count := (r.hi - r.lo) * w
-	in := r.data[(img*t.spec.KW*t.spec.Out+row)*count:]
-	for y := r.lo; y < r.hi; y++ {
+	for y := lo; y < hi; y++ {
 		at := &out[y*ow+from]
-		k.Add(to-from, at, at, &in[(y-r.lo)*w+from+dx])
+		k.Add(to-from, at, at, &products[(y+t.dy)*w+from+t.dx])
 	}
 }
