@@ -92,7 +92,7 @@ func (s panelShape) tileScratch() int {
 	if s.tiled == 0 {
 		return 0
 	}
-	return split(s.parts, tileDepth)*(s.taskPanels()*s.kernels.Cols()+s.most) + simd.TileTmp
+	return split(s.parts, tileDepth)*s.taskPanels()*s.kernels.Cols() + s.splitSteps(tileDepth) + simd.TileTmp
 }
 
 // totalScratch is what run needs on so many threads.

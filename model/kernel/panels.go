@@ -142,6 +142,9 @@ func (w *panels) pack(p *Pool, weight []float32, at weightLayout, taps []tap) {
 		clear(*turned)
 		w.packRows(*turned, i, width, weight, at, taps)
 		w.cut(out, *turned, width)
+		if w.parts == halves {
+			w.splitTiles(out, &out[0], len(out)) // in place
+		}
 	})
 }
 

@@ -3,9 +3,9 @@ package kernel
 import "github.com/advseg/advseg/model/kernel/internal/simd"
 
 // Implicit products by tiles: package simd says how float32s are multiplied so. Weights
-// are cut into tiles when they are packed, and split for each product, which costs little
-// and saves a third of the memory; pixels are split when they are gathered, a few steps at
-// a time.
+// are cut into tiles when they are packed. Halves of them are split then too, three parts
+// for each product, which costs little and saves a third of the memory; pixels are split
+// when they are gathered, a few steps at a time.
 
 // allParts make a float32 without loss, halves are its upper 16 significant bits.
 const (
@@ -37,8 +37,12 @@ func tilesPay(k *simd.Kernels, parts simd.Parts, rows, depth, taps int) bool {
 
 // tiledCycles is the cost of a step of a position by tiles, directCycles by vectors.
 func tiledCycles(parts simd.Parts, rows int) float64 {
-	products := float64(parts*(parts+1)) / 2
-	return products*float64(roundUp(rows, simd.TileRows))*tileCycle + float64(parts)*splitCycles + gatherCycle
+	return tileProducts(parts, rows) + float64(parts)*splitCycles + gatherCycle
+}
+
+// tileProducts is the cost of the products alone.
+func tileProducts(parts simd.Parts, rows int) float64 {
+	return float64(parts*(parts+1)) / 2 * float64(roundUp(rows, simd.TileRows)) * tileCycle
 }
 
 func directCycles(k *simd.Kernels, rows int) float64 {
@@ -56,14 +60,14 @@ func (s panelShape) cycles() float64 {
 // chunkTiles is chunk for weights in tiles.
 func (t *worktask) chunkTiles(from, to int, first, last bool) {
 	t.splitPixels(from, to)
-	block := simd.Tiles{K: to - from, A: &t.left[0], PanelStep: t.splitSize(), Tmp: &t.tmp[0]}
+	block := simd.Tiles{K: to - from, PanelStep: t.splitSize(), Tmp: &t.tmp[0]}
 	if !first {
 		block.Mode = simd.Add
 	}
 	for i := t.first; i < t.last; i++ {
 		lo, hi := t.weights.span(i)
 		block.Bias, block.Rows, block.Next = &t.weights.bias[lo], hi-lo, t.weights.at(min(i+1, t.last-1), from)
-		splitTiles(t.weights.kernels, t.weights.parts, t.left, t.weights.at(i, from), (to-from)*t.weights.width(i))
+		block.A = t.weights.split(i, from, to-from, t.left)
 		for j := t.from; j < t.to; j += block.Panels {
 			block.Panels = t.together(j)
 			t.tilePanels(block, j, lo, last)
@@ -76,11 +80,29 @@ func (t *worktask) splitSize() int {
 	return split(t.weights.parts, tileDepth) * t.weights.kernels.Cols()
 }
 
+// splitSteps is how many float32s memory for n split steps of a panel of weights has, 0
+// when they are split already.
+func (s panelShape) splitSteps(n int) int {
+	if s.parts == halves {
+		return 0
+	}
+	return split(s.parts, n) * s.most
+}
+
+// split returns steps [q, q+n) of panel i in parts, with memory for them.
+func (w *panels) split(i, q, n int, memory []float32) *float32 {
+	if w.parts == halves || n == 0 {
+		return w.at(i, q)
+	}
+	w.splitTiles(memory, w.at(i, q), n*w.width(i))
+	return &memory[0]
+}
+
 // splitTiles splits n weights in tiles.
-func splitTiles(k *simd.Kernels, parts simd.Parts, to []float32, tiles *float32, n int) {
+func (s panelShape) splitTiles(to []float32, tiles *float32, n int) {
 	const size = simd.TileRows * simd.TileRows
 	if n > 0 {
-		k.Tiles.Split(parts, &to[0], size, tiles, size, n/(2*size), simd.TileRows)
+		s.kernels.Tiles.Split(s.parts, &to[0], size, tiles, size, n/(2*size), simd.TileRows)
 	}
 }
 
