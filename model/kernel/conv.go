@@ -52,6 +52,7 @@ type Conv struct {
 	direct   *panels
 	winograd *winograd // over the grids of the phases when spec has them
 	thin     *thin
+	strided  *strided
 }
 
 // convMethod is a way to compute a convolution.
@@ -62,6 +63,7 @@ const (
 	byWinograd
 	byPhases // Winograd's, over the phases of the input
 	byThin
+	byStrided
 )
 
 // chooseMethod is the method expected to be the fastest for n images with results
@@ -71,6 +73,9 @@ func (s ConvSpec) chooseMethod(k *simd.Kernels, parts simd.Parts, n, oh, ow, kee
 	ready := keep > 0
 	if s.winogradPays(k, parts, n, oh, ow, ready) {
 		return byWinograd
+	}
+	if s.stridedPays(k, parts) {
+		return byStrided
 	}
 	if over, ok := s.phasesPay(k, parts, n, oh, ow, ready); ok && (!ready || over.winogradWeights() <= keep) {
 		return byPhases
@@ -100,6 +105,8 @@ func (s ConvSpec) packedSize(k *simd.Kernels, parts simd.Parts, m convMethod) in
 		return over.winogradWeights()
 	case byThin:
 		return s.thinShape(k, parts, s.KH*s.KW).size()
+	case byStrided:
+		return s.stridedShape(k, parts).size()
 	}
 	return s.productShape(k, parts).size()
 }
@@ -121,6 +128,8 @@ func (s ConvSpec) convOf(k *simd.Kernels, parts simd.Parts, m convMethod, data, 
 		c.winograd = over.winogradOf(k, data, bias)
 	case byThin:
 		c.thin = thinOf(k, parts, data, bias, s)
+	case byStrided:
+		c.strided = s.stridedOf(k, parts, data, bias)
 	default:
 		c.direct = &panels{s.productShape(k, parts), data, bias}
 	}
@@ -136,6 +145,8 @@ func (c *Conv) pack(p *Pool, weight []float32) {
 		c.winograd.pack(p, weight, s.layout(), false)
 	case c.thin != nil:
 		c.thin.pack(p, []ConvSpec{s}, weight)
+	case c.strided != nil:
+		c.strided.pack(p, weight)
 	default:
 		c.direct.pack(p, weight, s.layout(), forwardGrid(s, 1, 1, 1, 1).taps)
 	}
@@ -203,6 +214,8 @@ func (c *Conv) Scratch(n, h, w, threads int) int {
 		return c.spec.winogradScratch(c.winograd.kernels, n, oh, ow, threads)
 	case c.thin != nil:
 		return c.thin.scratch(n, h, w, threads)
+	case c.strided != nil:
+		return c.strided.scratch(n, oh, ow, threads)
 	}
 	return totalScratch(c.direct.panelShape, threads, true)
 }
@@ -235,6 +248,8 @@ func (c *Conv) forward(p *Pool, z convSizes, y, x, residual, scratch []float32, 
 		c.winograd.run(p, y, x, residual, c.act, n, h, w, z.oh, z.ow, scratch)
 	case c.thin != nil:
 		c.thin.run(p, y, x, residual, c.act, n, h, w, z.oh, z.ow, scratch)
+	case c.strided != nil:
+		c.strided.run(p, y, x, residual, c.act, n, h, w, z.oh, z.ow, scratch)
 	default:
 		plane := z.oh * z.ow
 		g := forwardGrid(s, h, w, z.oh, z.ow)

@@ -46,6 +46,7 @@ type convProblem struct {
 	x, weight, bias []float32
 	residual, gy    []float32
 	sizes           convSizes
+	plain           *convResults // what the plain loops give, once it was asked for
 }
 
 func newConvProblem(t testing.TB, spec ConvSpec, n, h, w int, seed uint64) convProblem {
@@ -91,13 +92,11 @@ func (c *convProblem) run(t testing.TB, p *Pool, act Act) (r convResults) {
 // check compares the kernels with the plain loops.
 func (c *convProblem) check(t testing.TB, p *Pool, act Act) {
 	t.Helper()
-	got := c.run(t, p, act)
-	ref := plain.Conv(c.spec)
-	y := ref.Forward(c.x, c.weight, c.bias, c.n, c.h, c.w)
-	fused, gb := make([]float32, len(y)), make([]float64, c.spec.Out)
+	got, want := c.run(t, p, act), c.reference()
+	fused, gb := make([]float32, len(want.y)), make([]float64, c.spec.Out)
 	slope := map[Act]float32{ActNone: 1, ActReLU: 0, ActLeakyReLU: LeakySlope}[act]
-	for i := range y {
-		fused[i] = plain.Activate(y[i]+c.residual[i], slope)
+	for i, v := range want.y {
+		fused[i] = plain.Activate(v+c.residual[i], slope)
 		gb[i/(c.sizes.oh*c.sizes.ow)%c.spec.Out] += float64(c.gy[i])
 	}
 	// What is added may cancel the product: the sum is then as exact as its parts.
@@ -105,13 +104,25 @@ func (c *convProblem) check(t testing.TB, p *Pool, act Act) {
 	for _, v := range slices.Concat(c.bias, c.residual) {
 		sum.Abs = max(sum.Abs, dense.RelMax*math.Abs(float64(v)))
 	}
-	golden.Near(t, "y", got.y, y, sum)
+	golden.Near(t, "y", got.y, want.y, sum)
 	golden.Near(t, "fused", got.fused, fused, sum)
-	golden.Near(t, "gx", got.gx, ref.BackwardInput(c.gy, c.weight, c.n, c.h, c.w), dense)
-	golden.Near(t, "gw", got.gw, ref.BackwardWeight(c.x, c.gy, c.n, c.h, c.w), dense)
+	golden.Near(t, "gx", got.gx, want.gx, dense)
+	golden.Near(t, "gw", got.gw, want.gw, dense)
 	for k, want := range gb {
 		golden.NearScalar(t, fmt.Sprint("gb ", k), float64(got.gb[k]), want, golden.Tol{Abs: 1e-4})
 	}
+}
+
+func (c *convProblem) reference() *convResults {
+	if c.plain == nil {
+		ref := plain.Conv(c.spec)
+		c.plain = &convResults{
+			y:  ref.Forward(c.x, c.weight, c.bias, c.n, c.h, c.w),
+			gx: ref.BackwardInput(c.gy, c.weight, c.n, c.h, c.w),
+			gw: ref.BackwardWeight(c.x, c.gy, c.n, c.h, c.w),
+		}
+	}
+	return c.plain
 }
 
 // same fails the test when two runs differ in any bit.
@@ -146,6 +157,8 @@ var layers = []struct {
 	{ConvSpec{17, 33, 4, 4, 2, 0, 1}, 1, 19, 21},
 	{ConvSpec{9, 19, 4, 4, 2, 3, 1}, 2, 8, 11},
 	{ConvSpec{6, 7, 6, 6, 2, 2, 1}, 1, 17, 12},
+	{ConvSpec{70, 40, 4, 4, 2, 1, 1}, 1, 9, 107},
+	{ConvSpec{3, 5, 2, 3, 2, 100, 1}, 1, 6, 10},
 	{ConvSpec{20, 30, 2, 2, 1, 1, 1}, 2, 9, 13},
 	{ConvSpec{64, 96, 1, 1, 1, 0, 1}, 2, 17, 23},
 	{ConvSpec{1120, 36, 1, 1, 1, 0, 1}, 1, 11, 13},
@@ -157,6 +170,8 @@ var layers = []struct {
 	{ConvSpec{1, 1, 1, 1, 1, 3, 1}, 1, 1, 1},
 }
 
+var methods = []int32{methodByCost, methodDirect, methodWinograd, methodStrided}
+
 func TestConvLayers(t *testing.T) {
 	p := NewPool(3)
 	defer p.Close()
@@ -164,9 +179,9 @@ func TestConvLayers(t *testing.T) {
 		for i, l := range layers {
 			t.Run(fmt.Sprintf("%+v", l.spec), func(t *testing.T) {
 				c := newConvProblem(t, l.spec, l.n, l.h, l.w, uint64(i))
-				c.check(t, p, Act(i%3))
-				withMethod(methodDirect, func() { c.check(t, p, Act(i%3)) })
-				withMethod(methodWinograd, func() { c.check(t, p, Act(i%3)) })
+				for _, m := range methods {
+					withMethod(m, func() { c.check(t, p, Act(i%3)) })
+				}
 			})
 		}
 	})
@@ -177,9 +192,13 @@ func TestConvSameForAnyThreads(t *testing.T) {
 	everyLevel(t, func(t *testing.T) {
 		for i, l := range layers {
 			c := newConvProblem(t, l.spec, l.n, l.h, l.w, uint64(i))
-			first := c.run(t, pools[0], ActReLU)
-			for _, p := range pools {
-				first.same(t, c.run(t, p, ActReLU))
+			for _, m := range []int32{methodByCost, methodStrided} {
+				withMethod(m, func() {
+					first := c.run(t, pools[0], ActReLU)
+					for _, p := range pools {
+						first.same(t, c.run(t, p, ActReLU))
+					}
+				})
 			}
 		}
 	})
@@ -226,11 +245,11 @@ func FuzzConv(f *testing.F) {
 			}
 			return
 		}
+		c := newConvProblem(t, spec, int(n%3), int(h%40), int(w%60), 1)
 		everyLevel(t, func(t *testing.T) {
-			c := newConvProblem(t, spec, int(n%3), int(h%40), int(w%60), 1)
-			c.check(t, nil, Act(in%3))
-			withMethod(methodDirect, func() { c.check(t, nil, Act(in%3)) })
-			withMethod(methodWinograd, func() { c.check(t, nil, Act(in%3)) })
+			for _, m := range methods {
+				withMethod(m, func() { c.check(t, nil, Act(in%3)) })
+			}
 		})
 	})
 }

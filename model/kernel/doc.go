@@ -13,9 +13,10 @@
 // Convolutions choose a method by a count of cycles: Winograd's for 3 x 3 kernels
 // of stride 1, dilated ones included, and for the 2 x 2 ones that a 4 x 4
 // convolution of stride 2 is over the phases of its input (winograd.go,
-// phases.go); products before gathering where results are few (thin.go); and the
-// direct one as an implicit product (implicit.go). The first rounds on the way, to
-// within 1e-5 of the largest result.
+// phases.go); products before gathering where results are few (thin.go); lines of
+// the map as they are, by tiles, for a stride of 2 (strided.go); and the direct one as
+// an implicit product (implicit.go). The first rounds on the way, to within 1e-5 of the
+// largest result.
 //
 // The package must not know of networks, graphs, images, files or Beam.
 package kernel

@@ -33,11 +33,12 @@ func microkernels() (*simd.Kernels, error) {
 	return k, nil
 }
 
-// method overrides the choice between the direct method and Winograd's in tests.
+// method overrides the choice of how to compute a convolution in tests.
 var method atomic.Int32
 
 const (
 	methodByCost = iota
 	methodDirect
 	methodWinograd
+	methodStrided
 )

@@ -38,5 +38,6 @@ func amx() *Kernels {
 		},
 	}}
 	k.Tiles.split = [...]func(dst *float32, lddst int, src *float32, ldsrc, pairs, vecs int){split2AMX, split3AMX}
+	k.Tiles.pairs = [...]func(*uintptr){splitPairs2AMX, splitPairs3AMX}
 	return &k
 }

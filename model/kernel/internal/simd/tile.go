@@ -52,6 +52,7 @@ type TileKernels struct {
 	// Of two and three parts.
 	product [2][][]func(*uintptr) // with 16 and 32 rows, 1, 2, ... vectors
 	split   [2]func(dst *float32, lddst int, src *float32, ldsrc, pairs, vecs int)
+	pairs   [2]func(*uintptr)
 }
 
 // Product computes a block with panels of so many vectors.
@@ -63,4 +64,21 @@ func (k *TileKernels) Product(parts Parts, vecs int, t *Tiles) {
 // above that of the first in a word. Rows are vecs vectors long.
 func (k *TileKernels) Split(parts Parts, dst *float32, lddst int, src *float32, ldsrc, pairs, vecs int) {
 	k.split[parts-2](dst, lddst, src, ldsrc, pairs, vecs)
+}
+
+// Pairs are neighbours in a row of float32s. The assembly knows the order of the fields.
+type Pairs struct {
+	Dst          *float32
+	LDDst        int // from part to part
+	Step         int // from copy to copy
+	Src          *float32
+	Vecs, Copies int      // Src has 2 Lanes Vecs + 2 (Copies - 1) elements
+	Next         *float32 // will be read soon; any address
+}
+
+// SplitPairs writes for each part a row of Vecs vectors: of each two neighbours of Src,
+// the second one's part above that of the first in a word. Each further copy begins two
+// elements later.
+func (k *TileKernels) SplitPairs(parts Parts, p *Pairs) {
+	k.pairs[parts-2]((*uintptr)(unsafe.Pointer(p)))
 }

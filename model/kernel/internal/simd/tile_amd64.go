@@ -62,4 +62,10 @@ func tiles3AMX_32x3(args *uintptr)
 func split2AMX(dst *float32, lddst int, src *float32, ldsrc int, pairs int, vecs int)
 
 //go:noescape
+func splitPairs2AMX(args *uintptr)
+
+//go:noescape
 func split3AMX(dst *float32, lddst int, src *float32, ldsrc int, pairs int, vecs int)
+
+//go:noescape
+func splitPairs3AMX(args *uintptr)

@@ -8654,6 +8654,97 @@ GLOBL upper<>(SB), RODATA|NOPTR, $4
 DATA nans<>+0(SB)/4, $0x00000033
 GLOBL nans<>(SB), RODATA|NOPTR, $4
 
+// func splitPairs2AMX(args *uintptr)
+// Requires: AVX, AVX512BW, AVX512F, MMX+
+TEXT ·splitPairs2AMX(SB), NOSPLIT, $0-8
+	MOVQ         args+0(FP), AX
+	MOVQ         (AX), CX
+	MOVQ         24(AX), DX
+	MOVQ         48(AX), BX
+	MOVQ         8(AX), SI
+	SHLQ         $0x02, SI
+	MOVQ         16(AX), DI
+	SHLQ         $0x02, DI
+	MOVQ         40(AX), R8
+	VMOVDQU16    upperHalves<>+0(SB), Z0
+	VPBROADCASTD half<>+0(SB), Z1
+	VPBROADCASTD upper<>+0(SB), Z2
+	VPBROADCASTD nans<>+0(SB), Z3
+
+copy:
+	MOVQ 32(AX), R11
+	MOVQ CX, R9
+	MOVQ DX, R10
+
+vector:
+	PREFETCHT0  (BX)
+	PREFETCHT0  64(BX)
+	ADDQ        $0x00000080, BX
+	VMOVUPS     (R10), Z4
+	VMOVUPS     64(R10), Z5
+	MOVQ        R9, R12
+	VPADDD      Z1, Z4, Z6
+	VPANDD      Z2, Z6, Z7
+	VSUBPS      Z7, Z4, Z4
+	VPADDD      Z1, Z5, Z7
+	VPANDD      Z2, Z7, Z8
+	VSUBPS      Z8, Z5, Z5
+	VMOVDQU16   Z0, Z8
+	VPERMI2W    Z7, Z6, Z8
+	VMOVDQU16   Z8, (R12)
+	ADDQ        SI, R12
+	VFIXUPIMMPS $0x00, Z3, Z4, Z4
+	VPADDD      Z1, Z4, Z4
+	VFIXUPIMMPS $0x00, Z3, Z5, Z5
+	VPADDD      Z1, Z5, Z5
+	VMOVDQU16   Z0, Z6
+	VPERMI2W    Z5, Z4, Z6
+	VMOVDQU16   Z6, (R12)
+	ADDQ        $0x00000080, R10
+	ADDQ        $0x40, R9
+	DECQ        R11
+	JNZ         vector
+	ADDQ        DI, CX
+	ADDQ        $0x08, DX
+	DECQ        R8
+	JNZ         copy
+	VZEROUPPER
+	RET
+
+DATA upperHalves<>+0(SB)/2, $0x0001
+DATA upperHalves<>+2(SB)/2, $0x0003
+DATA upperHalves<>+4(SB)/2, $0x0005
+DATA upperHalves<>+6(SB)/2, $0x0007
+DATA upperHalves<>+8(SB)/2, $0x0009
+DATA upperHalves<>+10(SB)/2, $0x000b
+DATA upperHalves<>+12(SB)/2, $0x000d
+DATA upperHalves<>+14(SB)/2, $0x000f
+DATA upperHalves<>+16(SB)/2, $0x0011
+DATA upperHalves<>+18(SB)/2, $0x0013
+DATA upperHalves<>+20(SB)/2, $0x0015
+DATA upperHalves<>+22(SB)/2, $0x0017
+DATA upperHalves<>+24(SB)/2, $0x0019
+DATA upperHalves<>+26(SB)/2, $0x001b
+DATA upperHalves<>+28(SB)/2, $0x001d
+DATA upperHalves<>+30(SB)/2, $0x001f
+DATA upperHalves<>+32(SB)/2, $0x0021
+DATA upperHalves<>+34(SB)/2, $0x0023
+DATA upperHalves<>+36(SB)/2, $0x0025
+DATA upperHalves<>+38(SB)/2, $0x0027
+DATA upperHalves<>+40(SB)/2, $0x0029
+DATA upperHalves<>+42(SB)/2, $0x002b
+DATA upperHalves<>+44(SB)/2, $0x002d
+DATA upperHalves<>+46(SB)/2, $0x002f
+DATA upperHalves<>+48(SB)/2, $0x0031
+DATA upperHalves<>+50(SB)/2, $0x0033
+DATA upperHalves<>+52(SB)/2, $0x0035
+DATA upperHalves<>+54(SB)/2, $0x0037
+DATA upperHalves<>+56(SB)/2, $0x0039
+DATA upperHalves<>+58(SB)/2, $0x003b
+DATA upperHalves<>+60(SB)/2, $0x003d
+DATA upperHalves<>+62(SB)/2, $0x003f
+GLOBL upperHalves<>(SB), RODATA|NOPTR, $64
+
 // func split3AMX(dst *float32, lddst int, src *float32, ldsrc int, pairs int, vecs int)
 // Requires: AVX, AVX512F, MMX+
 TEXT ·split3AMX(SB), NOSPLIT, $0-48
@@ -8714,5 +8805,68 @@ vector:
 	ADDQ       CX, AX
 	DECQ       SI
 	JNZ        pair
+	VZEROUPPER
+	RET
+
+// func splitPairs3AMX(args *uintptr)
+// Requires: AVX, AVX512BW, AVX512F, MMX+
+TEXT ·splitPairs3AMX(SB), NOSPLIT, $0-8
+	MOVQ         args+0(FP), AX
+	MOVQ         (AX), CX
+	MOVQ         24(AX), DX
+	MOVQ         48(AX), BX
+	MOVQ         8(AX), SI
+	SHLQ         $0x02, SI
+	MOVQ         16(AX), DI
+	SHLQ         $0x02, DI
+	MOVQ         40(AX), R8
+	VMOVDQU16    upperHalves<>+0(SB), Z0
+	VPBROADCASTD half<>+0(SB), Z1
+	VPBROADCASTD upper<>+0(SB), Z2
+	VPBROADCASTD nans<>+0(SB), Z3
+
+copy:
+	MOVQ 32(AX), R11
+	MOVQ CX, R9
+	MOVQ DX, R10
+
+vector:
+	PREFETCHT0 (BX)
+	PREFETCHT0 64(BX)
+	ADDQ       $0x00000080, BX
+	VMOVUPS    (R10), Z3
+	VMOVUPS    64(R10), Z4
+	MOVQ       R9, R12
+	VPADDD     Z1, Z3, Z5
+	VPANDD     Z2, Z5, Z6
+	VSUBPS     Z6, Z3, Z3
+	VPADDD     Z1, Z4, Z6
+	VPANDD     Z2, Z6, Z7
+	VSUBPS     Z7, Z4, Z4
+	VMOVDQU16  Z0, Z7
+	VPERMI2W   Z6, Z5, Z7
+	VMOVDQU16  Z7, (R12)
+	ADDQ       SI, R12
+	VPADDD     Z1, Z3, Z5
+	VPANDD     Z2, Z5, Z6
+	VSUBPS     Z6, Z3, Z3
+	VPADDD     Z1, Z4, Z6
+	VPANDD     Z2, Z6, Z7
+	VSUBPS     Z7, Z4, Z4
+	VMOVDQU16  Z0, Z7
+	VPERMI2W   Z6, Z5, Z7
+	VMOVDQU16  Z7, (R12)
+	ADDQ       SI, R12
+	VMOVDQU16  Z0, Z5
+	VPERMI2W   Z4, Z3, Z5
+	VMOVDQU16  Z5, (R12)
+	ADDQ       $0x00000080, R10
+	ADDQ       $0x40, R9
+	DECQ       R11
+	JNZ        vector
+	ADDQ       DI, CX
+	ADDQ       $0x08, DX
+	DECQ       R8
+	JNZ        copy
 	VZEROUPPER
 	RET

@@ -3,6 +3,7 @@ package simd
 import (
 	"math"
 	"math/rand/v2"
+	"slices"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -32,6 +33,46 @@ func splitRows(k *Kernels, parts Parts, b []float32, ldb, steps, vecs int) []flo
 	return split[:len(split)-1]
 }
 
+// spread returns numbers of many magnitudes, one of them a NaN that rounding as an integer
+// would lose.
+func spread(r *rand.Rand, s []float32) []float32 {
+	for i := range s {
+		s[i] = float32(r.NormFloat64() * math.Exp(10*r.NormFloat64()))
+	}
+	s[r.IntN(len(s))] = math.Float32frombits(0x7fffffff)
+	return s
+}
+
+// checkParts compares a number with the sum of its parts, in half 0 or 1 of words.
+func checkParts(t *testing.T, want float32, half int, words ...float32) {
+	t.Helper()
+	limit := []float64{2: 0x1p-17, 3: 0}[len(words)]
+	v, got := float64(want), 0.0
+	for _, w := range words {
+		got += float64(math.Float32frombits(math.Float32bits(w) >> (16 * half) << 16))
+	}
+	if math.IsNaN(got) != math.IsNaN(v) || math.Abs(got-v) > math.Abs(v)*limit {
+		t.Fatalf("%d parts of %v are %v", len(words), want, got)
+	}
+}
+
+// rowOf are the elements of s lddst apart from at on.
+func rowOf(s []float32, at, n, ld int) (row []float32) {
+	for i := range n {
+		row = append(row, s[at+i*ld])
+	}
+	return row
+}
+
+func checkUntouched(t *testing.T, dst, before []float32, ld, written int) {
+	t.Helper()
+	for i := range dst {
+		if i%ld >= written && dst[i] != before[i] {
+			t.Fatalf("place %d beyond the columns was written", i)
+		}
+	}
+}
+
 func TestSplit(t *testing.T) {
 	for _, k := range All() {
 		if k.Tiles == nil {
@@ -41,30 +82,38 @@ func TestSplit(t *testing.T) {
 		for range 50 {
 			pairs, vecs, parts := 1+r.IntN(5), 1+r.IntN(3), 2+r.IntN(2)
 			ldsrc, lddst := vecs*k.Lanes+r.IntN(4), vecs*k.Lanes+r.IntN(4)
-			src := guarded(t, (2*pairs-1)*ldsrc+vecs*k.Lanes)
-			for i := range src {
-				src[i] = float32(r.NormFloat64() * math.Exp(10*r.NormFloat64()))
-			}
-			src[r.IntN(len(src))] = math.Float32frombits(0x7fffffff) // a NaN that rounding as an integer would lose
+			src := spread(r, guarded(t, (2*pairs-1)*ldsrc+vecs*k.Lanes))
 			dst := fill(r, guarded(t, (parts*pairs-1)*lddst+vecs*k.Lanes))
-			before := append([]float32(nil), dst...)
+			before := slices.Clone(dst)
 			k.Tiles.Split(Parts(parts), &dst[0], lddst, &src[0], ldsrc, pairs, vecs)
-			for i := range dst {
-				if i%lddst >= vecs*k.Lanes && dst[i] != before[i] {
-					t.Fatalf("place %d beyond the columns was written", i)
-				}
-			}
-			limit := []float64{2: 0x1p-17, 3: 0}[parts]
+			checkUntouched(t, dst, before, lddst, vecs*k.Lanes)
 			for row := range 2 * pairs {
 				for col := range vecs * k.Lanes {
-					want, got := float64(src[row*ldsrc+col]), 0.0
-					for part := range parts {
-						bits := math.Float32bits(dst[(row/2*parts+part)*lddst+col])
-						got += float64(math.Float32frombits(bits >> (row % 2 * 16) << 16))
-					}
-					if math.IsNaN(got) != math.IsNaN(want) || math.Abs(got-want) > math.Abs(want)*limit {
-						t.Fatalf("%d parts of %v are %v", parts, want, got)
-					}
+					checkParts(t, src[row*ldsrc+col], row%2, rowOf(dst, row/2*parts*lddst+col, parts, lddst)...)
+				}
+			}
+		}
+	}
+}
+
+func TestSplitPairs(t *testing.T) {
+	for _, k := range All() {
+		if k.Tiles == nil {
+			continue
+		}
+		r := rand.New(rand.NewPCG(11, 0))
+		for range 50 {
+			vecs, parts, copies := 1+r.IntN(4), 2+r.IntN(2), 1+r.IntN(3)
+			lddst := vecs*k.Lanes + r.IntN(4)
+			src := spread(r, guarded(t, 2*(vecs*k.Lanes+copies-1)))
+			step := parts * lddst
+			dst := fill(r, guarded(t, (copies*parts-1)*lddst+vecs*k.Lanes))
+			before := slices.Clone(dst)
+			k.Tiles.SplitPairs(Parts(parts), &Pairs{Dst: &dst[0], LDDst: lddst, Step: step, Src: &src[0], Vecs: vecs, Copies: copies, Next: &src[0]})
+			checkUntouched(t, dst, before, lddst, vecs*k.Lanes)
+			for i := range copies {
+				for j, v := range src[2*i:][:2*vecs*k.Lanes] {
+					checkParts(t, v, j%2, rowOf(dst, i*step+j/2, parts, lddst)...)
 				}
 			}
 		}

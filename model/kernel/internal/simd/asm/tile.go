@@ -135,6 +135,7 @@ func tiles(s isa) {
 	}
 	for parts := 2; parts <= 3; parts++ {
 		split(s, parts)
+		splitPairs(s, parts)
 	}
 }
 
@@ -392,10 +393,7 @@ func split(s isa, parts int) {
 	vecs := Load(Param("vecs"), GP64())
 	ninth := GP64()
 	LEAQ(Mem{Base: ldsrc, Index: ldsrc, Scale: 8}, ninth)
-	half, upper, nans := s.vec(), s.vec(), s.vec()
-	VPBROADCASTD(constant("half", 0x8000), half)
-	VPBROADCASTD(constant("upper", 0xffff0000), upper)
-	VPBROADCASTD(constant("nans", 0x33), nans)
+	r := newRounding(s, parts)
 	Label("pair")
 	from, to, n := GP64(), GP64(), GP64()
 	MOVQ(src, from)
@@ -410,29 +408,11 @@ func split(s isa, parts int) {
 	out := GP64()
 	MOVQ(to, out)
 	for part := range parts {
-		last := part == parts-1
-		var rounded [2]reg.VecVirtual
-		for i, v := range rest {
-			// A NaN may be none after it was rounded as an integer: it stays in the
-			// rest. The last part of three has no more bits than fit; that of two is
-			// made a NaN that rounding leaves one.
-			rounded[i] = v
-			switch {
-			case !last:
-				rounded[i] = s.vec()
-				VPADDD(half, v, rounded[i])
-				h := s.vec()
-				VPANDD(upper, rounded[i], h)
-				VSUBPS(h, v, v)
-			case parts == 2:
-				VFIXUPIMMPS(Imm(0), nans, v, v)
-				VPADDD(half, v, v)
-			}
-		}
+		rounded := r.part(part, rest)
 		VPSRLD(Imm(16), rounded[0], rounded[0])
-		VPTERNLOGD(Imm(0xf8), upper, rounded[1], rounded[0]) // rounded[0] | rounded[1] & upper
+		VPTERNLOGD(Imm(0xf8), r.upper, rounded[1], rounded[0]) // rounded[0] | rounded[1] & upper
 		VMOVDQU32(rounded[0], Mem{Base: out})
-		if !last {
+		if part < parts-1 {
 			ADDQ(lddst, out)
 		}
 	}
@@ -446,6 +426,105 @@ func split(s isa, parts int) {
 	}
 	DECQ(pairs)
 	JNZ(LabelRef("pair"))
+	VZEROUPPER()
+	RET()
+}
+
+// rounding makes the parts of float32s.
+type rounding struct {
+	isa
+	parts             int
+	half, upper, nans reg.VecVirtual
+}
+
+func newRounding(s isa, parts int) rounding {
+	r := rounding{s, parts, s.vec(), s.vec(), s.vec()}
+	VPBROADCASTD(constant("half", 0x8000), r.half)
+	VPBROADCASTD(constant("upper", 0xffff0000), r.upper)
+	VPBROADCASTD(constant("nans", 0x33), r.nans)
+	return r
+}
+
+// part returns the next part of numbers, in the upper halves of words whose lower ones
+// mean nothing, and leaves what is left of them.
+func (r rounding) part(part int, rest [2]reg.VecVirtual) (rounded [2]reg.VecVirtual) {
+	for i, v := range rest {
+		// A NaN may be none after it was rounded as an integer: it stays in the
+		// rest. The last part of three has no more bits than fit; that of two is
+		// made a NaN that rounding leaves one.
+		rounded[i] = v
+		switch {
+		case part < r.parts-1:
+			rounded[i] = r.vec()
+			VPADDD(r.half, v, rounded[i])
+			h := r.vec()
+			VPANDD(r.upper, rounded[i], h)
+			VSUBPS(h, v, v)
+		case r.parts == 2:
+			VFIXUPIMMPS(Imm(0), r.nans, v, v)
+			VPADDD(r.half, v, v)
+		}
+	}
+	return rounded
+}
+
+// Places of the fields of package simd's type Pairs.
+const (
+	pairsDst = 8 * iota
+	pairsLDDst
+	pairsStep
+	pairsSrc
+	pairsVecs
+	pairsCopies
+	pairsNext
+)
+
+// splitPairs writes the function that makes parts of neighbours in a row of float32s.
+func splitPairs(s isa, parts int) {
+	TEXT(fmt.Sprintf("splitPairs%dAMX", parts), NOSPLIT, "func(args *uintptr)")
+	Pragma("noescape")
+	args := Load(Param("args"), GP64())
+	dst, src, next := field(args, pairsDst), field(args, pairsSrc), field(args, pairsNext)
+	lddst, step := elements(field(args, pairsLDDst)), elements(field(args, pairsStep))
+	copies := field(args, pairsCopies)
+	upperHalves := s.vec()
+	VMOVDQU16(data("upperHalves", func() {
+		for i := range 32 {
+			DATA(2*i, U16(2*i+1))
+		}
+	}), upperHalves)
+	r := newRounding(s, parts)
+	Label("copy")
+	to, from, vecs := GP64(), GP64(), field(args, pairsVecs)
+	MOVQ(dst, to)
+	MOVQ(src, from)
+	Label("vector")
+	PREFETCHT0(Mem{Base: next})
+	PREFETCHT0(Mem{Base: next, Disp: 64})
+	ADDQ(U32(128), next)
+	rest := [2]reg.VecVirtual{s.vec(), s.vec()}
+	VMOVUPS(Mem{Base: from}, rest[0])
+	VMOVUPS(Mem{Base: from, Disp: 64}, rest[1])
+	out := GP64()
+	MOVQ(to, out)
+	for part := range parts {
+		rounded := r.part(part, rest)
+		words := s.vec()
+		VMOVDQU16(upperHalves, words)
+		VPERMI2W(rounded[1], rounded[0], words)
+		VMOVDQU16(words, Mem{Base: out})
+		if part < parts-1 {
+			ADDQ(lddst, out)
+		}
+	}
+	ADDQ(U32(128), from)
+	ADDQ(Imm(64), to)
+	DECQ(vecs)
+	JNZ(LabelRef("vector"))
+	ADDQ(step, dst)
+	ADDQ(Imm(8), src)
+	DECQ(copies)
+	JNZ(LabelRef("copy"))
 	VZEROUPPER()
 	RET()
 }
