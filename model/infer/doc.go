@@ -3,11 +3,12 @@
 //
 // It does not define a network. [New] walks the gorgonia graphs that model/nn
 // builds, finds the patterns that one layer can compute (match.go), folds batch
-// norm into the convolutions before it, fuses bias, residual add and activation
-// into their store and packs the weights once (lower.go). For each size of image a
-// plan lists the steps and places all activations in one arena (plan.go); making one
-// costs microseconds, since nothing of it touches weights, and the last few are
-// kept. Running a plan calls the kernels and nothing of gorgonia.
+// norm into the convolutions before it, makes one of the branches that end DeepLab,
+// fuses bias, residual add and activation into their store and packs the weights once
+// (lower.go). For each size of image a plan lists the steps and places all activations
+// in one arena (plan.go); making one costs microseconds, since nothing of it touches
+// weights, and the last few are kept. Running a plan calls the kernels and nothing of
+// gorgonia.
 //
 // What is computed, for an image of h x w pixels and C classes:
 //

@@ -25,7 +25,7 @@ func integerForms(found []matched) []form {
 	for i := range found {
 		m, f := &found[i], &forms[i+1]
 		f.signed = m.act != kernel.ActReLU && (m.conv != nil || forms[m.x].signed)
-		f.computed = m.conv != nil && !last[i] && m.conv.Spec.Int8Fits() && m.act != kernel.ActLeakyReLU && !forms[m.x].signed
+		f.computed = m.conv != nil && len(m.more) == 0 && !last[i] && m.conv.Spec.Int8Fits() && m.act != kernel.ActLeakyReLU && !forms[m.x].signed
 		if r := m.residual; r != none && forms[r].signed && !forms[r].computed {
 			f.computed = false
 		}

@@ -66,10 +66,7 @@ layer3.0.conv2 words
 layer4.0.downsample.0 words
 layer4.0.conv1 words
 layer4.0.conv2 int8 to f32
-layer5.conv2d_list.1 f32
-layer5.conv2d_list.0 f32
-layer5.conv2d_list.2 f32
-layer5.conv2d_list.3 f32
+layer5.conv2d_list f32
 `},
 		{nn.Bottleneck, `conv1 f32
 bn1.relu.maxpool f32
@@ -93,10 +90,7 @@ layer4.0.downsample.0 words
 layer4.0.conv1 words
 layer4.0.conv2 words
 layer4.0.conv3 int8 to f32
-layer5.conv2d_list.1 f32
-layer5.conv2d_list.0 f32
-layer5.conv2d_list.2 f32
-layer5.conv2d_list.3 f32
+layer5.conv2d_list f32
 `},
 	} {
 		t.Run(c.block, func(t *testing.T) {

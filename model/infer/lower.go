@@ -115,15 +115,18 @@ func (l *lowering) operation(v int, m *matched) (operation, error) {
 	if m.conv == nil {
 		return maxPool{}, nil
 	}
+	options := l.options
+	options.Act = m.act
+	if len(m.more) > 0 {
+		return l.sum(m, options)
+	}
 	f, err := l.fold(m)
 	if err != nil {
 		return nil, err
 	}
 	defer l.drop(m.weight.Name())
 	if !l.forms[v].computed {
-		o := l.options
-		o.Act = m.act
-		conv, err := kernel.NewConv(f.spec, f.weight, f.bias, o)
+		conv, err := kernel.NewConv(f.spec, f.weight, f.bias, options)
 		return convolution{conv}, err
 	}
 	o := kernel.Int8Options{Act: m.act}
@@ -142,6 +145,26 @@ func (l *lowering) operation(v int, m *matched) (operation, error) {
 	}
 	conv, err := kernel.NewInt8Conv(f.spec, f.weight, f.bias, o)
 	return int8Convolution{conv, !l.forms[v].float}, err
+}
+
+// sum packs the weights of several convolutions.
+func (l *lowering) sum(m *matched, o kernel.ConvOptions) (operation, error) {
+	var specs []kernel.ConvSpec
+	var weights [][]float32
+	bias := make([]float32, m.channels)
+	for _, c := range slices.Concat(m.more, []matched{*m}) {
+		f, err := l.fold(&c)
+		if err != nil {
+			return nil, err
+		}
+		defer l.drop(c.weight.Name())
+		specs, weights = append(specs, f.spec), append(weights, f.weight)
+		for i, b := range f.bias {
+			bias[i] += b
+		}
+	}
+	conv, err := kernel.NewConvSum(specs, weights, bias, o)
+	return convolution{conv}, err
 }
 
 // quant is what the words of value v stand for.

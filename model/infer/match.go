@@ -2,6 +2,7 @@ package infer
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"gorgonia.org/gorgonia"
@@ -24,6 +25,8 @@ type matched struct {
 	weight, bias *gorgonia.Node
 	norm         *nn.BatchNormOp // after the convolution, or nil
 	stats        gorgonia.Nodes  // norm's: its input, gamma, beta, mean, variance
+
+	more []matched // convolutions of x that are added before the activation
 }
 
 const none = -1
@@ -34,12 +37,61 @@ const none = -1
 //	act(add(bn(conv(x)), residual)), each but the convolution optional
 //	maxpool(x)
 //
+// Of such that add convolutions of the same x some are made one: see withSums.
 // Values read more than once are computed once; the inner nodes of a pattern are
 // not values.
 func match(in, out *gorgonia.Node) ([]matched, error) {
 	m := matching{values: map[int64]int{in.ID(): 0}}
-	_, err := m.value(out)
-	return m.found, err
+	if _, err := m.value(out); err != nil {
+		return nil, err
+	}
+	return withSums(m.found), nil
+}
+
+// withSums makes one of convolutions that follow each other to add up, where the kernels
+// can.
+func withSums(found []matched) []matched {
+	readers := readersOf(found)
+	var kept []matched
+	place := make([]int, len(found)+1) // of the values found
+	for i, m := range found {
+		m.x = place[m.x]
+		if i > 0 && m.residual == i && readers[i] == (reads{asResidual: 1}) && m.adds(&kept[len(kept)-1]) {
+			last := &kept[len(kept)-1]
+			m.name = sumName(last.name, m.name)
+			m.residual, m.more = last.residual, slices.Concat(last.more, []matched{*last})
+			*last = m
+		} else {
+			if m.residual != none {
+				m.residual = place[m.residual]
+			}
+			kept = append(kept, m)
+		}
+		place[i+1] = len(kept)
+	}
+	return kept
+}
+
+// sumName names what adds a and b: after the module that has both in the state dict, or
+// after both.
+func sumName(a, b string) string {
+	parent := func(name string) string { return name[:max(0, strings.LastIndex(name, "."))] }
+	if module := parent(b); module != "" && (a == module || parent(a) == module) {
+		return module
+	}
+	return a + " + " + b
+}
+
+// adds tells whether m can be the sum of its own convolution and those of other.
+func (m *matched) adds(other *matched) bool {
+	if m.conv == nil || other.conv == nil || m.x != other.x || m.norm != nil || other.norm != nil || other.act != kernel.ActNone {
+		return false
+	}
+	specs := []kernel.ConvSpec{m.conv.Spec, other.conv.Spec}
+	for _, c := range other.more {
+		specs = append(specs, c.conv.Spec)
+	}
+	return kernel.Summable(specs...)
 }
 
 type matching struct {

@@ -20,9 +20,9 @@ type operation interface {
 
 type convolution struct{ conv *kernel.Conv }
 
-func (o convolution) outSize(h, w int) (oh, ow int, err error) { return o.conv.Spec().OutSize(h, w) }
+func (o convolution) outSize(h, w int) (oh, ow int, err error) { return o.conv.OutSize(h, w) }
 
-func (o convolution) flops(n, h, w int) int64 { return o.conv.Spec().FLOPs(n, h, w) }
+func (o convolution) flops(n, h, w int) int64 { return o.conv.FLOPs(n, h, w) }
 
 func (o convolution) scratch(n, h, w, threads int) int { return o.conv.Scratch(n, h, w, threads) }
 func (o convolution) words() bool                      { return false }

@@ -47,6 +47,7 @@ func (a Act) validate(op string) error {
 // depend on the size of the image and is safe for concurrent use.
 type Conv struct {
 	spec ConvSpec
+	more []ConvSpec // of NewConvSum, beside spec
 	act  Act
 	// One of these has the weights.
 	direct   *panels
@@ -161,6 +162,13 @@ type ConvOptions struct {
 	Halves bool
 }
 
+func (o ConvOptions) parts() simd.Parts {
+	if o.Halves {
+		return halves
+	}
+	return allParts
+}
+
 // NewConv packs weight (Out, In, KH, KW) and bias (Out; nil for none). It keeps
 // neither slice.
 func NewConv(spec ConvSpec, weight, bias []float32, o ConvOptions) (*Conv, error) {
@@ -184,10 +192,7 @@ func NewConv(spec ConvSpec, weight, bias []float32, o ConvOptions) (*Conv, error
 	if o.Roomy {
 		keep = roomyWeights
 	}
-	parts := allParts
-	if o.Halves {
-		parts = halves
-	}
+	parts := o.parts()
 	m := spec.chooseMethod(k, parts, 1, usualSide, usualSide, keep)
 	c := spec.convOf(k, parts, m, Memory(spec.packedSize(k, parts, m)), kept, o.Act)
 	c.pack(Default(), weight)
@@ -197,8 +202,17 @@ func NewConv(spec ConvSpec, weight, bias []float32, o ConvOptions) (*Conv, error
 // phased tells whether the convolution goes over the grids of its input.
 func (c *Conv) phased() bool { return c.winograd != nil && c.winograd.spec != c.spec }
 
-// Spec is the shape the convolution was made for.
-func (c *Conv) Spec() ConvSpec { return c.spec }
+// OutSize is the size of the results: see ConvSpec.OutSize.
+func (c *Conv) OutSize(h, w int) (oh, ow int, err error) { return c.spec.OutSize(h, w) }
+
+// FLOPs are those of the direct method: see ConvSpec.FLOPs.
+func (c *Conv) FLOPs(n, h, w int) int64 {
+	sum := c.spec.FLOPs(n, h, w)
+	for _, s := range c.more {
+		sum += s.FLOPs(n, h, w)
+	}
+	return sum
+}
 
 // Scratch is the number of float32s that Forward needs as scratch on a pool of
 // the given number of threads, for n images of h x w.

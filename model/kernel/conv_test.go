@@ -254,6 +254,53 @@ func FuzzConv(f *testing.F) {
 	})
 }
 
+// The sum of convolutions is that of their results, whatever their taps read.
+func TestConvSum(t *testing.T) {
+	branch := func(k, dilation int) ConvSpec {
+		return ConvSpec{In: 96, Out: 11, KH: k, KW: k, Stride: 1, Pad: dilation * (k / 2), Dilation: dilation}
+	}
+	for _, specs := range [][]ConvSpec{
+		{branch(3, 6)},
+		{branch(3, 6), branch(3, 12), branch(3, 18), branch(3, 24)},
+		{branch(3, 2), branch(5, 1)},
+		{{In: 30, Out: 3, KH: 3, KW: 1, Stride: 1, Pad: 2, Dilation: 1}, {In: 30, Out: 3, KH: 2, KW: 1, Stride: 1, Pad: 2, Dilation: 2}},
+	} {
+		everyLevel(t, func(t *testing.T) {
+			p := NewPool(2)
+			defer p.Close()
+			const n, h, w = 2, 15, 21
+			c := newConvProblem(t, specs[0], n, h, w, 3)
+			weights, want := [][]float32{c.weight}, slices.Clone(c.reference().y)
+			for i, s := range specs[1:] {
+				other := newConvProblem(t, s, n, h, w, uint64(4+i))
+				weights = append(weights, other.weight)
+				for j, v := range plain.Conv(s).Forward(c.x, other.weight, nil, n, h, w) {
+					want[j] += v
+				}
+			}
+			for i, v := range want {
+				want[i] = max(v+c.residual[i], 0)
+			}
+			conv, err := NewConvSum(specs, weights, c.bias, ConvOptions{Act: ActReLU})
+			if err != nil {
+				t.Fatal(err)
+			}
+			got := nans(c.sizes.y)
+			if err := conv.Forward(p, got, c.x, c.residual, nans(conv.Scratch(n, h, w, p.Threads())), n, h, w); err != nil {
+				t.Fatal(err)
+			}
+			golden.Near(t, "y", got, want, dense)
+			flops := int64(0)
+			for _, s := range specs {
+				flops += s.FLOPs(n, h, w)
+			}
+			if conv.FLOPs(n, h, w) != flops {
+				t.Errorf("%d FLOPs, want %d", conv.FLOPs(n, h, w), flops)
+			}
+		})
+	}
+}
+
 // Where there is room, the last large layer of the paper's discriminator goes by
 // Winograd's method, with the same result.
 func TestRoomy(t *testing.T) {

@@ -26,6 +26,11 @@ var calls = []struct {
 		_, err := NewConv(errorSpec, a.f["weight"], a.f["bias"], ConvOptions{Act: ActNone})
 		return err
 	}},
+	{"NewConvSum", map[string]int{"weights 0": 144, "weights 1": 144, "bias": 2}, 0, 0, func(a args) error {
+		spec := ConvSpec{In: 8, Out: 2, KH: 3, KW: 3, Stride: 1, Pad: 1, Dilation: 1}
+		_, err := NewConvSum([]ConvSpec{spec, spec}, [][]float32{a.f["weights 0"], a.f["weights 1"]}, a.f["bias"], ConvOptions{})
+		return err
+	}},
 	{"Conv.Forward", map[string]int{"y": 80, "x": 120, "residual": 80, "scratch": -1}, 0, 0, func(a args) error {
 		c, err := NewConv(errorSpec, make([]float32, 54), nil, ConvOptions{Act: ActReLU})
 		if err != nil {
@@ -239,5 +244,31 @@ func TestLabelsOutOfRange(t *testing.T) {
 	}
 	if err := MaxPoolBackward(nil, x[:4], x[:4], []int32{0, 4, -1, 3}, 1, 1, 2, 2); err == nil || !strings.Contains(err.Error(), "outside") {
 		t.Errorf("MaxPoolBackward with a foreign argmax: %v", err)
+	}
+}
+
+func TestConvSumErrors(t *testing.T) {
+	thin := ConvSpec{In: 8, Out: 2, KH: 3, KW: 3, Stride: 1, Pad: 1, Dilation: 1}
+	changed := func(f func(s *ConvSpec)) ConvSpec { s := thin; f(&s); return s }
+	for name, specs := range map[string][]ConvSpec{
+		"none":         nil,
+		"results":      {thin, changed(func(s *ConvSpec) { s.Out = 1 })},
+		"channels":     {thin, changed(func(s *ConvSpec) { s.In = 9 })},
+		"sizes":        {thin, changed(func(s *ConvSpec) { s.Pad = 2 })},
+		"stride":       {changed(func(s *ConvSpec) { s.Stride = 2 })},
+		"many results": {changed(func(s *ConvSpec) { s.In, s.Out = 400, 40 })},
+		"many taps":    {thin, changed(func(s *ConvSpec) { s.KH, s.KW, s.Pad = 7, 7, 3 }), changed(func(s *ConvSpec) { s.Dilation, s.Pad = 9, 9 })},
+		"no shape":     {changed(func(s *ConvSpec) { s.Stride = 0 })},
+	} {
+		var weights [][]float32
+		for _, s := range specs {
+			weights = append(weights, make([]float32, s.weights()))
+		}
+		if _, err := NewConvSum(specs, weights, nil, ConvOptions{}); err == nil {
+			t.Errorf("%s: no error", name)
+		}
+	}
+	if _, err := NewConvSum([]ConvSpec{thin}, nil, nil, ConvOptions{}); err == nil {
+		t.Error("no weights: no error")
 	}
 }

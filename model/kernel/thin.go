@@ -2,6 +2,7 @@ package kernel
 
 import (
 	"cmp"
+	"fmt"
 	"slices"
 
 	"github.com/advseg/advseg/model/kernel/internal/simd"
@@ -24,6 +25,58 @@ const thinTaps = 49
 // isThin tells whether the method is used for the shape.
 func (s ConvSpec) isThin() bool {
 	return s.Stride == 1 && s.KH*s.KW > 1 && s.KH*s.KW <= thinTaps && s.Out <= thinRows && s.In >= 4*s.Out && method.Load() == methodByCost
+}
+
+// Summable tells whether NewConvSum takes the shapes: thin ones, of the same channels
+// and, whatever the image, results.
+func Summable(specs ...ConvSpec) bool {
+	first := specs[0]
+	for _, s := range specs {
+		sameSize := 2*s.Pad-s.Dilation*(s.KH-1) == 2*first.Pad-first.Dilation*(first.KH-1) &&
+			2*s.Pad-s.Dilation*(s.KW-1) == 2*first.Pad-first.Dilation*(first.KW-1)
+		if !s.isThin() || s.In != first.In || s.Out != first.Out || !sameSize {
+			return false
+		}
+	}
+	return len(thinTapsOf(specs...)) <= thinTaps
+}
+
+// NewConvSum makes the sum of convolutions of the same input, such as the dilated ones
+// that end DeepLab, of weights (Out, In, KH, KW) each and one bias (Out; nil for none): a
+// pixel is multiplied by the weights of all of them at once, and those of taps at the
+// same place are one. It keeps none of the slices.
+func NewConvSum(specs []ConvSpec, weights [][]float32, bias []float32, o ConvOptions) (*Conv, error) {
+	const op = "NewConvSum"
+	if len(specs) == 0 || len(weights) != len(specs) {
+		return nil, fmt.Errorf("kernel: %s: %d convolutions, weights for %d", op, len(specs), len(weights))
+	}
+	for i, s := range specs {
+		if err := s.Validate(); err != nil {
+			return nil, err
+		}
+		if err := check(op, buffer{fmt.Sprintf("weights %d", i), len(weights[i]), s.weights()}); err != nil {
+			return nil, err
+		}
+	}
+	if !Summable(specs...) {
+		return nil, fmt.Errorf("kernel: %s: convolutions %+v cannot be one sum: see Summable", op, specs)
+	}
+	if err := check(op, buffer{"bias", len(bias), optional(bias, specs[0].Out)}); err != nil {
+		return nil, err
+	}
+	if err := o.Act.validate(op); err != nil {
+		return nil, err
+	}
+	k, err := microkernels()
+	if err != nil {
+		return nil, err
+	}
+	parts, kept := o.parts(), make([]float32, specs[0].Out)
+	copy(kept, bias)
+	data := Memory(specs[0].thinShape(k, parts, len(thinTapsOf(specs...))).size())
+	c := &Conv{spec: specs[0], more: specs[1:], act: o.Act, thin: thinOf(k, parts, data, kept, specs...)}
+	c.thin.pack(Default(), specs, weights...)
+	return c, nil
 }
 
 // thin are packed weights, (taps Out, In).

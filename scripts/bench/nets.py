@@ -234,6 +234,10 @@ def check(report):
         same("FLOPs", report["flops"] * report["batch"], sum(f for _, f in layers.values()))
     if report.get("layers"):
         ours = {l["name"]: (l["shape"], l["flops"]) for l in report["layers"] if l["flops"]}
+        for name in ours.keys() - layers.keys():  # branches that are computed as one are called after their list
+            branches = [layers.pop(key) for key in list(layers) if key.startswith(name + ".")]
+            if branches:
+                layers[name] = (branches[0][0], sum(flops for _, flops in branches))
         same("layers", sorted(ours), sorted(layers))
         for name in ours.keys() & layers.keys():
             same(name, tuple(ours[name]), layers[name])
