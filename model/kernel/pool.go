@@ -142,8 +142,10 @@ func (p *Pool) run(n int, f func(worker, i int)) {
 func (p *Pool) loop(worker int) {
 	for n := range p.shares {
 		s := &p.shares[(worker+n)%p.threads]
-		for i := s.next.Add(1) - 1; i < s.end; i = s.next.Add(1) - 1 {
-			p.f(worker, int(i))
+		for s.next.Load() < s.end { // to look costs many threads less than to take
+			if i := s.next.Add(1) - 1; i < s.end {
+				p.f(worker, int(i))
+			}
 		}
 	}
 }
