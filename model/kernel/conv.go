@@ -162,6 +162,23 @@ type ConvOptions struct {
 	Halves bool
 }
 
+// begin checks what all ways to make a Conv share, and returns a bias (out) to keep.
+func (o ConvOptions) begin(op string, bias []float32, out int) (*simd.Kernels, []float32, error) {
+	if err := check(op, buffer{"bias", len(bias), optional(bias, out)}); err != nil {
+		return nil, nil, err
+	}
+	if err := o.Act.validate(op); err != nil {
+		return nil, nil, err
+	}
+	k, err := microkernels()
+	if err != nil {
+		return nil, nil, err
+	}
+	kept := make([]float32, out)
+	copy(kept, bias)
+	return k, kept, nil
+}
+
 func (o ConvOptions) parts() simd.Parts {
 	if o.Halves {
 		return halves
@@ -176,18 +193,13 @@ func NewConv(spec ConvSpec, weight, bias []float32, o ConvOptions) (*Conv, error
 	if err := spec.Validate(); err != nil {
 		return nil, err
 	}
-	if err := check(op, buffer{"weight", len(weight), spec.weights()}, buffer{"bias", len(bias), optional(bias, spec.Out)}); err != nil {
+	if err := check(op, buffer{"weight", len(weight), spec.weights()}); err != nil {
 		return nil, err
 	}
-	if err := o.Act.validate(op); err != nil {
-		return nil, err
-	}
-	k, err := microkernels()
+	k, kept, err := o.begin(op, bias, spec.Out)
 	if err != nil {
 		return nil, err
 	}
-	kept := make([]float32, spec.Out)
-	copy(kept, bias)
 	keep := keptWeights
 	if o.Roomy {
 		keep = roomyWeights

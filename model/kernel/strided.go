@@ -94,17 +94,18 @@ func (t *strided) pack(p *Pool, weight []float32) {
 // stridedPlan is how the results of a batch are divided into tasks: some lines of a
 // block of columns, of one image.
 type stridedPlan struct {
-	n, blocks, lines, splits int // images, blocks of columns, groups of lines, of panels of rows
-	most                     int // lines of a group at most
-	width                    int // of a block at most, in whole vectors
-	depth                    int // lines of the map that a group reads at most
+	vecs                  int // of a line of results
+	blocks, lines, splits int // of columns, groups of lines, of panels of rows
+	most                  int // lines of a group at most
+	width                 int // of a block at most, in whole vectors
+	depth                 int // lines of the map that a group reads at most
 }
 
 func (t *strided) plan(n, oh, ow, threads int) stridedPlan {
 	k := t.weights.kernels
-	vecs := (ow + k.Lanes - 1) / k.Lanes
-	p := stridedPlan{n: n, blocks: (vecs + k.Vecs - 1) / k.Vecs, splits: 1}
-	p.width = (vecs + p.blocks - 1) / p.blocks * k.Lanes
+	p := stridedPlan{vecs: (ow + k.Lanes - 1) / k.Lanes, splits: 1}
+	p.blocks = (p.vecs + k.Vecs - 1) / k.Vecs
+	p.width = (p.vecs + p.blocks - 1) / p.blocks * k.Lanes
 	lines := max(1, (stridedBytes/(4*t.line(t.spec.chunkChannels(), p.width))-t.spec.KH)/2+1)
 	p.lines = (oh + lines - 1) / lines
 	if tasks := n * p.blocks * p.lines; tasks < threads {
@@ -163,16 +164,18 @@ func (t *strided) run(p *Pool, y, x, residual []float32, act Act, n, h, w, oh, o
 	scratch = aligned(scratch)
 	plan := t.plan(n, oh, ow, p.Threads())
 	_, each := t.memory(plan, nil)
-	count, vecs := t.weights.count(), (ow+cacheLine-1)/cacheLine
+	count, lanes := t.weights.count(), t.weights.kernels.Lanes
 	p.run(n*plan.blocks*plan.lines*plan.splits, func(worker, i int) {
-		split, line, block, image := i%plan.splits, i/plan.splits%plan.lines, i/plan.splits/plan.lines%plan.blocks, i/plan.splits/plan.lines/plan.blocks
+		i, split := i/plan.splits, i%plan.splits
+		i, line := i/plan.lines, i%plan.lines
+		image, block := i/plan.blocks, i%plan.blocks
 		task := stridedTask{
 			strided: t, y: y, x: x, residual: residual, act: act, h: h, w: w, oh: oh, ow: ow, image: image,
 			top: line * oh / plan.lines, bottom: (line + 1) * oh / plan.lines,
-			left: block * vecs / plan.blocks * cacheLine, right: min((block+1)*vecs/plan.blocks*cacheLine, ow),
+			left: block * plan.vecs / plan.blocks * lanes, right: min((block+1)*plan.vecs/plan.blocks*lanes, ow),
 			first: split * count / plan.splits, last: (split + 1) * count / plan.splits,
 		}
-		task.width = roundUp(task.right-task.left, cacheLine)
+		task.width = roundUp(task.right-task.left, lanes)
 		task.memory, _ = t.memory(plan, scratch[worker*each:][:each])
 		task.run()
 	})
@@ -257,10 +260,11 @@ func (t *stridedTask) splitMap(from, to int) {
 		}
 		for c := range channels {
 			row := t.x[((t.image*s.In+from+c)*t.h+line)*t.w:]
-			pairs.Next = &row[min(max(0, first), t.w-1)]
+			next := min(max(0, first), t.w-1)
 			if ahead := channelsAhead * t.h * t.w; ahead < len(row) {
-				pairs.Next = &row[ahead+min(max(0, first), t.w-1)]
+				next += ahead
 			}
+			pairs.Next = &row[next]
 			if first < 0 || first+need > t.w {
 				row = t.padded(row[:t.w], first, need)
 			} else {

@@ -61,18 +61,11 @@ func NewConvSum(specs []ConvSpec, weights [][]float32, bias []float32, o ConvOpt
 	if !Summable(specs...) {
 		return nil, fmt.Errorf("kernel: %s: convolutions %+v cannot be one sum: see Summable", op, specs)
 	}
-	if err := check(op, buffer{"bias", len(bias), optional(bias, specs[0].Out)}); err != nil {
-		return nil, err
-	}
-	if err := o.Act.validate(op); err != nil {
-		return nil, err
-	}
-	k, err := microkernels()
+	k, kept, err := o.begin(op, bias, specs[0].Out)
 	if err != nil {
 		return nil, err
 	}
-	parts, kept := o.parts(), make([]float32, specs[0].Out)
-	copy(kept, bias)
+	parts := o.parts()
 	data := Memory(specs[0].thinShape(k, parts, len(thinTapsOf(specs...))).size())
 	c := &Conv{spec: specs[0], more: specs[1:], act: o.Act, thin: thinOf(k, parts, data, kept, specs...)}
 	c.thin.pack(Default(), specs, weights...)
