@@ -152,7 +152,7 @@ func (l *lowering) sum(m *matched, o kernel.ConvOptions) (operation, error) {
 	var specs []kernel.ConvSpec
 	var weights [][]float32
 	bias := make([]float32, m.channels)
-	for _, c := range slices.Concat(m.more, []matched{*m}) {
+	for _, c := range m.branches() {
 		f, err := l.fold(&c)
 		if err != nil {
 			return nil, err

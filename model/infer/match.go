@@ -59,7 +59,7 @@ func withSums(found []matched) []matched {
 		if i > 0 && m.residual == i && readers[i] == (reads{asResidual: 1}) && m.adds(&kept[len(kept)-1]) {
 			last := &kept[len(kept)-1]
 			m.name = sumName(last.name, m.name)
-			m.residual, m.more = last.residual, slices.Concat(last.more, []matched{*last})
+			m.residual, m.more = last.residual, last.branches()
 			*last = m
 		} else {
 			if m.residual != none {
@@ -87,11 +87,18 @@ func (m *matched) adds(other *matched) bool {
 	if m.conv == nil || other.conv == nil || m.x != other.x || m.norm != nil || other.norm != nil || other.act != kernel.ActNone {
 		return false
 	}
-	specs := []kernel.ConvSpec{m.conv.Spec, other.conv.Spec}
-	for _, c := range other.more {
+	specs := []kernel.ConvSpec{m.conv.Spec}
+	for _, c := range other.branches() {
 		specs = append(specs, c.conv.Spec)
 	}
 	return kernel.Summable(specs...)
+}
+
+// branches are all convolutions that m adds, each on its own.
+func (m *matched) branches() []matched {
+	own := *m
+	own.more = nil
+	return slices.Concat(m.more, []matched{own})
 }
 
 type matching struct {
